@@ -1,0 +1,127 @@
+"""Yosinski et al. 2014, "How transferable are features in deep neural networks?".
+
+Presets, chosen by `--config=configs/yosinski2014.py:<preset>`:
+  demo           the embedded world, one split, one direction, all of n = 1..7: minutes on a laptop
+  tiny_imagenet  200 ImageNet classes at 32x32 from `--config.data_dir` (the folder or archive)
+  imagenet       the paper: CaffeNet on ILSVRC2012, four splits, both directions, 450,000 iterations
+
+Any field can be overridden: `--config.recipe.steps=2000`,
+`--config.experiments.random_halves.ns='(2, 4, 6)'`. An unknown field is an error.
+"""
+
+from ml_collections import ConfigDict
+
+from transfer_jax.data.augment import Augmentation
+from transfer_jax.data.sources import DatasetSpec
+from transfer_jax.studies.settings import as_config, network_config
+from transfer_jax.studies.yosinski2014 import TREATMENTS
+from transfer_jax.training.recipe import Recipe
+from transfer_jax.training.trainer import Runtime
+
+ALL_LAYERS = (1, 2, 3, 4, 5, 6, 7)
+IMAGES_PER_CLASS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 750, 1000, 1300)
+
+SMALL_IMAGES = Recipe(
+    batch_size=128,
+    solver="sgd",
+    nesterov=True,
+    schedule="one_cycle",
+    bias_lr_multiplier=1.0,
+    augmentation=Augmentation(size=32, pad=4, mirror=True),
+    mean="channel",
+    pixel_scale=1 / 60,
+)
+
+
+def get_config(preset: str = "demo") -> ConfigDict:
+    """The config of a preset.
+
+    Raises:
+      ValueError: for an unknown preset.
+    """
+    presets = {"demo": demo, "tiny_imagenet": tiny_imagenet, "imagenet": imagenet}
+    if preset not in presets:
+        raise ValueError(f"preset {preset!r} is unknown; expected one of {sorted(presets)}")
+    return presets[preset]()
+
+
+def base_config(dataset: DatasetSpec, network: ConfigDict, recipe: Recipe, runtime: Runtime):
+    """All fields of the study, no experiment asked for."""
+    return ConfigDict(
+        {
+            "study": "yosinski2014",
+            "seed": 0,
+            "data_dir": "~/transfer_jax_data",
+            "dataset": as_config(dataset),
+            "network": network,
+            "recipe": as_config(recipe),
+            "runtime": as_config(runtime),
+            "experiments": {
+                "random_halves": {
+                    "splits": (),
+                    "targets": ("A", "B"),
+                    "ns": ALL_LAYERS,
+                    "treatments": TREATMENTS,
+                },
+                "man_natural": {
+                    "targets": (),
+                    "ns": ALL_LAYERS,
+                    "treatments": ("transfer_frozen",),
+                    # `wnid,superclass` for datasets that are neither ILSVRC nor a hierarchy.
+                    "superclass_csv": "",
+                },
+                # task: 'W', the whole dataset as in the paper, or 'A' or 'B' of split 0.
+                "random_weights": {"ns": (), "task": "W"},
+                "images_per_class": {"counts": (), "recipe": {}},
+            },
+        }
+    )
+
+
+def demo() -> ConfigDict:
+    """All of n = 1..7, BnB, AnB, BnB+, AnB+ towards B, and both bases, on the embedded world."""
+    config = base_config(
+        DatasetSpec("world"),
+        network_config("alexnet_mini"),
+        Recipe(**{**vars(SMALL_IMAGES), "batch_size": 64, "steps": 500, "eval_every": 100}),
+        Runtime(checkpoint_every=250, log_every=25),
+    )
+    config.experiments.random_halves.splits = (0,)
+    config.experiments.random_halves.targets = ("B",)
+    return config
+
+
+def tiny_imagenet() -> ConfigDict:
+    """Two random splits in both directions, man-made/natural and random weights."""
+    config = base_config(
+        DatasetSpec("tiny_imagenet", path="."),
+        network_config("alexnet_mini"),
+        Recipe(**{**vars(SMALL_IMAGES), "steps": 6000, "eval_every": 400}),
+        Runtime(checkpoint_every=400),
+    )
+    config.dataset.path = ""
+    config.experiments.random_halves.splits = (0, 1)
+    config.experiments.man_natural.targets = ("A", "B")
+    config.experiments.random_weights.ns = ALL_LAYERS
+    return config
+
+
+def imagenet() -> ConfigDict:
+    """The paper's own grid and recipe, from ILSVRC2012 as folders train/<wnid>, val/<wnid>."""
+    config = base_config(
+        DatasetSpec("folder", path=".", image_size=256),
+        network_config("caffenet"),
+        Recipe(),
+        Runtime(checkpoint_every=5000),
+    )
+    config.dataset.path = ""
+    config.experiments.random_halves.splits = (0, 1, 2, 3)
+    config.experiments.man_natural.targets = ("A", "B")
+    config.experiments.random_weights.ns = ALL_LAYERS
+    config.experiments.images_per_class.counts = IMAGES_PER_CLASS
+    config.experiments.images_per_class.recipe = {
+        "learning_rate": 0.0125,
+        "decay_every": 64_000,
+        "steps": 200_000,
+    }
+    return config

@@ -1,0 +1,130 @@
+"""Cell: one network to train, identified by its content."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+from typing import Any
+
+from transfer_jax.data.tasks import Task
+from transfer_jax.networks import Network
+from transfer_jax.training.recipe import Recipe
+from transfer_jax.transfer import Treatment
+
+# Raised when the same content would train to other numbers than before.
+CONTENT_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """Network x Task x Treatment x Recipe x seed, and the base that it copies from.
+
+    Attributes:
+      network: what is trained; its logits are the task's classes.
+      task: what is learned.
+      treatment: where the lower layers come from and whether they learn.
+      recipe: how it is trained.
+      seed: tells repetitions apart.
+      source: the base cell that lower layers are copied from; None for bases and random weights.
+    """
+
+    network: Network
+    task: Task
+    treatment: Treatment
+    recipe: Recipe
+    seed: int
+    source: Cell | None = None
+
+    def __post_init__(self):
+        if (self.source is None) != (self.treatment.base is None):
+            found = "none was given" if self.source is None else f"{self.source.name} was given"
+            raise ValueError(f"cell {self.name} copies from {self.treatment.base}, but {found}")
+        if self.source is not None and self.source.treatment != self.treatment.base:
+            raise ValueError(
+                f"cell {self.name} copies from {self.treatment.base}, not {self.source.name}"
+            )
+        if self.network.num_classes != self.task.num_classes:
+            raise ValueError(
+                f"cell {self.name}: the network has {self.network.num_classes} logits and task "
+                f"{self.task.name} {self.task.num_classes} classes"
+            )
+        self.treatment.frozen_layers(self.network)
+
+    @property
+    def name(self) -> str:
+        """The treatment's notation, such as 'A3B+'."""
+        return str(self.treatment)
+
+    @functools.cached_property
+    def hash(self) -> str:
+        """16 hexadecimal digits of everything that decides the trained weights.
+
+        Names do not count: the same images, classes and layers under another task letter, study or
+        experiment are the same cell, and are trained once.
+        """
+        return _digest({"cell": self.content})
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What the hash is taken of, as JSON-able data."""
+        source = self.source.hash if self.source else "random" if self.treatment.n else None
+        return {
+            "version": CONTENT_VERSION,
+            "network": to_json(self.network),
+            "task": _task_content(self.task),
+            "copied_layers": self.treatment.n,
+            "fine_tuned": self.treatment.fine_tuned,
+            "source": source,
+            "recipe": to_json(self.recipe),
+            "seed": self.seed,
+        }
+
+    @property
+    def init_seed(self) -> int:
+        """Seed of the fresh draw of this cell's weights."""
+        return int(_digest({"init": self.content}), 16) % 2**31
+
+    @property
+    def random_layers_seed(self) -> int:
+        """Seed of frozen random lower layers: one network's, cut at every n."""
+        content = {"network": to_json(self.network), "seed": self.seed}
+        return int(_digest({"random layers": content}), 16) % 2**31
+
+    @property
+    def stream_seed(self) -> int:
+        """Seed of the images' order, views and dropout.
+
+        Every cell of one task, recipe and seed sees the same batches in the same views: cells
+        differ by their treatment only, and frozen cells can share one forward pass.
+        """
+        content = {
+            "task": _task_content(self.task),
+            "recipe": to_json(self.recipe),
+            "seed": self.seed,
+        }
+        return int(_digest({"stream": content}), 16) % 2**31
+
+
+def to_json(value: Any) -> Any:
+    """Nested frozen dataclasses as dictionaries that name their types; tuples as lists."""
+    if dataclasses.is_dataclass(value):
+        fields = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"type": type(value).__name__, **fields}
+    if isinstance(value, (tuple, list)):
+        return [to_json(item) for item in value]
+    return value
+
+
+def _task_content(task: Task) -> dict[str, Any]:
+    return {
+        "dataset": task.dataset,
+        "class_map": list(task.class_map),
+        "images_per_class": task.images_per_class,
+    }
+
+
+def _digest(content: Any) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

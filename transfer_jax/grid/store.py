@@ -1,0 +1,221 @@
+"""The store: a workdir with one folder per cell. Reports are drawn from it alone."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from filelock import FileLock, Timeout
+
+from transfer_jax.grid.cell import Cell, to_json
+from transfer_jax.grid.plan import Group
+from transfer_jax.report.results import Row, write_results
+from transfer_jax.training import checkpoint
+from transfer_jax.training.trainer import Outcome
+
+
+class WorkdirInUseError(RuntimeError):
+    """Another run holds the workdir."""
+
+
+class Store:
+    """Files of one workdir.
+
+    `cells/<hash>/` holds cell.json, metrics.jsonl, params/ (the layers that the cell learned),
+    conv1.npy and, last of all, done.json or failed.json. `groups/<hash>/` holds the checkpoints of
+    a group in training and is removed when its cells are done.
+    """
+
+    def __init__(self, workdir: str | Path):
+        self.workdir = Path(workdir)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the workdir for one run.
+
+        Raises:
+          WorkdirInUseError: when another run holds it; the message names that run.
+        """
+        self.workdir.mkdir(parents=True, exist_ok=True)
+        owner = self.workdir / ".owner.json"
+        lock = FileLock(self.workdir / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            holder = json.loads(owner.read_text()) if owner.exists() else {}
+            raise WorkdirInUseError(
+                f"workdir {self.workdir} is in use by process {holder.get('pid', '?')} on "
+                f"{holder.get('host', '?')}, started {holder.get('started', '?')} as "
+                f"`{holder.get('command', '?')}`; wait for it, stop it, or choose another workdir"
+            ) from None
+        try:
+            now = datetime.datetime.now().isoformat(timespec="seconds")
+            command = " ".join(sys.orig_argv)
+            write_json(
+                owner,
+                {"pid": os.getpid(), "host": socket.gethostname(), "started": now, "command": command},
+            )
+            yield
+        finally:
+            owner.unlink(missing_ok=True)
+            lock.release()
+
+    def cell_dir(self, cell: Cell) -> Path:
+        """Folder of a cell."""
+        return self.workdir / "cells" / cell.hash
+
+    def group_dir(self, group: Group) -> Path:
+        """Folder of a group in training."""
+        return self.workdir / "groups" / group.hash
+
+    def outcome(self, cell: Cell) -> dict | None:
+        """What done.json or failed.json of a cell says, or None while it is not finished."""
+        for name in ("done.json", "failed.json"):
+            path = self.cell_dir(cell) / name
+            if path.exists():
+                return json.loads(path.read_text())
+        return None
+
+    def error(self, cell: Cell) -> str | None:
+        """Why a cell failed, or None."""
+        return (self.outcome(cell) or {}).get("error")
+
+    def describe(self, cell: Cell) -> None:
+        """Writes cell.json: everything about the cell that a reader of its folder may ask."""
+        content = {
+            "cell": cell.name,
+            "hash": cell.hash,
+            "treatment": cell.treatment.kind,
+            "num_classes": cell.task.num_classes,
+            "task": cell.task.name,
+            "source": cell.source.hash if cell.source else None,
+            "content": cell.content,
+            "network": to_json(cell.network),
+        }
+        write_json(self.cell_dir(cell) / "cell.json", content)
+
+    def open_group(self, group: Group) -> Path:
+        """Notes that a group's training begins, and returns the folder of its checkpoints."""
+        write_json(self.group_dir(group) / "group.json", [cell.hash for cell in group.cells])
+        return self.group_dir(group) / "checkpoints"
+
+    def opened_groups(self) -> list[list[str]]:
+        """Hashes of the cells of each group whose training was cut off."""
+        found = sorted((self.workdir / "groups").glob("*/group.json"))
+        return [json.loads(path.read_text()) for path in found]
+
+    def sweep(self) -> None:
+        """Removes what is left of groups whose cells are all finished."""
+        for folder in (self.workdir / "groups").glob("*"):
+            members = folder / "group.json"
+            hashes = json.loads(members.read_text()) if members.exists() else []
+            cells = [self.workdir / "cells" / hash for hash in hashes]
+            if all((c / "done.json").exists() or (c / "failed.json").exists() for c in cells):
+                shutil.rmtree(folder)
+
+    def close_group(self, group: Group, outcomes: list[Outcome]) -> None:
+        """Stores what each cell learned, marks it done or failed, and drops the checkpoints.
+
+        The marks are written last, and the checkpoints go after them: a kill in between leaves a
+        group that is finished again, to the same files.
+        """
+        for cell, outcome in zip(group.cells, outcomes, strict=True):
+            folder = self.cell_dir(cell)
+            if outcome.error is None:
+                checkpoint.save_params(folder / "params", outcome.learned)
+                np.save(folder / "conv1.npy", self._first_kernel(cell, outcome.learned))
+                description = json.loads((folder / "cell.json").read_text())
+                write_json(folder / "cell.json", {**description, "num_eval": outcome.num_eval})
+                figures = {
+                    "top1": outcome.top1,
+                    "top1_best_mean": outcome.top1_best_mean,
+                    "steps": outcome.steps,
+                    "seconds": outcome.seconds,
+                    "images_per_second": outcome.images_per_second,
+                }
+                write_json(folder / "done.json", figures)
+            else:
+                self.fail(cell, outcome.error, outcome.steps)
+        shutil.rmtree(self.group_dir(group))
+
+    def fail(self, cell: Cell, error: str, step: int = 0) -> None:
+        """Marks a cell as failed."""
+        write_json(
+            self.cell_dir(cell) / "failed.json", {"cell": cell.name, "step": step, "error": error}
+        )
+
+    def forget_failure(self, cell: Cell) -> None:
+        """Removes a cell's failed mark, so that it is trained again."""
+        (self.cell_dir(cell) / "failed.json").unlink(missing_ok=True)
+
+    def params(self, cell: Cell) -> dict[str, Any]:
+        """A finished cell's full params, NumPy arrays in network order.
+
+        Frozen layers are stored once, with the base that they were copied from.
+
+        Raises:
+          FileNotFoundError: when the cell, or the base that it needs, is not finished here.
+        """
+        learned = checkpoint.load_params(self.cell_dir(cell) / "params")
+        frozen = cell.treatment.frozen_layers(cell.network)
+        if frozen:
+            below = self.params(cell.source) if cell.source else random_layers(cell)
+            learned.update({name: jax.tree.map(np.asarray, below[name]) for name in frozen})
+        return {name: learned[name] for name in cell.network.layer_names}
+
+    def _first_kernel(self, cell: Cell, learned: Any) -> np.ndarray:
+        first = cell.network.layer_names[0]
+        params = learned if first in learned else self.params(cell)
+        return np.asarray(params[first]["kernel"])
+
+    def write_results(self, entries: list[tuple[str, str, Cell]]) -> None:
+        """Writes results.csv: one row for each finished or failed cell of each experiment.
+
+        Args:
+          entries: (experiment, split, cell) for every cell that the study wants.
+        """
+        rows = []
+        for experiment, split, cell in entries:
+            outcome = self.outcome(cell)
+            if outcome is None:
+                continue
+            rows.append(
+                Row(
+                    experiment=experiment,
+                    split=split,
+                    cell=cell.name,
+                    target=cell.treatment.target,
+                    n=cell.treatment.n,
+                    treatment=cell.treatment.kind,
+                    top1=outcome.get("top1"),
+                    top1_best_mean=outcome.get("top1_best_mean"),
+                    steps=outcome.get("steps", outcome.get("step")),
+                    seconds=outcome.get("seconds"),
+                    images_per_second=outcome.get("images_per_second"),
+                    hash=cell.hash,
+                )
+            )
+        write_results(rows, self.workdir / "results.csv")
+
+
+def random_layers(cell: Cell) -> dict:
+    """Params of the untrained network whose lower layers a random-weight cell freezes."""
+    return cell.network.init(jax.random.key(cell.random_layers_seed))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes a JSON file so that a reader, or a kill, never meets half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(partial, path)

@@ -1,0 +1,145 @@
+"""Runs a study: `python -m transfer_jax.main --config=configs/yosinski2014.py:demo --workdir=DIR`.
+
+Killed at any moment and started again with the same command, it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shlex
+import sys
+from pathlib import Path
+
+import jax
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from transfer_jax.grid.plan import all_cells, build_plan
+from transfer_jax.grid.estimate import describe_plan
+from transfer_jax.grid.run import DataSupply, Entry, run_grid
+from transfer_jax.grid.store import Store, WorkdirInUseError, write_json
+from transfer_jax.studies import STUDIES
+from transfer_jax.studies.settings import dataset_from, runtime_from
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Config file of a study and its preset, `configs/yosinski2014.py:demo`."
+)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder for checkpoints, results.csv and report/; made at need."
+)
+_DRY_RUN = flags.DEFINE_bool(
+    "dry_run", False, "Print the plan with its cost, from a short measured warm-up, and stop."
+)
+_REPORT_ONLY = flags.DEFINE_bool(
+    "report_only", False, "Draw the report from what the workdir holds, and train nothing."
+)
+_RETRY_FAILED = flags.DEFINE_bool("retry_failed", False, "Train cells again that failed before.")
+
+
+def run(config: ConfigDict, workdir: Path, command: str, *, retry_failed: bool = False) -> Path:
+    """Trains the cells of a config that the workdir lacks, and draws the report.
+
+    Args:
+      config: of a study, see configs/.
+      workdir: where everything goes.
+      command: what the user typed, for the report.
+      retry_failed: train cells again that failed before.
+
+    Returns:
+      path of the report's page.
+
+    Raises:
+      WorkdirInUseError: when another run holds the workdir.
+    """
+    study, runtime = _study(config), runtime_from(config.runtime)
+    store = Store(workdir)
+    with store.lock():
+        write_json(workdir / "config.json", config.to_dict())
+        dataset = dataset_from(config.dataset, config.data_dir, workdir)
+        entries = study.entries(config, dataset)
+        write_plan(workdir, entries)
+        supply = DataSupply(dataset, runtime)
+        run_grid(entries, store, supply, runtime, retry_failed=retry_failed)
+        return report(config, workdir, notes(config, command))
+
+
+def report(config: ConfigDict, workdir: Path, remarks: list[str]) -> Path:
+    """Draws the report from the workdir's files alone; returns the path of its page."""
+    title = f"{config.study}: {config.network.name} on {config.dataset.kind}"
+    return _study(config).write_report(workdir, title=title, notes=remarks)
+
+
+def dry_run(config: ConfigDict, workdir: Path) -> str:
+    """What `run` would train, and what it would cost, as text."""
+    study, runtime = _study(config), runtime_from(config.runtime)
+    dataset = dataset_from(config.dataset, config.data_dir, workdir)
+    entries, store = study.entries(config, dataset), Store(workdir)
+    cells = all_cells(cell for _, _, cell in entries)
+    finished = [cell.hash for cell in cells if store.outcome(cell) is not None]
+    plan = build_plan(cells, finished, store.opened_groups())
+    return describe_plan(plan, DataSupply(dataset, runtime), runtime)
+
+
+def write_plan(workdir: Path, entries: list[Entry]) -> None:
+    """Writes plan.json, by which a report of an unfinished grid knows what is missing."""
+    keys = ("experiment", "split", "cell")
+    rows = [(experiment, split, cell.name) for experiment, split, cell in entries]
+    write_json(workdir / "plan.json", [dict(zip(keys, row, strict=True)) for row in rows])
+
+
+def notes(config: ConfigDict, command: str) -> list[str]:
+    """What a reader must know to make the figures again: command, recipe, machine, versions."""
+    recipe = config.recipe
+    devices = jax.local_devices()
+    versions = {name: importlib.metadata.version(name) for name in ("jax", "flax", "optax")}
+    return [
+        f"Command: {command}",
+        f"Recipe: {recipe.steps} steps of {recipe.batch_size} images, {recipe.solver}, learning "
+        f"rate {recipe.learning_rate} ({recipe.schedule}), weight decay {recipe.weight_decay}; an "
+        f"evaluation every {recipe.eval_every} steps.",
+        f"Machine: {len(devices)} x {devices[0].device_kind}, {os.cpu_count()} cores, "
+        f"{platform.machine()}.",
+        "Versions: Python " + platform.python_version() + "".join(
+            f", {name} {version}" for name, version in versions.items()
+        ) + ".",
+    ]
+
+
+def _study(config: ConfigDict):
+    if config.study not in STUDIES:
+        raise ValueError(f"config.study={config.study!r}: expected one of {sorted(STUDIES)}")
+    return STUDIES[config.study]
+
+
+def main(argv: list[str]) -> None:
+    """The program."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments {argv[1:]}")
+    config, workdir = _CONFIG.value, Path(_WORKDIR.value).expanduser()
+    # Orbax and Grain tell every step of theirs at this level.
+    logging.set_verbosity(logging.WARNING)
+    logging.get_absl_logger().parent.getChild("transfer_jax").setLevel("INFO")
+    try:
+        if _DRY_RUN.value:
+            print(dry_run(config, workdir))
+            return
+        if _REPORT_ONLY.value:
+            page = report(config, workdir, notes(config, _command()))
+        else:
+            page = run(config, workdir, _command(), retry_failed=_RETRY_FAILED.value)
+    except (ValueError, OSError, WorkdirInUseError) as error:
+        if os.environ.get("TRANSFER_JAX_TRACEBACK"):
+            raise
+        sys.exit(f"{type(error).__name__}: {error}")
+    print(f"report: {page}")
+
+
+def _command() -> str:
+    return "python -m transfer_jax.main " + shlex.join(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["config", "workdir"])
+    app.run(main)

@@ -1,0 +1,389 @@
+"""The Network noun: an immutable tuple of named weight layers, and pure functions from it.
+
+A weight layer is a convolution or a dense product together with all that follows it up to the next
+weight layer (ReLU, pooling, normalisation, dropout). That is the unit Yosinski et al. 2014 cut
+between, so it is the unit of everything here: parameters, splicing, freezing, activations.
+
+Flax (linen) modules built from the same description hold the parameters; the functions of `Network`
+are the thin, pure face over them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from transfer_jax.networks import layers as ops
+
+Params = Mapping[str, Mapping[str, jax.Array]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Relu:
+    """max(x, 0)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MaxPool:
+    """Caffe's max pooling: the output size is rounded up, a window may hang over the border."""
+
+    window: int = 3
+    stride: int = 2
+    padding: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalResponseNorm:
+    """x / (k + alpha / size * sum of squares over `size` neighbouring channels) ** beta."""
+
+    size: int = 5
+    alpha: float = 1e-4
+    beta: float = 0.75
+    k: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Dropout:
+    """Inverted dropout: kept units are divided by 1 - rate while training, nothing at test time."""
+
+    rate: float = 0.5
+
+
+After = Relu | MaxPool | LocalResponseNorm | Dropout
+
+
+@dataclasses.dataclass(frozen=True)
+class Conv:
+    """A convolution layer over NHWC maps, and what follows it.
+
+    `weight_std` is the standard deviation of the Gaussian initial weights, or None for He et al.'s
+    sqrt(2 / fan in); `bias` the initial bias.
+    """
+
+    name: str
+    features: int
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+    groups: int = 1
+    weight_std: float | None = 0.01
+    bias: float = 0.0
+    then: tuple[After, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Dense:
+    """A dense layer, and what follows it; a map (N, h, w, c) is flattened row by row first."""
+
+    name: str
+    features: int
+    weight_std: float | None = 0.01
+    bias: float = 0.0
+    then: tuple[After, ...] = ()
+
+
+Layer = Conv | Dense
+Bound = int | str | None
+
+
+class _WeightLayer(nn.Module):
+    """One weight layer with its parameters `kernel` and `bias`."""
+
+    layer: Layer
+
+    @nn.compact
+    def __call__(self, x: jax.Array, keys: jax.Array | None) -> jax.Array:
+        layer = self.layer
+        if isinstance(layer, Dense):
+            x = x.reshape(x.shape[0], -1)
+        shape = _kernel_shape(layer, x.shape[1:])
+        std = layer.weight_std
+        if std is None:
+            std = math.sqrt(2.0 / math.prod(shape[:-1]))
+        kernel = self.param("kernel", nn.initializers.normal(std), shape)
+        bias = self.param("bias", nn.initializers.constant(layer.bias), shape[-1:])
+        if isinstance(layer, Conv):
+            x = ops.conv(
+                x, kernel, bias, stride=layer.stride, padding=layer.padding, groups=layer.groups
+            )
+        else:
+            x = x @ kernel + bias
+        for after in layer.then:
+            match after:
+                case Relu():
+                    x = jnp.maximum(x, 0)
+                case MaxPool(window, stride, padding):
+                    x = ops.max_pool(x, window=window, stride=stride, padding=padding)
+                case LocalResponseNorm(size, alpha, beta, k):
+                    x = ops.lrn(x, size=size, alpha=alpha, beta=beta, k=k)
+                case Dropout(rate):
+                    if keys is not None and rate > 0:
+                        x = ops.dropout(x, rate, keys)
+        return x
+
+
+class _NetworkModule(nn.Module):
+    """The layers in order; a part of them when `start` and `stop` say so."""
+
+    layers: tuple[Layer, ...]
+
+    @nn.compact
+    def __call__(self, x, start, stop, keys, captured=None):
+        for position in range(start, stop):
+            layer = self.layers[position]
+            layer_keys = None
+            if keys is not None:
+                layer_keys = jax.vmap(lambda key, p=position: jax.random.fold_in(key, p))(keys)
+            x = _WeightLayer(layer, name=layer.name)(x, layer_keys)
+            if captured is not None:
+                captured[layer.name] = x
+        return x
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """An immutable description of a network, conv1 .. fc8, and pure functions from it.
+
+    Attributes:
+      name: the architecture's name.
+      input_size: height and width in pixels of the square RGB input.
+      layers: the weight layers in order. Ablations are other tuples, not other code.
+
+    Example:
+      >>> import jax
+      >>> from transfer_jax.networks import alexnet_mini
+      >>> net = alexnet_mini(num_classes=10)
+      >>> params = net.init(jax.random.key(0))
+      >>> net.apply(params, jax.numpy.zeros((2, 32, 32, 3))).shape
+      (2, 10)
+    """
+
+    name: str
+    input_size: int
+    layers: tuple[Layer, ...]
+
+    def __post_init__(self):
+        names = [layer.name for layer in self.layers]
+        if not names:
+            raise ValueError(f"network {self.name!r} has no layers")
+        if len(set(names)) != len(names):
+            raise ValueError(f"network {self.name!r} has two layers of one name: {names}")
+        self.output_shapes  # noqa: B018  geometry errors surface here, not in the first step
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """Names of the weight layers in order, ('conv1', ..., 'fc8') in the full networks."""
+        return tuple(layer.name for layer in self.layers)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of logits."""
+        return self.layers[-1].features
+
+    @functools.cached_property
+    def output_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of what leaves each layer for one image: (h, w, c) or (features,)."""
+        shapes, shape = {}, (self.input_size, self.input_size, 3)
+        for layer in self.layers:
+            shape = _layer_shapes(layer, shape)[1]
+            shapes[layer.name] = shape
+        return shapes
+
+    @functools.cached_property
+    def kernel_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each layer's kernel: HWIO for convolutions (I = in / groups), (in, out) else."""
+        incoming = [(self.input_size, self.input_size, 3), *self.output_shapes.values()]
+        return {
+            layer.name: _kernel_shape(layer, _flat(layer, shape))
+            for layer, shape in zip(self.layers, incoming, strict=False)
+        }
+
+    @functools.cached_property
+    def multiply_adds(self) -> dict[str, int]:
+        """Multiply-adds of each layer's product for one image, forward."""
+        incoming = [(self.input_size, self.input_size, 3), *self.output_shapes.values()]
+        counts = {}
+        for layer, shape in zip(self.layers, incoming, strict=False):
+            places = math.prod(_layer_shapes(layer, shape)[0][:-1])
+            counts[layer.name] = places * math.prod(self.kernel_shapes[layer.name])
+        return counts
+
+    @property
+    def num_params(self) -> int:
+        """Number of weights and biases."""
+        return sum(math.prod(shape) + shape[-1] for shape in self.kernel_shapes.values())
+
+    def train_flops(self, num_frozen: int = 0) -> int:
+        """Floating-point operations of one training step for one image (two per multiply-add).
+
+        The forward pass runs whole; a trained layer adds its weight gradient, and its input
+        gradient unless it is the first trained layer.
+
+        Args:
+          num_frozen: how many of the lowest layers are frozen.
+        """
+        counts = list(self.multiply_adds.values())
+        trained = counts[num_frozen:]
+        return 2 * (sum(counts) + sum(trained) + sum(trained[1:]))
+
+    def init(self, key: jax.Array) -> dict[str, dict[str, jax.Array]]:
+        """Draws initial parameters.
+
+        Args:
+          key: a JAX PRNG key. A layer's weights depend on the key, its name and its shape only.
+
+        Returns:
+          `{'conv1': {'kernel', 'bias'}, ..., 'fc8': {...}}` in network order, float32.
+        """
+        x = jnp.zeros((1, self.input_size, self.input_size, 3), jnp.float32)
+        variables = _jitted_init(self)(key, x)
+        return {name: dict(variables["params"][name]) for name in self.layer_names}
+
+    def apply(
+        self, params: Params, x: jax.Array, *, train: bool = False, rng: jax.Array | None = None
+    ) -> jax.Array:
+        """Logits (N, num_classes) of images x (N, H, W, 3), mean already subtracted.
+
+        Args:
+          params: parameters as `init` gives them.
+          x: float32 or bfloat16; the computation runs in the type of x and params.
+          train: True applies dropout.
+          rng: for dropout: one key for the batch, or (N,) keys, one for each image. Example i of
+            one key's batch uses fold_in(rng, i).
+
+        Raises:
+          ValueError: when x does not fit the network, or train needs an rng and has none.
+        """
+        return self.apply_range(params, x, None, None, train=train, rng=rng)
+
+    def apply_range(
+        self,
+        params: Params,
+        x: jax.Array,
+        start: Bound,
+        stop: Bound,
+        *,
+        train: bool = False,
+        rng: jax.Array | None = None,
+    ) -> jax.Array:
+        """Runs the layers start, ..., stop - 1, as a Python slice of the layer tuple.
+
+        `apply_range(params, apply_range(params, x, 0, k), k, None)` equals `apply(params, x)`
+        exactly, dropout included when both get the same rng.
+
+        Args:
+          params: parameters of at least the layers that run.
+          x: what enters layer `start`: (N, H, W, 3) images, or what left the layer before it.
+          start: a position, a layer name, or None for the first layer.
+          stop: a position or a layer name, excluded; None runs to the end.
+          train: True applies dropout.
+          rng: as in `apply`.
+        """
+        first, last = self._bounds(start, stop)
+        keys = self._dropout_keys(first, last, x.shape[0], train, rng)
+        self._check(params, x, first, last)
+        return _NetworkModule(self.layers).apply({"params": params}, x, first, last, keys)
+
+    def activations(self, params: Params, x: jax.Array) -> dict[str, jax.Array]:
+        """What leaves each layer, after its ReLU, pooling and normalisation, in test mode.
+
+        Args:
+          params: parameters as `init` gives them.
+          x: images (N, H, W, 3).
+
+        Returns:
+          layer name -> (N, h, w, c) or (N, features); the last entry is the logits.
+        """
+        self._check(params, x, 0, len(self.layers))
+        captured: dict[str, jax.Array] = {}
+        module = _NetworkModule(self.layers)
+        module.apply({"params": params}, x, 0, len(self.layers), None, captured)
+        return captured
+
+    def position(self, bound: Bound, default: int) -> int:
+        """Position in the layer tuple that an int, a layer name or None stands for."""
+        if bound is None:
+            return default
+        if isinstance(bound, str):
+            if bound not in self.layer_names:
+                raise ValueError(f"{bound!r} is not a layer of {self.name}: {self.layer_names}")
+            return self.layer_names.index(bound)
+        if not 0 <= bound <= len(self.layers):
+            raise ValueError(f"layer position {bound} is outside 0..{len(self.layers)}")
+        return int(bound)
+
+    def _bounds(self, start: Bound, stop: Bound) -> tuple[int, int]:
+        first, last = self.position(start, 0), self.position(stop, len(self.layers))
+        if first > last:
+            raise ValueError(f"start {start!r} lies behind stop {stop!r} in {self.layer_names}")
+        return first, last
+
+    def _dropout_keys(self, first, last, batch, train, rng):
+        rates = [a.rate for l in self.layers[first:last] for a in l.then if isinstance(a, Dropout)]
+        if not train or not any(rates):
+            return None
+        if rng is None:
+            raise ValueError(f"{self.name} has dropout: apply(..., train=True) needs rng=<a key>")
+        if rng.ndim == (0 if jnp.issubdtype(rng.dtype, jax.dtypes.prng_key) else 1):
+            return jax.vmap(lambda i: jax.random.fold_in(rng, i))(jnp.arange(batch))
+        if rng.shape[0] != batch:
+            raise ValueError(f"rng holds {rng.shape[0]} keys for a batch of {batch} images")
+        return rng
+
+    def _check(self, params: Params, x: jax.Array, first: int, last: int) -> None:
+        expected = (self.input_size, self.input_size, 3)
+        if first > 0:
+            expected = self.output_shapes[self.layer_names[first - 1]]
+        if tuple(x.shape[1:]) != expected:
+            raise ValueError(
+                f"{self.name} expects x of shape (N, {', '.join(map(str, expected))}) before layer "
+                f"{self.layer_names[min(first, len(self.layers) - 1)]}, found {tuple(x.shape)}"
+            )
+        for name in self.layer_names[first:last]:
+            if name not in params:
+                raise ValueError(f"params hold no layer {name!r}; they hold {tuple(params)}")
+
+
+@functools.lru_cache(maxsize=64)
+def _jitted_init(network: Network):
+    module = _NetworkModule(network.layers)
+    return jax.jit(lambda key, x: module.init(key, x, 0, len(network.layers), None))
+
+
+def _flat(layer: Layer, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (math.prod(shape),) if isinstance(layer, Dense) else shape
+
+
+def _kernel_shape(layer: Layer, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Kernel of a layer whose input for one image has this (flattened, if dense) shape."""
+    channels = shape[-1]
+    if isinstance(layer, Dense):
+        return (channels, layer.features)
+    if channels % layer.groups or layer.features % layer.groups:
+        raise ValueError(
+            f"layer {layer.name}: {channels} input and {layer.features} output maps cannot be "
+            f"split into {layer.groups} groups"
+        )
+    return (layer.kernel, layer.kernel, channels // layer.groups, layer.features)
+
+
+def _layer_shapes(layer: Layer, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shapes (after the product, after everything) of a layer for one image's input shape."""
+    if isinstance(layer, Dense):
+        return (layer.features,), (layer.features,)
+    if len(shape) != 3:
+        raise ValueError(f"layer {layer.name}: a convolution cannot follow a dense layer")
+    side = ops.conv_output_size(shape[0], layer.kernel, layer.stride, layer.padding)
+    product = (side, side, layer.features)
+    for after in layer.then:
+        if isinstance(after, MaxPool) and side >= 1:
+            side = ops.pool_output_size(side, after.window, after.stride, after.padding)
+    if side < 1:
+        raise ValueError(f"layer {layer.name}: nothing is left of an input of shape {shape}")
+    return product, (side, side, layer.features)

@@ -1,0 +1,101 @@
+"""From a config (ml_collections) to the nouns: dataset, network, recipe, runtime."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from transfer_jax import networks
+from transfer_jax.data.augment import Augmentation
+from transfer_jax.data.datasets import Dataset
+from transfer_jax.data.sources import DatasetSpec, open_dataset
+from transfer_jax.networks import Network
+from transfer_jax.training.recipe import Recipe
+from transfer_jax.training.trainer import Runtime
+
+log = logging.getLogger(__name__)
+
+TINY_IMAGENET_ARCHIVE = "tiny_imagenet_32.tar.xz"
+
+
+def as_config(value: Any) -> Any:
+    """A ConfigDict with a field for every field of a (nested) dataclass, for configs to start from.
+
+    Example:
+      >>> as_config(Recipe(steps=100)).steps
+      100
+    """
+    if dataclasses.is_dataclass(value):
+        fields = dataclasses.fields(value)
+        # Fields that are None keep accepting the type they are documented to have.
+        return ConfigDict({f.name: as_config(getattr(value, f.name)) for f in fields})
+    return value
+
+
+def recipe_from(config: Mapping, **changes: Any) -> Recipe:
+    """The Recipe that a config's `recipe` describes, some fields changed.
+
+    Raises:
+      ValueError: for unknown fields or values that no recipe has.
+    """
+    fields = {**dict(config), **changes}
+    augmentation = _build(Augmentation, fields.pop("augmentation"), "recipe.augmentation")
+    return _build(Recipe, {**fields, "augmentation": augmentation}, "recipe")
+
+
+def runtime_from(config: Mapping) -> Runtime:
+    """The Runtime that a config's `runtime` describes."""
+    return _build(Runtime, config, "runtime")
+
+
+def network_from(config: Mapping, num_classes: int) -> Network:
+    """The built-in network that a config's `network` describes, with this many logits."""
+    arguments = {name: value for name, value in dict(config).items() if name != "name"}
+    arguments["widths"] = dict(arguments.get("widths") or {})
+    return networks.build(config["name"], num_classes=num_classes, **arguments)
+
+
+def network_config(name: str, **arguments: Any) -> ConfigDict:
+    """The fields of a config's `network`; those not given keep the network's own defaults."""
+    return ConfigDict({"name": name, "widths": {}, "remove": (), **arguments}, type_safe=False)
+
+
+def dataset_from(config: Mapping, data_dir: str, workdir: Path) -> Dataset:
+    """Opens the dataset that a config's `dataset` describes, preparing it at first use.
+
+    Prepared datasets are kept in data_dir; where that cannot be written, because it holds somebody
+    else's originals, in the workdir.
+
+    Args:
+      config: fields of DatasetSpec. An empty path of a folder or of Tiny ImageNet stands for
+        data_dir itself.
+      data_dir: as in the config.
+      workdir: of this run.
+
+    Raises:
+      FileNotFoundError, ValueError, OSError: see `transfer_jax.data.sources.open_dataset`.
+    """
+    fields, folder = dict(config), Path(data_dir).expanduser()
+    if fields["kind"] in ("folder", "tiny_imagenet") and not fields["path"]:
+        archive = folder / TINY_IMAGENET_ARCHIVE
+        is_archive = fields["kind"] == "tiny_imagenet" and archive.exists()
+        fields["path"] = str(archive if is_archive else folder)
+    kept = folder
+    if folder.exists() and not os.access(folder, os.W_OK):
+        kept = workdir / "data"
+        log.warning("%s cannot be written: prepared data go to %s", folder, kept)
+    return open_dataset(_build(DatasetSpec, fields, "dataset"), kept)
+
+
+def _build(kind: type, fields: Mapping, name: str) -> Any:
+    known = {field.name for field in dataclasses.fields(kind)}
+    for field in dict(fields):
+        if field not in known:
+            raise ValueError(f"config.{name}.{field} is unknown; expected one of {sorted(known)}")
+    return kind(**dict(fields))

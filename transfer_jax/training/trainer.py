@@ -1,0 +1,297 @@
+"""Trains one group of cells: the loop around the step, with evaluations, checkpoints and resume."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from transfer_jax.data.pipeline import BatchOrder
+from transfer_jax.training import checkpoint, devices
+from transfer_jax.training.feed import TaskData, evaluation_batches, training_batches
+from transfer_jax.training.metrics_log import MetricsLog, best_mean
+from transfer_jax.training.progress import Progress
+from transfer_jax.training.recipe import learning_rate_schedule
+from transfer_jax.training.step import (
+    Program,
+    TrainState,
+    full_params,
+    initial_state,
+    make_eval_step,
+    make_scanned_step,
+    make_train_step,
+)
+
+EVAL_BATCH = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Runtime:
+    """How a run is carried out; nothing here changes what a cell learns.
+
+    Attributes:
+      checkpoint_every: steps between checkpoints of a group in training.
+      keep_checkpoints: how many of them are kept.
+      log_every: steps between lines of loss and speed in metrics.jsonl.
+      steps_per_call: most steps compiled into one call, or 0 to choose: 1 on CPU, 50 elsewhere.
+      tensorboard: also write TensorBoard event files.
+      data_mode: 'auto' keeps datasets that fit on the device and streams the others; 'resident' and
+        'stream' decide.
+      device_data_bytes: what 'auto' lets resident images take on each device.
+      workers: processes that decode streamed images.
+    """
+
+    checkpoint_every: int = 1000
+    keep_checkpoints: int = 2
+    log_every: int = 100
+    steps_per_call: int = 0
+    tensorboard: bool = False
+    data_mode: str = "auto"
+    device_data_bytes: int = 4 * 2**30
+    workers: int = 0
+
+    def __post_init__(self):
+        for name in ("checkpoint_every", "keep_checkpoints", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"runtime.{name}={getattr(self, name)}: expected at least 1")
+        for name in ("steps_per_call", "workers"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"runtime.{name}={getattr(self, name)}: expected 0 or more")
+        if self.data_mode not in ("auto", "resident", "stream"):
+            raise ValueError(
+                f"runtime.data_mode={self.data_mode!r}: expected 'auto', 'resident' or 'stream'"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """One cell of a group, as the trainer sees it.
+
+    Attributes:
+      name: for messages and bars, such as 'A3B'.
+      frozen: number of frozen lower layers.
+      params: its full initial params.
+      directory: where its metrics go.
+    """
+
+    name: str
+    frozen: int
+    params: Any
+    directory: Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What training one cell came to.
+
+    Attributes:
+      learned: params of the layers that learned, as NumPy arrays.
+      top1: share of validation images whose most likely class is right, at the last evaluation;
+        None when training failed.
+      top1_best_mean: mean over the best evaluations; None when training failed.
+      steps: updates made.
+      seconds: wall time of the group's training, evaluations included, divided by its cells.
+      images_per_second: training images of this cell per second of that share.
+      num_eval: number of validation images.
+      error: why training failed, or None.
+    """
+
+    learned: Any
+    top1: float | None
+    top1_best_mean: float | None
+    steps: int
+    seconds: float
+    images_per_second: float
+    num_eval: int
+    error: str | None
+
+
+def train_group(
+    program: Program,
+    members: Sequence[Member],
+    data: TaskData,
+    *,
+    stream_seed: int,
+    checkpoint_dir: Path,
+    runtime: Runtime,
+    progress: Progress,
+) -> list[Outcome]:
+    """Trains the cells of one group from their initial params to the recipe's last step.
+
+    A group whose training was cut off goes on from its last complete checkpoint, and ends with the
+    same numbers, bit for bit, as one that was not.
+
+    Args:
+      program: network, recipe and frozen layers of the members.
+      members: the cells, in the program's order.
+      data: the task's images.
+      stream_seed: seed of the order of images and of all that is random in a step. Cells that
+        should see the same batches share it.
+      checkpoint_dir: where the group's checkpoints are kept.
+      runtime: how often to log and save, and how data travel.
+      progress: bars to move.
+
+    Returns:
+      an Outcome for each member. A cell whose loss stops being finite fails, with an error that
+      names cell, step and recipe; the others go on.
+
+    Raises:
+      ValueError: when the batch cannot be split over the devices.
+    """
+    recipe = program.recipe
+    order = BatchOrder(data.num_records("train"), recipe.batch_size, stream_seed)
+    state, shared = initial_state(program, tuple(member.params for member in members))
+    logs = [MetricsLog(member.directory / "metrics.jsonl") for member in members]
+    events = _event_writers(members) if runtime.tensorboard else []
+
+    checkpoints = checkpoint.manager(checkpoint_dir, runtime.keep_checkpoints)
+    spent = 0.0
+    if restored := checkpoint.restore(checkpoints, state._asdict()):
+        state, spent = TrainState(**restored[0]), restored[1]["seconds"]
+    first = int(state.step)
+    for log in logs:
+        log.keep_until(first)
+
+    state, shared = devices.replicate(state), devices.replicate(shared)
+    key = jax.random.key_data(jax.random.key(stream_seed))
+    chunk = _steps_per_call(runtime, recipe, data.resident)
+    train_step = compiled_train_step(program, chunk > 1)
+    schedule = learning_rate_schedule(recipe)
+    names = [member.name for member in members]
+    started, since, step = time.perf_counter(), (time.perf_counter(), first), first
+    bar = progress.group(names, recipe.steps, first, recipe.batch_size)
+    for source, indices in training_batches(data, order, first, recipe.steps, chunk):
+        state, losses = train_step(state, shared, source, indices, key)
+        step = min(step + chunk, recipe.steps)
+        last = step == recipe.steps
+        if last or step % runtime.log_every == 0:
+            values = np.asarray(losses.addressable_shards[0].data[0])
+            now = time.perf_counter()
+            speed = (step - since[1]) * recipe.batch_size / (now - since[0])
+            since = (now, step)
+            for i, log in enumerate(logs):
+                entry = {
+                    "step": step,
+                    "loss": float(values[i]),
+                    "learning_rate": float(schedule(step - 1)),
+                    "images_per_second": speed,
+                }
+                log.append(entry)
+                _write_events(events, i, entry)
+            bar.update_to(step, loss=float(values.mean()))
+        if last or step % recipe.eval_every == 0:
+            for i, (log, entry) in enumerate(
+                zip(logs, evaluate(program, state.learned, shared, data), strict=True)
+            ):
+                log.append({"step": step, **entry})
+                _write_events(events, i, {"step": step, **entry})
+            since = (time.perf_counter(), step)
+            if (devices.unreplicate(state.bad_step) >= 0).all():
+                break
+        if not last and step % runtime.checkpoint_every == 0:
+            position = {"step": step, "seconds": spent + time.perf_counter() - started}
+            checkpoint.save(checkpoints, step, devices.unreplicate(state)._asdict(), position)
+    bar.close()
+    checkpoints.wait_until_finished()
+    checkpoints.close()
+    for writer in events:
+        writer.close()
+    seconds = (spent + time.perf_counter() - started) / len(members)
+    final = jax.tree.map(np.asarray, devices.unreplicate(state))
+    return [
+        _outcome(program, member, log, final, i, seconds, data.num_records("val"))
+        for i, (member, log) in enumerate(zip(members, logs, strict=True))
+    ]
+
+
+def evaluate(program: Program, learned: Any, shared: Any, data: TaskData) -> list[dict]:
+    """Accuracy of a group's cells on the task's validation images.
+
+    Args:
+      program: the group's program.
+      learned: as in `TrainState`, with a device axis.
+      shared: the group's frozen layers, with a device axis.
+      data: the task's images.
+
+    Returns:
+      for each cell {'top1', 'top5', 'val_loss'}: shares of images, and nats.
+    """
+    step = _compiled_eval_step(program)
+    batch = math.ceil(EVAL_BATCH / devices.num_devices()) * devices.num_devices()
+    total = 0.0
+    for source, indices, mask in evaluation_batches(data, batch):
+        sums = step(learned, shared, source, indices, mask)
+        total = total + np.asarray(sums.addressable_shards[0].data[0], np.float64)
+    means = total / data.num_records("val")
+    return [
+        {"top1": float(top1), "top5": float(top5), "val_loss": float(loss)}
+        for top1, top5, loss in means
+    ]
+
+
+def _steps_per_call(runtime: Runtime, recipe, resident: bool) -> int:
+    """Steps in one call: a divisor of every interval, so that chunks end where the trainer looks."""
+    wanted = runtime.steps_per_call or (1 if jax.default_backend() == "cpu" else 50)
+    if not resident:
+        return 1
+    intervals = math.gcd(
+        recipe.eval_every, runtime.log_every, runtime.checkpoint_every, recipe.steps
+    )
+    return max(k for k in range(1, wanted + 1) if intervals % k == 0)
+
+
+@functools.lru_cache(maxsize=32)
+def compiled_train_step(program: Program, scanned: bool):
+    step = make_train_step(program)
+
+    def with_key_data(state, shared, source, indices, key_data):
+        run = make_scanned_step(step) if scanned else step
+        return run(state, shared, source, indices, jax.random.wrap_key_data(key_data))
+
+    return devices.map_over_devices(with_key_data, donate=(0,), num_broadcast=1)
+
+
+@functools.lru_cache(maxsize=32)
+def _compiled_eval_step(program: Program):
+    return devices.map_over_devices(make_eval_step(program))
+
+
+def _outcome(program, member, log, final: TrainState, i, seconds, num_eval) -> Outcome:
+    recipe, bad = program.recipe, int(final.bad_step[i])
+    steps = int(final.step)
+    speed = steps * recipe.batch_size / seconds if seconds else 0.0
+    learned = final.learned[i]
+    if bad >= 0:
+        error = (
+            f"cell {member.name}: the loss was not finite at step {bad} (learning rate "
+            f"{float(learning_rate_schedule(recipe)(bad)):.4g}) with recipe {recipe}"
+        )
+        return Outcome(learned, None, None, bad, seconds, speed, num_eval, error)
+    top1s = [entry["top1"] for entry in log.evaluations()]
+    best = best_mean(top1s, recipe.best_evals)
+    return Outcome(learned, top1s[-1], best, steps, seconds, speed, num_eval, None)
+
+
+def _event_writers(members: Sequence[Member]) -> list:
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError as error:
+        raise ValueError(
+            "runtime.tensorboard=True needs the package tensorboardX: install "
+            "transfer_jax[tensorboard]"
+        ) from error
+    return [SummaryWriter(str(member.directory / "events")) for member in members]
+
+
+def _write_events(events: list, i: int, entry: dict) -> None:
+    if events:
+        for name, value in entry.items():
+            if name != "step":
+                events[i].add_scalar(name, value, entry["step"])
