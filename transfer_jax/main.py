@@ -6,6 +6,7 @@ Killed at any moment and started again with the same command, it goes on where i
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import os
 import platform
 import shlex
@@ -13,11 +14,13 @@ import sys
 from pathlib import Path
 
 import jax
-from absl import app, flags, logging
+from absl import app, flags
+from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
+from tqdm.contrib.logging import logging_redirect_tqdm
 
-from transfer_jax.grid.plan import all_cells, build_plan
 from transfer_jax.grid.estimate import describe_plan
+from transfer_jax.grid.plan import all_cells, build_plan
 from transfer_jax.grid.run import DataSupply, Entry, run_grid
 from transfer_jax.grid.store import Store, WorkdirInUseError, write_json
 from transfer_jax.studies import STUDIES
@@ -101,9 +104,10 @@ def notes(config: ConfigDict, command: str) -> list[str]:
         f"evaluation every {recipe.eval_every} steps.",
         f"Machine: {len(devices)} x {devices[0].device_kind}, {os.cpu_count()} cores, "
         f"{platform.machine()}.",
-        "Versions: Python " + platform.python_version() + "".join(
-            f", {name} {version}" for name, version in versions.items()
-        ) + ".",
+        "Versions: Python "
+        + platform.python_version()
+        + "".join(f", {name} {version}" for name, version in versions.items())
+        + ".",
     ]
 
 
@@ -118,9 +122,9 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments {argv[1:]}")
     config, workdir = _CONFIG.value, Path(_WORKDIR.value).expanduser()
-    # Orbax and Grain tell every step of theirs at this level.
-    logging.set_verbosity(logging.WARNING)
-    logging.get_absl_logger().parent.getChild("transfer_jax").setLevel("INFO")
+    # At INFO, Orbax and Grain report every step that they take.
+    absl_logging.set_verbosity(absl_logging.WARNING)
+    logging.getLogger("transfer_jax").setLevel(logging.INFO)
     try:
         if _DRY_RUN.value:
             print(dry_run(config, workdir))
@@ -128,7 +132,8 @@ def main(argv: list[str]) -> None:
         if _REPORT_ONLY.value:
             page = report(config, workdir, notes(config, _command()))
         else:
-            page = run(config, workdir, _command(), retry_failed=_RETRY_FAILED.value)
+            with logging_redirect_tqdm():
+                page = run(config, workdir, _command(), retry_failed=_RETRY_FAILED.value)
     except (ValueError, OSError, WorkdirInUseError) as error:
         if os.environ.get("TRANSFER_JAX_TRACEBACK"):
             raise

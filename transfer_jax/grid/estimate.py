@@ -110,7 +110,8 @@ def _describe_group(group: Group, warmup: Warmup) -> str:
     needs = ", ".join(sorted(cell.name for cell in group.depends_on)) or "-"
     shares = "-"
     if len(cells) > 1:
-        shares = f"forward of {cells[0].network.layer_names[0]}..{cells[0].network.layer_names[deepest - 1]}"
+        names = cells[0].network.layer_names
+        shares = f"forward of {names[0]}..{names[deepest - 1]}"
     return (
         f"{name:<18} {cells[0].task.name:<5} {needs:<8} {shares:<26} "
         f"{group.train_flops / 1e12:>10,.2f} {_seconds(group, warmup) / 60:>8.1f}"

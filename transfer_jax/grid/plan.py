@@ -78,7 +78,8 @@ def build_plan(
     taken = set(finished)
     for hashes in opened:
         members = set(hashes)
-        if members <= set(wanted) and members - set(finished) and not members & (taken - set(finished)):
+        unfinished = members - set(finished)
+        if members <= set(wanted) and unfinished and not unfinished & taken:
             groups.append(Group(tuple(wanted[h] for h in hashes)))
             taken |= members
     together: dict[tuple, list[Cell]] = {}

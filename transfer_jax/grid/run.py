@@ -124,7 +124,7 @@ def run_grid(
     progress = Progress.start(sum(images.values()))
     ahead = {cell.hash for group in plan for cell in group.cells}
     progress.skip(sum(size for hash, size in images.items() if hash not in ahead))
-    log.info("%d cells, %d of them finished, %d groups to train", len(cells), len(finished), len(plan))
+    log.info("%d cells, %d finished, %d groups to train", len(cells), len(finished), len(plan))
     store.write_results(entries)
     for group in plan:
         _run_group(group, store, supply, runtime, progress)

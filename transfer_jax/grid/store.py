@@ -59,12 +59,13 @@ class Store:
                 f"`{holder.get('command', '?')}`; wait for it, stop it, or choose another workdir"
             ) from None
         try:
-            now = datetime.datetime.now().isoformat(timespec="seconds")
-            command = " ".join(sys.orig_argv)
-            write_json(
-                owner,
-                {"pid": os.getpid(), "host": socket.gethostname(), "started": now, "command": command},
-            )
+            holder = {
+                "pid": os.getpid(),
+                "host": socket.gethostname(),
+                "started": datetime.datetime.now().isoformat(timespec="seconds"),
+                "command": " ".join(sys.orig_argv),
+            }
+            write_json(owner, holder)
             yield
         finally:
             owner.unlink(missing_ok=True)

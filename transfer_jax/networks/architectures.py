@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Collection, Mapping
 
-from transfer_jax.networks.network import (
+from transfer_jax.networks.description import (
     After,
     Conv,
     Dense,
@@ -18,9 +18,9 @@ from transfer_jax.networks.network import (
     Layer,
     LocalResponseNorm,
     MaxPool,
-    Network,
     Relu,
 )
+from transfer_jax.networks.network import Network
 
 POOL, NORM = MaxPool(3, 2), LocalResponseNorm()
 

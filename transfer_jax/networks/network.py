@@ -20,75 +20,22 @@ import jax
 import jax.numpy as jnp
 
 from transfer_jax.networks import layers as ops
+from transfer_jax.networks.description import (
+    Conv,
+    Dense,
+    Dropout,
+    Layer,
+    LocalResponseNorm,
+    MaxPool,
+    Relu,
+    flattened,
+    kernel_shape,
+    layer_shapes,
+)
 
 Params = Mapping[str, Mapping[str, jax.Array]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Relu:
-    """max(x, 0)."""
-
-
-@dataclasses.dataclass(frozen=True)
-class MaxPool:
-    """Caffe's max pooling: the output size is rounded up, a window may hang over the border."""
-
-    window: int = 3
-    stride: int = 2
-    padding: int = 0
-
-
-@dataclasses.dataclass(frozen=True)
-class LocalResponseNorm:
-    """x / (k + alpha / size * sum of squares over `size` neighbouring channels) ** beta."""
-
-    size: int = 5
-    alpha: float = 1e-4
-    beta: float = 0.75
-    k: float = 1.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Dropout:
-    """Inverted dropout: kept units are divided by 1 - rate while training, nothing at test time."""
-
-    rate: float = 0.5
-
-
-After = Relu | MaxPool | LocalResponseNorm | Dropout
-
-
-@dataclasses.dataclass(frozen=True)
-class Conv:
-    """A convolution layer over NHWC maps, and what follows it.
-
-    `weight_std` is the standard deviation of the Gaussian initial weights, or None for He et al.'s
-    sqrt(2 / fan in); `bias` the initial bias.
-    """
-
-    name: str
-    features: int
-    kernel: int
-    stride: int = 1
-    padding: int = 0
-    groups: int = 1
-    weight_std: float | None = 0.01
-    bias: float = 0.0
-    then: tuple[After, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
-class Dense:
-    """A dense layer, and what follows it; a map (N, h, w, c) is flattened row by row first."""
-
-    name: str
-    features: int
-    weight_std: float | None = 0.01
-    bias: float = 0.0
-    then: tuple[After, ...] = ()
-
-
-Layer = Conv | Dense
 Bound = int | str | None
 
 
@@ -102,7 +49,7 @@ class _WeightLayer(nn.Module):
         layer = self.layer
         if isinstance(layer, Dense):
             x = x.reshape(x.shape[0], -1)
-        shape = _kernel_shape(layer, x.shape[1:])
+        shape = kernel_shape(layer, x.shape[1:])
         std = layer.weight_std
         if std is None:
             std = math.sqrt(2.0 / math.prod(shape[:-1]))
@@ -174,7 +121,7 @@ class Network:
             raise ValueError(f"network {self.name!r} has no layers")
         if len(set(names)) != len(names):
             raise ValueError(f"network {self.name!r} has two layers of one name: {names}")
-        self.output_shapes  # noqa: B018  geometry errors surface here, not in the first step
+        self.kernel_shapes  # noqa: B018  geometry errors surface here, not in the first step
 
     @property
     def layer_names(self) -> tuple[str, ...]:
@@ -191,7 +138,7 @@ class Network:
         """Shape of what leaves each layer for one image: (h, w, c) or (features,)."""
         shapes, shape = {}, (self.input_size, self.input_size, 3)
         for layer in self.layers:
-            shape = _layer_shapes(layer, shape)[1]
+            shape = layer_shapes(layer, shape)[1]
             shapes[layer.name] = shape
         return shapes
 
@@ -200,7 +147,7 @@ class Network:
         """Shape of each layer's kernel: HWIO for convolutions (I = in / groups), (in, out) else."""
         incoming = [(self.input_size, self.input_size, 3), *self.output_shapes.values()]
         return {
-            layer.name: _kernel_shape(layer, _flat(layer, shape))
+            layer.name: kernel_shape(layer, flattened(layer, shape))
             for layer, shape in zip(self.layers, incoming, strict=False)
         }
 
@@ -210,7 +157,7 @@ class Network:
         incoming = [(self.input_size, self.input_size, 3), *self.output_shapes.values()]
         counts = {}
         for layer, shape in zip(self.layers, incoming, strict=False):
-            places = math.prod(_layer_shapes(layer, shape)[0][:-1])
+            places = math.prod(layer_shapes(layer, shape)[0][:-1])
             counts[layer.name] = places * math.prod(self.kernel_shapes[layer.name])
         return counts
 
@@ -325,7 +272,8 @@ class Network:
         return first, last
 
     def _dropout_keys(self, first, last, batch, train, rng):
-        rates = [a.rate for l in self.layers[first:last] for a in l.then if isinstance(a, Dropout)]
+        afters = [after for layer in self.layers[first:last] for after in layer.then]
+        rates = [after.rate for after in afters if isinstance(after, Dropout)]
         if not train or not any(rates):
             return None
         if rng is None:
@@ -354,36 +302,3 @@ class Network:
 def _jitted_init(network: Network):
     module = _NetworkModule(network.layers)
     return jax.jit(lambda key, x: module.init(key, x, 0, len(network.layers), None))
-
-
-def _flat(layer: Layer, shape: tuple[int, ...]) -> tuple[int, ...]:
-    return (math.prod(shape),) if isinstance(layer, Dense) else shape
-
-
-def _kernel_shape(layer: Layer, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Kernel of a layer whose input for one image has this (flattened, if dense) shape."""
-    channels = shape[-1]
-    if isinstance(layer, Dense):
-        return (channels, layer.features)
-    if channels % layer.groups or layer.features % layer.groups:
-        raise ValueError(
-            f"layer {layer.name}: {channels} input and {layer.features} output maps cannot be "
-            f"split into {layer.groups} groups"
-        )
-    return (layer.kernel, layer.kernel, channels // layer.groups, layer.features)
-
-
-def _layer_shapes(layer: Layer, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Shapes (after the product, after everything) of a layer for one image's input shape."""
-    if isinstance(layer, Dense):
-        return (layer.features,), (layer.features,)
-    if len(shape) != 3:
-        raise ValueError(f"layer {layer.name}: a convolution cannot follow a dense layer")
-    side = ops.conv_output_size(shape[0], layer.kernel, layer.stride, layer.padding)
-    product = (side, side, layer.features)
-    for after in layer.then:
-        if isinstance(after, MaxPool) and side >= 1:
-            side = ops.pool_output_size(side, after.window, after.stride, after.padding)
-    if side < 1:
-        raise ValueError(f"layer {layer.name}: nothing is left of an input of shape {shape}")
-    return product, (side, side, layer.features)

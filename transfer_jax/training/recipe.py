@@ -61,7 +61,7 @@ class Recipe:
     bias_lr_multiplier: float = 2.0
     label_smoothing: float = 0.0
     dtype: str = "float32"
-    augmentation: Augmentation = Augmentation(size=227, pad=0, mirror=True)
+    augmentation: Augmentation = Augmentation(size=227, pad=0, mirror=True)  # noqa: RUF009  frozen
     mean: str = "image"
     pixel_scale: float = 1.0
     eval_every: int = 1000

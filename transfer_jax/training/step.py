@@ -99,8 +99,8 @@ def initial_state(program: Program, params: tuple[Any, ...]) -> tuple[TrainState
     learned, opt_states = [], []
     for n, full, tx in zip(program.frozen, params, program.transformations(), strict=True):
         for name in lower_layers(program.network, n):
-            same = jax.tree.map(lambda a, b: a is b or bool((a == b).all()), full[name], shared[name])
-            if not all(jax.tree.leaves(same)):
+            pairs = zip(jax.tree.leaves(full[name]), jax.tree.leaves(shared[name]), strict=True)
+            if not all(mine is theirs or bool((mine == theirs).all()) for mine, theirs in pairs):
                 raise ValueError(f"cells of one group differ in their frozen layer {name!r}")
         learned.append({name: full[name] for name in program.network.layer_names[n:]})
         opt_states.append(tx.init(full))

@@ -22,7 +22,6 @@ from transfer_jax.training.recipe import learning_rate_schedule
 from transfer_jax.training.step import (
     Program,
     TrainState,
-    full_params,
     initial_state,
     make_eval_step,
     make_scanned_step,
@@ -237,7 +236,7 @@ def evaluate(program: Program, learned: Any, shared: Any, data: TaskData) -> lis
 
 
 def _steps_per_call(runtime: Runtime, recipe, resident: bool) -> int:
-    """Steps in one call: a divisor of every interval, so that chunks end where the trainer looks."""
+    """Steps in one call: a divisor of every interval, so that calls end where the loop looks."""
     wanted = runtime.steps_per_call or (1 if jax.default_backend() == "cpu" else 50)
     if not resident:
         return 1

@@ -19,7 +19,8 @@ def freeze(tx: optax.GradientTransformation, frozen_layers: Iterable[str]):
 
     A frozen leaf's update is -0.0, the one number that leaves every float as it is under addition
     (0.0 would turn a weight of -0.0 into 0.0), so after `optax.apply_updates` frozen leaves are
-    bit-identical after any number of steps.
+    bit-identical after any number of steps. (XLA:CPU flushes subnormal numbers, below 1.2e-38, to
+    zero in every addition; the trainer leaves frozen leaves out of all arithmetic.)
 
     Args:
       tx: the optimiser of the layers that learn. A transformation that looks at all gradients at

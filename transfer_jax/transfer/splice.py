@@ -24,7 +24,7 @@ def lower_layers(network: Network, n: int) -> tuple[str, ...]:
     """
     largest = len(network.layers) - 1
     if isinstance(n, bool) or not isinstance(n, int) or not 0 <= n <= largest:
-        raise ValueError(f"n={n!r} lower layers of {network.name}: expected an integer 0..{largest}")
+        raise ValueError(f"n={n!r} lower layers of {network.name}: expected one of 0..{largest}")
     return network.layer_names[:n]
 
 
@@ -77,7 +77,8 @@ def _check_layer(name: str, source, target) -> None:
         raise ValueError(
             f"cannot splice layer {name!r}: source holds {sorted(source)}, target {sorted(target)}"
         )
-    for entry in target:
+    # The kernel first: its shape says more than the bias.
+    for entry in sorted(target, key=lambda entry: -target[entry].ndim):
         there, here = source[entry], target[entry]
         if there.shape != here.shape:
             raise ValueError(

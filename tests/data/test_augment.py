@@ -1,0 +1,290 @@
+"""Views against NumPy loops, the distribution of random crops, and means against float64."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from transfer_jax.data import augment
+from transfer_jax.data.augment import Augmentation
+
+CHANNEL_MEAN = np.array([104.0, 116.7, 122.3], np.float32)
+SMALL = Augmentation(size=8, pad=2)
+
+
+def random_images(count=6, height=8, width=8, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, height, width, 3), np.uint8)
+
+
+def random_mean_image(height, width):
+    return np.random.default_rng(9).uniform(80, 150, (height, width, 3)).astype(np.float32)
+
+
+def keys_for(count, seed=0):
+    return jax.random.split(jax.random.key(seed), count)
+
+
+def reference_view(image, row, column, mirrored, augmentation, mean, scale):
+    """One view, pixel by pixel, written from the definition: subtract, pad, cut, flip."""
+    height, width, channels = image.shape
+    mean = np.broadcast_to(np.float32(mean), image.shape)
+    view = np.zeros((augmentation.size, augmentation.size, channels), np.float32)
+    for i in range(augmentation.size):
+        for j in range(augmentation.size):
+            y = row + i - augmentation.pad
+            across = augmentation.size - 1 - j if mirrored else j
+            x = column + across - augmentation.pad
+            if 0 <= y < height and 0 <= x < width:
+                view[i, j] = (np.float32(image[y, x]) - mean[y, x]) * np.float32(scale)
+    return view
+
+
+@pytest.mark.parametrize("mean_kind", ["channel", "image"])
+@pytest.mark.parametrize(
+    "augmentation, height, width",
+    [
+        (Augmentation(8, pad=2), 8, 8),
+        (Augmentation(5), 8, 8),
+        (Augmentation(9, pad=3), 6, 11),
+        (Augmentation(8, pad=0), 8, 8),
+    ],
+)
+def test_train_view_is_the_loop_at_the_drawn_offsets(augmentation, height, width, mean_kind):
+    images, keys = random_images(24, height, width), keys_for(24)
+    mean = CHANNEL_MEAN if mean_kind == "channel" else random_mean_image(height, width)
+    view = jax.jit(lambda x, k: augment.train_view(x, k, augmentation, mean, 1 / 58.0))
+    got = np.asarray(view(images, keys))
+    offsets = augment.crop_offsets(keys, augmentation, images.shape[1:])
+    rows, columns, mirrored = map(np.asarray, offsets)
+    assert mirrored.any() and not mirrored.all()
+    want = [
+        reference_view(*example, augmentation, mean, 1 / 58.0)
+        for example in zip(images, rows, columns, mirrored, strict=True)
+    ]
+    assert got.dtype == np.float32
+    np.testing.assert_array_equal(got, np.stack(want))
+
+
+def test_a_mean_image_follows_its_crop_bit_for_bit():
+    images, keys, mean = random_images(16, 12, 14), keys_for(16), random_mean_image(12, 14)
+    augmentation = Augmentation(7)
+    got = np.asarray(
+        jax.jit(functools.partial(augment.train_view, augmentation=augmentation))(
+            images, keys, mean=mean, scale=np.float32(0.017)
+        )
+    )
+    rows, columns, mirrored = map(
+        np.asarray, augment.crop_offsets(keys, augmentation, images.shape[1:])
+    )
+    for image, row, column, flip, view in zip(images, rows, columns, mirrored, got, strict=True):
+        here = np.s_[row : row + 7, column : column + 7]
+        cropped_first = (image[here].astype(np.float32) - mean[here]) * np.float32(0.017)
+        np.testing.assert_array_equal(view, cropped_first[:, ::-1] if flip else cropped_first)
+
+
+def test_padding_is_the_mean_after_subtraction():
+    images = np.full((1, 4, 4, 3), 200, np.uint8)
+    corner = augment.crop_view(
+        images,
+        np.array([0]),
+        np.array([0]),
+        np.array([False]),
+        Augmentation(4, pad=2),
+        CHANNEL_MEAN,
+    )
+    assert (np.asarray(corner)[0, :2] == 0).all() and (np.asarray(corner)[0, :, :2] == 0).all()
+    np.testing.assert_array_equal(
+        np.asarray(corner)[0, 2:, 2:], np.broadcast_to(np.float32(200) - CHANNEL_MEAN, (2, 2, 3))
+    )
+
+
+def test_offsets_reach_every_place_uniformly_and_independently():
+    count = 40_000
+    rows, columns, mirrored = map(
+        np.asarray, augment.crop_offsets(keys_for(count, seed=3), SMALL, (8, 10, 3))
+    )
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (0, 4, 0, 6)
+    counts = np.zeros((5, 7, 2))
+    np.add.at(counts, (rows, columns, mirrored.astype(int)), 1)
+    assert counts.min() > 0
+    assert scipy.stats.chisquare(counts.ravel()).pvalue > 1e-3
+    assert abs(mirrored.mean() - 0.5) < 4 * 0.5 / np.sqrt(count)
+
+
+def test_offsets_of_successive_fold_ins_are_uniform():
+    fold = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(11), i))
+    rows, columns, _ = augment.crop_offsets(fold(jnp.arange(20_000)), SMALL, (8, 8, 3))
+    counts = np.bincount(np.asarray(rows) * 5 + np.asarray(columns), minlength=25)
+    assert scipy.stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_mirror_off_never_mirrors():
+    mirrored = augment.crop_offsets(keys_for(500), Augmentation(8, mirror=False), (9, 9, 3))[2]
+    assert not np.asarray(mirrored).any()
+
+
+def test_views_do_not_depend_on_the_split_of_the_batch():
+    images, keys = random_images(8), keys_for(8)
+    view = jax.jit(lambda x, k: augment.train_view(x, k, SMALL, CHANNEL_MEAN, 0.01))
+    whole = np.asarray(view(images, keys))
+    for part in (np.s_[:4], np.s_[4:], np.s_[3:4]):
+        np.testing.assert_array_equal(np.asarray(view(images[part], keys[part])), whole[part])
+    mapped = jax.pmap(lambda x, k: augment.train_view(x, k, SMALL, CHANNEL_MEAN, 0.01))
+    np.testing.assert_array_equal(np.asarray(mapped(images[None], keys[None]))[0], whole)
+
+
+@pytest.mark.parametrize("height, width, size, pad", [(9, 12, 5, 0), (8, 8, 8, 4), (6, 6, 7, 2)])
+def test_eval_view_is_the_centre(height, width, size, pad):
+    images, mean = random_images(3, height, width), random_mean_image(height, width)
+    got = augment.eval_view(images, Augmentation(size, pad), mean, 0.5)
+    row, column = (height + 2 * pad - size) // 2, (width + 2 * pad - size) // 2
+    want = [
+        reference_view(image, row, column, False, Augmentation(size, pad), mean, 0.5)
+        for image in images
+    ]
+    np.testing.assert_array_equal(np.asarray(got), np.stack(want))
+
+
+def test_eval_view_of_a_padded_recipe_is_the_image_itself():
+    images = random_images(2)
+    got = augment.eval_view(images, Augmentation(8, pad=4), np.zeros(3))
+    np.testing.assert_array_equal(np.asarray(got), images.astype(np.float32))
+
+
+@pytest.mark.parametrize("mean_kind", ["channel", "image"])
+def test_ten_crop_view_is_corners_centre_and_mirrors(mean_kind):
+    images = random_images(3, 7, 9)
+    mean = CHANNEL_MEAN if mean_kind == "channel" else random_mean_image(7, 9)
+    got = np.asarray(augment.ten_crop_view(images, Augmentation(5), mean, 0.25))
+    full = (images.astype(np.float32) - mean) * np.float32(0.25)
+    five = [full[:, :5, :5], full[:, :5, 4:], full[:, 2:, :5], full[:, 2:, 4:], full[:, 1:6, 2:7]]
+    want = np.stack(five + [crop[:, :, ::-1] for crop in five], axis=1)
+    assert got.shape == (3, 10, 5, 5, 3)
+    np.testing.assert_array_equal(got, want)
+
+
+def test_ten_crop_view_contains_the_eval_view_and_the_padded_corner():
+    images = random_images(2)
+    ten = np.asarray(augment.ten_crop_view(images, SMALL, CHANNEL_MEAN))
+    np.testing.assert_array_equal(
+        ten[:, 4], np.asarray(augment.eval_view(images, SMALL, CHANNEL_MEAN))
+    )
+    np.testing.assert_array_equal(
+        ten[0, 3], reference_view(images[0], 4, 4, False, SMALL, CHANNEL_MEAN, 1)
+    )
+
+
+@pytest.mark.parametrize(
+    "error, message, call",
+    [
+        (ValueError, "size is 0", lambda: Augmentation(0)),
+        (ValueError, "pad is -1", lambda: Augmentation(8, pad=-1)),
+        (
+            ValueError,
+            r"size is 9, larger than the image of 8x8 .* at most 8",
+            lambda: augment.eval_view(random_images(), Augmentation(9), CHANNEL_MEAN),
+        ),
+        (
+            ValueError,
+            "at most 6",
+            lambda: augment.ten_crop_view(random_images(2, 4, 9), Augmentation(7, 1), CHANNEL_MEAN),
+        ),
+        (
+            ValueError,
+            "larger than the image",
+            lambda: augment.train_view(
+                random_images(), keys_for(6), Augmentation(13, 2), [0, 0, 0]
+            ),
+        ),
+        (
+            ValueError,
+            r"mean has shape \(8, 7, 3\)",
+            lambda: augment.eval_view(random_images(), SMALL, np.zeros((8, 7, 3))),
+        ),
+        (
+            ValueError,
+            r"mean has shape \(\)",
+            lambda: augment.eval_view(random_images(), SMALL, 117.0),
+        ),
+        (
+            ValueError,
+            r"scale has shape \(2,\)",
+            lambda: augment.eval_view(random_images(), SMALL, CHANNEL_MEAN, [1.0, 2.0]),
+        ),
+        (
+            TypeError,
+            "float32; expected uint8",
+            lambda: augment.eval_view(np.zeros((2, 8, 8, 3), np.float32), SMALL, CHANNEL_MEAN),
+        ),
+        (
+            ValueError,
+            r"images has shape \(8, 8, 3\)",
+            lambda: augment.eval_view(random_images()[0], SMALL, CHANNEL_MEAN),
+        ),
+        (
+            ValueError,
+            "one key per image",
+            lambda: augment.train_view(random_images(), keys_for(5), SMALL, CHANNEL_MEAN),
+        ),
+        (
+            ValueError,
+            "a key per image",
+            lambda: augment.crop_offsets(jax.random.key(0), SMALL, (8, 8, 3)),
+        ),
+        (
+            TypeError,
+            "typed keys",
+            lambda: augment.crop_offsets(jax.random.key_data(keys_for(6)), SMALL, (8, 8, 3)),
+        ),
+        (
+            TypeError,
+            "rbg.*threefry",
+            lambda: augment.crop_offsets(
+                jax.random.split(jax.random.key(0, impl="rbg"), 6), SMALL, (8, 8, 3)
+            ),
+        ),
+    ],
+)
+def test_bad_arguments_are_refused_by_name(error, message, call):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_means_equal_float64_and_chunks_do_not_matter():
+    images = random_images(2500, 6, 5, seed=4)
+    exact = images.astype(np.float64).mean(axis=0)
+    mean, channels = augment.mean_image(images), augment.channel_mean(images)
+    assert mean.dtype == channels.dtype == np.float32
+    np.testing.assert_array_equal(mean, exact.astype(np.float32))
+    np.testing.assert_allclose(channels, images.astype(np.float64).mean((0, 1, 2)), rtol=6e-8)
+    batches = (images[:7], images[7:1500], images[1500:])
+    np.testing.assert_array_equal(augment.mean_image(iter(batches)), mean)
+    np.testing.assert_array_equal(augment.channel_mean(iter(batches)), channels)
+
+
+def test_means_do_not_drift_on_a_bright_set():
+    # A float32 accumulator stops at 2**24 = 65,794 additions of 255.
+    images = np.broadcast_to(np.uint8(255), (100_000, 2, 2, 3))
+    assert (augment.mean_image(images) == 255).all()
+    assert (augment.channel_mean(images) == 255).all()
+
+
+def test_channel_mean_weighs_pixels_and_mean_image_needs_one_size():
+    batches = [np.full((1, 2, 2, 3), 10, np.uint8), np.full((1, 4, 4, 3), 60, np.uint8)]
+    np.testing.assert_allclose(augment.channel_mean(batches), np.full(3, 50.0))
+    with pytest.raises(ValueError, match=r"\(4, 4, 3\) where the ones before were \(2, 2, 3\)"):
+        augment.mean_image(batches)
+    with pytest.raises(ValueError, match="4 channels where the ones before had 3"):
+        augment.channel_mean([batches[0], np.zeros((1, 2, 2, 4), np.uint8)])
+
+
+@pytest.mark.parametrize("mean", [augment.channel_mean, augment.mean_image])
+def test_means_of_nothing_are_refused(mean):
+    for nothing in (np.zeros((0, 4, 4, 3), np.uint8), []):
+        with pytest.raises(ValueError, match="no images"):
+            mean(nothing)
+    with pytest.raises(TypeError, match="float64; expected uint8"):
+        mean(np.zeros((2, 4, 4, 3)))

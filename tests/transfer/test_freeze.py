@@ -1,0 +1,88 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from transfer_jax.transfer import freeze
+
+LAYERS = ("conv1", "conv2", "fc8")
+
+
+def make_params(seed=0):
+    rng = np.random.default_rng(seed)
+    return {
+        name: {
+            "kernel": jnp.asarray(rng.normal(size=(3, 4)), jnp.float32),
+            "bias": jnp.asarray([0.0, -0.0, 1e-37, jnp.inf], jnp.float32),
+        }
+        for name in LAYERS
+    }
+
+
+def bits(tree):
+    return jax.tree.map(lambda leaf: np.asarray(leaf).view(np.uint32).tolist(), tree)
+
+
+OPTIMISERS = {
+    "momentum and weight decay": optax.chain(optax.add_decayed_weights(0.1), optax.sgd(0.5, 0.9)),
+    "adamw": optax.adamw(0.1, weight_decay=0.3),
+    "global norm": optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1)),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+@settings(max_examples=15)
+@given(frozen=st.sets(st.sampled_from(LAYERS)), steps=st.integers(1, 4))
+def test_frozen_leaves_are_bit_identical_and_the_others_move(name, frozen, steps):
+    tx = freeze(OPTIMISERS[name], frozen)
+    params = start = make_params()
+    params["fc8"]["bias"] = jnp.zeros(4)
+    state = tx.init(params)
+    update = jax.jit(lambda g, s, p: tx.update(g, s, p))
+    for step in range(steps):
+        gradients = jax.tree.map(lambda leaf, s=step: jnp.ones_like(leaf) * (s + 1), params)
+        updates, state = update(gradients, state, params)
+        params = optax.apply_updates(params, updates)
+    for layer in LAYERS:
+        same = bits(params[layer]) == bits(start[layer])
+        assert same == (layer in frozen)
+
+
+def test_frozen_layers_carry_no_optimiser_state():
+    params = make_params()
+    whole = jax.tree.leaves(freeze(optax.sgd(0.1, 0.9), ()).init(params))
+    part = jax.tree.leaves(freeze(optax.sgd(0.1, 0.9), ("conv1", "conv2")).init(params))
+    none = jax.tree.leaves(freeze(optax.sgd(0.1, 0.9), LAYERS).init(params))
+    sizes = [sum(leaf.size for leaf in leaves) for leaves in (whole, part, none)]
+    assert sizes == [3 * 16, 16, 0]
+
+
+def test_layers_that_learn_get_the_wrapped_optimisers_updates():
+    params, tx = make_params(), optax.adam(0.1)
+    gradients = jax.tree.map(jnp.sin, make_params(1))
+    frozen = freeze(tx, ("conv1",))
+    ours, _ = frozen.update(gradients, frozen.init(params), params)
+    alone = {name: params[name] for name in LAYERS[1:]}
+    theirs, _ = tx.update({n: gradients[n] for n in LAYERS[1:]}, tx.init(alone), alone)
+    for name in LAYERS[1:]:
+        jax.tree.map(np.testing.assert_array_equal, ours[name], theirs[name])
+
+
+def test_a_global_norm_sees_only_the_layers_that_learn():
+    params = make_params()
+    gradients = jax.tree.map(jnp.ones_like, params)
+    gradients["conv1"] = jax.tree.map(lambda leaf: leaf * 1e6, gradients["conv1"])
+    tx = freeze(optax.clip_by_global_norm(1.0), ("conv1",))
+    updates, _ = tx.update(gradients, tx.init(params), params)
+    learned = {name: updates[name] for name in LAYERS[1:]}
+    assert float(optax.tree.norm(learned)) == pytest.approx(1.0, rel=1e-5)
+
+
+def test_bad_input_is_named():
+    with pytest.raises(ValueError, match=r"conv9.*conv1"):
+        freeze(optax.sgd(0.1), ("conv9",)).init(make_params())
+    with pytest.raises(TypeError, match="conv1"):
+        freeze(optax.sgd(0.1), "conv1")

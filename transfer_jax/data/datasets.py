@@ -1,0 +1,241 @@
+"""A prepared dataset, as everything else in the package sees it: labels, pixels and records.
+
+Any TFDS dataset stored in a random-access format (ArrayRecord) will do; nothing here needs
+TensorFlow.
+"""
+
+import dataclasses
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from transfer_jax.data.images import BrokenImageError
+from transfer_jax.data.labels import read_labels, replacing, write_labels
+from transfer_jax.data.records import Reader, Records, RecordSource, blocks_of, decode_into
+
+PACK_BYTES = 2**31
+"""Splits of at most this many bytes of pixels are decoded once and then kept as one array file."""
+
+_VALIDATION_NAMES = ("val", "validation", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Labelled images on disk, with a training and a validation split. Made by `read_dataset`.
+
+    Attributes:
+      name: identity of the content, `name/config/version`: it changes with the content and not
+        with the place where the data lies.
+      class_names: in label order.
+      class_paths: the hierarchy, one path from root to leaf per class, or None.
+      splits: names of the splits; 'train' and 'val' are always among them.
+      image_shape: (h, w, 3) where all images have one shape, else None.
+      directory: where the data lies; no part of the identity.
+      stored_splits: for each of `splits` its name in TFDS.
+      num_records: for each of `splits` how many records it has.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    class_paths: tuple[tuple[str, ...], ...] | None
+    splits: tuple[str, ...]
+    image_shape: tuple[int, int, int] | None
+    directory: Path = dataclasses.field(compare=False)
+    stored_splits: Mapping[str, str] = dataclasses.field(compare=False, repr=False)
+    num_records: Mapping[str, int] = dataclasses.field(compare=False)
+
+    def labels(self, split: str) -> np.ndarray:
+        """The dataset class of every record of a split, in record order.
+
+        No image is decoded. The labels are kept beside the data and read from there the next time.
+
+        Args:
+          split: one of `splits`.
+
+        Returns:
+          int32 (N,), in 0 .. len(class_names) - 1, or -1 where a record has no label.
+        """
+        stored = self._stored(split)
+        labels = read_labels(self.directory, stored, self.num_records[split])
+        if labels is None:
+            reader = Reader(self.directory, stored, ("label",))
+            blocks = (reader.read(block) for block in blocks_of(np.arange(len(reader))))
+            labels = np.array([r["label"] for block in blocks for r in block], np.int32)
+            try:
+                write_labels(self.directory, stored, labels)
+            except OSError as error:
+                _not_kept("labels", self.directory, error)
+        return labels
+
+    def images(
+        self, split: str, indices: Sequence[int] | np.ndarray, *, progress: bool = False
+    ) -> np.ndarray:
+        """Decoded images of a split.
+
+        The first time that a good part of a small split is asked for, all of it is decoded and kept
+        beside the data as one array (`images-<split>.npy`), from which later calls read.
+
+        Args:
+          split: one of `splits`.
+          indices: (n,) positions in the split, in any order.
+          progress: whether to show a progress bar while decoding.
+
+        Returns:
+          uint8 (n, h, w, 3), in the order of `indices`.
+
+        Raises:
+          ValueError: the images do not all have one shape; read them by `record_source`.
+          IndexError: an index lies outside the split.
+        """
+        stored = self._stored(split)
+        if self.image_shape is None:
+            raise ValueError(
+                f"the images of {self.name} have no common shape, so they make no array: read them "
+                "by record_source, or prepare them with an image_size"
+            )
+        indices = np.asarray(indices, np.int64).reshape(-1)
+        count = self.num_records[split]
+        if indices.size and not (indices.min() >= 0 and indices.max() < count):
+            raise IndexError(
+                f"indices of {self.name} {split} lie in 0 .. {count - 1}, got "
+                f"{indices.min()} .. {indices.max()}"
+            )
+        packed = self._packed(split)
+        small = count * int(np.prod(self.image_shape)) <= PACK_BYTES
+        if packed is None and small and 10 * indices.size >= count:
+            packed = self._pack(split, progress)
+        if packed is not None:
+            return packed[indices]
+        images = np.empty((indices.size, *self.image_shape), np.uint8)
+        decode_into(images, Reader(self.directory, stored, ("image",)), indices, progress)
+        return images
+
+    def record_source(self, split: str) -> RecordSource:
+        """Random access to the records of a split; made for Grain, and can be pickled.
+
+        Args:
+          split: one of `splits`.
+
+        Returns:
+          An object with `len(source)` and `source[i]`, a dict of `image`: uint8 (h, w, 3); `label`:
+          int; `id`: str; and, where the data has them, `boxes`: float32 (k, 4), each
+          (ymin, xmin, ymax, xmax) as fractions of the image's sides.
+        """
+        return Records(self.directory, self._stored(split), self.num_records[split])
+
+    def _stored(self, split: str) -> str:
+        if split not in self.stored_splits:
+            raise ValueError(f"{self.name} has the splits {', '.join(self.splits)}; got {split!r}")
+        return self.stored_splits[split]
+
+    def _pack_file(self, split: str) -> Path:
+        return self.directory / f"images-{self._stored(split)}.npy"
+
+    def _packed(self, split: str) -> np.ndarray | None:
+        try:
+            packed = np.load(self._pack_file(split), mmap_mode="r")
+        except (OSError, ValueError, EOFError):
+            return None
+        return packed if packed.shape == (self.num_records[split], *self.image_shape) else None
+
+    def _pack(self, split: str, progress: bool) -> np.ndarray | None:
+        reader = Reader(self.directory, self._stored(split), ("image",))
+        shape = (len(reader), *self.image_shape)
+        try:
+            # Checked first: running out of room under a memory map ends the process.
+            _require_room(self.directory, int(np.prod(shape)))
+            with replacing(self._pack_file(split)) as path:
+                packed = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+                decode_into(packed, reader, np.arange(len(reader)), progress)
+                packed.flush()
+        except BrokenImageError:
+            raise
+        except OSError as error:
+            _not_kept("decoded images", self.directory, error)
+            return None
+        return packed
+
+
+def read_dataset(
+    directory: str | os.PathLike, *, class_paths: Sequence[Sequence[str]] | None = None
+) -> Dataset:
+    """Opens a prepared TFDS dataset.
+
+    A dataset without 'val' lends its 'validation' split for it, or else its 'test' split.
+
+    Args:
+      directory: the folder that holds `dataset_info.json`.
+      class_paths: the class hierarchy, one path from root to leaf per class, if there is one.
+
+    Returns:
+      The dataset.
+
+    Raises:
+      ValueError: the features `image` (uint8) and `label` (of classes), the splits, or the storage
+        format are not such that the dataset can be used; the message says which.
+    """
+    directory = Path(directory)
+    info = tfds.builder_from_directory(directory).info
+    formats = {file_format.value for file_format in info.available_file_formats()}
+    if "array_record" not in formats:
+        raise ValueError(
+            f"{info.full_name} in {directory} is stored as {', '.join(sorted(formats))}, which "
+            "cannot be read at random: prepare it again with file_format='array_record'"
+        )
+    image, label = (dict(info.features).get(key) for key in ("image", "label"))
+    is_image = isinstance(image, tfds.features.Image) and image.np_dtype == np.uint8
+    if not is_image or not isinstance(label, tfds.features.ClassLabel) or not label.num_classes:
+        raise ValueError(
+            f"{info.full_name} should have the features image (uint8) and label (of classes); "
+            f"its features are {info.features}"
+        )
+    class_names = tuple(label.names or map(str, range(label.num_classes)))
+    if class_paths is not None:
+        class_paths = tuple(tuple(path) for path in class_paths)
+        if len(class_paths) != len(class_names):
+            raise ValueError(
+                f"{len(class_paths)} class paths were given for the {len(class_names)} classes "
+                f"of {info.full_name}"
+            )
+    stored_splits = _split_names(info)
+    height, width, _ = image.shape
+    return Dataset(
+        name=info.full_name,
+        class_names=class_names,
+        class_paths=class_paths,
+        splits=tuple(stored_splits),
+        image_shape=None if None in (height, width) else (height, width, 3),
+        directory=directory,
+        stored_splits=stored_splits,
+        num_records={name: info.splits[stored].num_examples
+                     for name, stored in stored_splits.items()},
+    )
+
+
+def _split_names(info: tfds.core.DatasetInfo) -> dict[str, str]:
+    found = list(info.splits)
+    validation = next((name for name in _VALIDATION_NAMES if name in found), None)
+    if "train" not in found or validation is None:
+        raise ValueError(
+            f"{info.full_name} should have the splits train and one of "
+            f"{', '.join(_VALIDATION_NAMES)}; it has {', '.join(found) or 'none'}"
+        )
+    others = {name: name for name in found if name not in ("train", "val", validation)}
+    return {"train": "train", "val": validation, **others}
+
+
+def _require_room(directory: Path, num_bytes: int):
+    stats = os.statvfs(directory)
+    free = stats.f_bavail * stats.f_frsize
+    if free < num_bytes:
+        raise OSError(f"{num_bytes / 1e9:.3f} GB are wanted, {free / 1e9:.3f} GB are free")
+
+
+def _not_kept(what: str, directory: Path, error: OSError):
+    logging.getLogger(__name__).warning(
+        "the %s cannot be kept in %s and will be read anew each time: %s", what, directory, error
+    )

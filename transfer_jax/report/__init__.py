@@ -1,0 +1,9 @@
+"""Reports, drawn from the files of a workdir alone.
+
+results     the rows of results.csv        cell_files  what each cell left on disk
+statistics  estimates with standard errors tables      tables as CSV and on a page
+claims      what a paper says against us   figures     style, filters, learning curves
+page        one HTML file, opens offline   published   the papers' own numbers
+
+A study adds modules named after its paper; `yosinski2014.write_report` is the first.
+"""

@@ -1,0 +1,323 @@
+"""The report of Yosinski et al. 2014, drawn from a workdir's files alone."""
+
+from __future__ import annotations
+
+import os
+import statistics as stdlib_statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from transfer_jax.report import analysis, cell_files, figures
+from transfer_jax.report import yosinski2014_figures as drawings
+from transfer_jax.report import yosinski2014_published as beside
+from transfer_jax.report.claims import write_claims
+from transfer_jax.report.page import Page, Picture, Section, write_page
+from transfer_jax.report.published import read_published
+from transfer_jax.report.results import SYMBOLS, Row, read_results
+from transfer_jax.report.statistics import MINUS, NOISE_RULE, percent
+from transfer_jax.report.tables import Table
+from transfer_jax.report.yosinski2014_claims import claims
+from transfer_jax.report.yosinski2014_tables import (
+    drop_tables,
+    table1,
+    write_drops,
+    write_table1,
+)
+
+LEAD = (
+    "How transferable are the layers of a convolutional network? Layers 1 to n of a network "
+    "trained on one task are copied into a network for another, kept frozen or fine-tuned, and "
+    "the rest is trained anew. After Yosinski, Clune, Bengio and Lipson, 2014."
+)
+
+PICTURES = (
+    "figure2.png",
+    "figure2_published.png",
+    "figure3.png",
+    "figure3_published.png",
+    "filters.png",
+    "learning_curves.png",
+    "images_per_class.png",
+)
+
+
+def write_report(
+    workdir: str | os.PathLike[str],
+    *,
+    title: str,
+    published: bool = True,
+    notes: Sequence[str] = (),
+) -> Path:
+    """Draws the report of a workdir, finished or not, into its folder `report`.
+
+    Writes the pictures named in `PICTURES` (Figures 2 and 3 always, the others where their
+    networks exist; those of an earlier report go), table1.csv, drop.csv, claims.csv and
+    index.html, which holds everything and opens offline.
+
+    Args:
+      workdir: a folder with results.csv, cells/<hash>/ and, for a run that goes on, plan.json.
+      title: heading of the page.
+      published: whether to draw the paper's own points beside ours.
+      notes: lines for the head of the page: configuration, machine, command.
+
+    Returns:
+      The path of index.html.
+
+    Raises:
+      FileNotFoundError: there is no results.csv.
+      ResultsError: results.csv cannot be read.
+    """
+    if isinstance(notes, str):
+        raise TypeError(f"notes is one string, {notes!r}; expected a list of strings")
+    directory = Path(workdir)
+    rows = read_results(directory / "results.csv")
+    theirs = read_published() if published else ()
+    num_eval = cell_files.read_integers(directory, rows, "num_eval")
+    num_classes = cell_files.read_integers(directory, rows, "num_classes")
+    failures = cell_files.read_failures(directory, rows)
+    missing = cell_files.read_missing(directory, rows)
+    cells = analysis.grid(rows, "random_halves")
+    verdicts = claims(rows, num_eval)
+
+    folder = directory / "report"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in PICTURES:
+        (folder / name).unlink(missing_ok=True)
+    write_drops(folder / "drop.csv", cells, num_eval)
+    write_table1(folder / "table1.csv", cells, num_eval, theirs)
+    write_claims(folder / "claims.csv", verdicts)
+    sections = (
+        _figure2(folder, rows, theirs, num_eval, num_classes),
+        Section("The drop, split in two", (), drop_tables(cells, num_eval)),
+        Section("Table 1: what fine-tuned transfer gains", (), (table1(cells, num_eval, theirs),)),
+        _figure3(folder, rows, theirs, num_eval, num_classes),
+        Section("The paper's claims, tested", (NOISE_RULE,), (verdicts,)),
+        _networks(folder, directory, rows, theirs, num_classes),
+        _cells(rows, failures, missing),
+    )
+    page = Page(
+        title=title,
+        lead=LEAD,
+        notes=tuple(notes),
+        numbers=_numbers(rows, cells, num_eval, verdicts),
+        sections=tuple(section for section in sections if section.items),
+        warning=_warning(rows, failures, missing),
+    )
+    return write_page(page, folder / "index.html")
+
+
+def _figure2(folder, rows, theirs, num_eval, num_classes) -> Section:
+    path = drawings.figure2(rows, num_eval, num_classes, folder / "figure2.png")
+    items = [
+        Picture(
+            path,
+            "Figure 2. Above: one marker per network, its validation accuracy as the mean of "
+            "its best evaluations; markers stand beside n by a fixed distance per treatment. "
+            "Both directions count: B3A is drawn as AnB, A3A as BnB. Below: the mean base, plus "
+            "the mean difference of each treatment to the base of the same split and target; "
+            "shading is one standard error. The numbers follow the paper's section 4.1 and are "
+            "computed from these networks (points; ± one standard error).",
+            "Scatter of accuracies by layer and treatment above, lines of means below",
+        )
+    ]
+    comparison = theirs and beside.figure2_published(
+        rows, theirs, num_eval, folder / "figure2_published.png"
+    )
+    if comparison:
+        caption = (
+            "Each treatment against its base, ours beside the paper's. Ours: mean difference to "
+            "the base of the same target, shading one standard error. Paper (dashed): mean of "
+            f"its networks {MINUS} mean of its eight bases, 500 ImageNet classes each. Tasks and "
+            "sizes differ; the shapes are what compares. Each column has its own scale."
+        )
+        items.append(Picture(comparison, caption, "Differences to base, ours and the paper's"))
+    return Section("Figure 2: similar tasks, random halves of the classes", (), tuple(items))
+
+
+def _figure3(folder, rows, theirs, num_eval, num_classes) -> Section:
+    path = drawings.figure3(rows, num_eval, num_classes, folder / "figure3.png")
+    items = [
+        Picture(
+            path,
+            "Figure 3. Upper left: transfer between man-made and natural classes, one line per "
+            "target, white circle its base. Upper right: lower n layers left at random initial "
+            "values. Below: every network with frozen layers minus its own base (faint), and "
+            "means (lines, shading one standard error).",
+            "Three panels: man-made and natural, random weights, all against their base",
+        )
+    ]
+    comparison = theirs and beside.figure3_published(
+        rows, theirs, num_eval, folder / "figure3_published.png"
+    )
+    if comparison:
+        caption = (
+            "The same differences beside the paper's means (dashed; ImageNet: random halves of "
+            "500 classes, 551 man-made and 449 natural classes, random weights on all 1000)."
+        )
+        items.append(
+            Picture(comparison, caption, "Frozen layers against base, ours and the paper's")
+        )
+    heading = "Figure 3: dissimilar tasks and random weights"
+    return Section(heading, (), tuple(items))
+
+
+def _networks(folder, directory, rows, theirs, num_classes) -> Section:
+    """Filters, learning curves, images per class: each where its files exist."""
+    items = []
+    kernels = _bases_filters(directory, rows)
+    if kernels:
+        path = figures.draw_filters(kernels, folder / "filters.png")
+        caption = (
+            "First-layer filters of the bases, each scaled by its own largest absolute weight; "
+            "mid-grey is zero."
+        )
+        items.append(Picture(path, caption, "First-layer filters as small colour tiles"))
+    curves = _curves(directory, rows)
+    if curves:
+        path = figures.draw_learning_curves(curves, folder / "learning_curves.png")
+        caption = (
+            "Learning curves of one split: training loss (running mean over a fortieth of the "
+            "records) and validation accuracy at each evaluation."
+        )
+        items.append(Picture(path, caption, "Training loss and validation accuracy by step"))
+    path = beside.images_per_class(rows, theirs, num_classes, folder / "images_per_class.png")
+    if path:
+        caption = "A base trained on the first N images of each class only (logarithmic axis)." + (
+            " Dashed: the paper's, 1000 ImageNet classes." if theirs else ""
+        )
+        items.append(Picture(path, caption, "Accuracy against images per class"))
+    return Section("The networks themselves", (), tuple(items))
+
+
+def _bases_filters(directory, rows, most: int = 12) -> dict:
+    kernels = {}
+    for row in rows:
+        if row.treatment == "base" and row.finished and row.experiment != "images_per_class":
+            kernel = cell_files.read_first_layer(directory, row.hash)
+            if kernel is not None and kernel.shape[2] in (1, 3):
+                title = f"{row.cell}, {'split ' if row.split.isdigit() else ''}{row.split}"
+                kernels.setdefault(title, kernel)
+    return dict(list(kernels.items())[:most])
+
+
+def _curves(directory, rows):
+    """Bases and, towards the target with most networks, each treatment at a middle and last n."""
+    experiment = "random_halves" if any(r.experiment == "random_halves" for r in rows) else None
+    experiment = experiment or (rows[0].experiment if rows else "")
+    cells = analysis.grid(rows, experiment)
+    if not cells:
+        return []
+    split, target = max(cells, key=lambda unit: len(cells[unit]))
+    networks = cells[split, target]
+    chosen = [c[("base", 0)] for u, c in cells.items() if u[0] == split and ("base", 0) in c]
+    chosen.sort(key=lambda row: row.target != target)
+    for treatment in ("selffer_frozen", "transfer_frozen", "transfer_finetuned", "random_frozen"):
+        ns = sorted(n for name, n in networks if name == treatment)
+        if ns:
+            middle = min(ns, key=lambda n: (abs(n - 4), n))
+            last = [ns[-1]] if treatment != "selffer_frozen" else []
+            chosen += [networks[treatment, n] for n in sorted({middle, *last})]
+    curves = []
+    for row in chosen:
+        records = cell_files.read_metrics(directory, row.hash)
+        if records:
+            colour = drawings.LOOKS.get(row.treatment, (figures.COLOURS["purple"],))[0]
+            curves.append((row.cell, colour, records))
+    return curves
+
+
+def _numbers(rows, cells, num_eval, verdicts) -> tuple[tuple[str, str], ...]:
+    """The headline: what was trained, and the sizes of the effects."""
+    finished = list({row.hash or row.key: row for row in rows if row.finished}.values())
+    numbers = [(str(len(finished)), "networks trained")]
+    base = analysis.means(cells).get(("base", 0))
+    if base is not None:
+        numbers.append((f"{percent(base)} %", "top-1 of the bases, random halves"))
+    drops = analysis.drops(cells, num_eval)
+    deepest = max(
+        (d for d in drops if d.coadaptation), key=lambda d: d.coadaptation.value, default=None
+    )
+    if deepest:
+        meaning = f"co-adaptation at n = {deepest.n}, its deepest (points)"
+        numbers.append((str(-deepest.coadaptation), meaning))
+    last = next((d for d in reversed(drops) if d.specificity), None)
+    if last:
+        numbers.append((str(-last.specificity), f"specificity at n = {last.n} (points)"))
+    ns = analysis.ns_of(cells, "transfer_finetuned", "base")
+    boost = analysis.compare(cells, "transfer_finetuned", "base", ns, num_eval)
+    if boost:
+        numbers.append((str(boost), "boost of fine-tuned transfer, mean over n (points)"))
+    count = sum(claim.verdict == "reproduced" for claim in verdicts)
+    tested = sum(claim.verdict != "not tested" for claim in verdicts)
+    numbers.append((f"{count} of {tested}", "tested claims reproduced"))
+    seconds = sum(row.seconds or 0.0 for row in finished)
+    if seconds:
+        numbers.append((_duration(seconds), "of training, summed over networks"))
+    speeds = [row.images_per_second for row in finished if row.images_per_second]
+    if speeds:
+        numbers.append((f"{stdlib_statistics.median(speeds):,.0f}", "images a second, median"))
+    return tuple(numbers)
+
+
+def _warning(rows, failures, missing) -> str:
+    parts = []
+    if not any(row.finished for row in rows):
+        parts.append("No network has finished yet.")
+    if failures:
+        parts.append(f"{len(failures)} failed: see the end of the page.")
+    if missing:
+        parts.append(f"{len(missing)} planned but not finished: figures show what is there.")
+    return " ".join(parts)
+
+
+def _cells(rows: Sequence[Row], failures, missing) -> Section:
+    items = []
+    where = ("experiment", "split", "network")
+    if failures:
+        header = (*where, "step", "error")
+        caption = "Networks whose training stopped with an error; they take part in no mean."
+        items.append(Table(header, tuple(failures), caption, words=frozenset({0, 1, 2, 4})))
+    if missing:
+        caption = f"Planned networks that have not finished: {len(missing)}."
+        items.append(Table(where, tuple(missing), caption, frozenset({0, 1, 2}), len(missing) > 20))
+    header = ("experiment", "split", "network", "treatment", "n", "top-1, best (%)")
+    header += ("top-1, end (%)", "steps", "time", "images/s", "hash")
+    texts = tuple(_cell_texts(row) for row in sorted(rows, key=_order))
+    if texts:
+        caption = (
+            f"All {len(rows)} networks. Best: mean of the best evaluations, which the figures "
+            "show; end: accuracy at the end of training."
+        )
+        words = frozenset({0, 1, 2, 3, 10})
+        items.append(Table(header, texts, caption, words, folded=len(rows) > 40))
+    return Section("Every network", (), tuple(items))
+
+
+def _cell_texts(row: Row) -> tuple[str, ...]:
+    speed, seconds = row.images_per_second, row.seconds
+    return (
+        row.experiment,
+        row.split,
+        row.cell,
+        SYMBOLS[row.treatment],
+        str(row.n),
+        percent(row.top1_best_mean, 2) if row.finished else "failed",
+        percent(row.top1, 2),
+        "" if row.steps is None else f"{row.steps:,}",
+        "" if seconds is None else _duration(seconds),
+        "" if speed is None else f"{speed:,.0f}",
+        row.hash[:12],
+    )
+
+
+def _order(row: Row):
+    split = (0, int(row.split), "") if row.split.isdigit() else (1, 0, row.split)
+    treatments: Mapping[str, int] = {name: index for index, name in enumerate(SYMBOLS)}
+    return row.experiment, split, row.target, treatments[row.treatment], row.n
+
+
+def _duration(seconds: float) -> str:
+    """Seconds as '42 s', '7 min' or '3.5 h'."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
