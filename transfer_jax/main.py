@@ -124,7 +124,10 @@ def main(argv: list[str]) -> None:
     config, workdir = _CONFIG.value, Path(_WORKDIR.value).expanduser()
     # At INFO, Orbax and Grain report every step that they take.
     absl_logging.set_verbosity(absl_logging.WARNING)
-    logging.getLogger("transfer_jax").setLevel(logging.INFO)
+    logger = logging.getLogger("transfer_jax")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.addHandler(logging.StreamHandler())
     try:
         if _DRY_RUN.value:
             print(dry_run(config, workdir))
@@ -132,7 +135,7 @@ def main(argv: list[str]) -> None:
         if _REPORT_ONLY.value:
             page = report(config, workdir, notes(config, _command()))
         else:
-            with logging_redirect_tqdm():
+            with logging_redirect_tqdm([logger]):
                 page = run(config, workdir, _command(), retry_failed=_RETRY_FAILED.value)
     except (ValueError, OSError, WorkdirInUseError) as error:
         if os.environ.get("TRANSFER_JAX_TRACEBACK"):

@@ -86,8 +86,8 @@ def dataset_mean(dataset: Dataset, kind: str) -> np.ndarray:
         for start in range(0, count, 4096)
     )
     mean = {"channel": channel_mean, "image": mean_image}[kind](chunks)
-    with replacing(path) as partial:
-        np.save(partial, mean)
+    with replacing(path) as partial, open(partial, "wb") as file:
+        np.save(file, mean)
     return mean
 
 

@@ -94,16 +94,23 @@ def _max_along(x, axis, window, stride):
 def _max_along_gradient(x, y, dy, axis, window, stride):
     """Sends dy to the first entry of each window of x along `axis` that equals the maximum y."""
     zero = jnp.zeros((), dy.dtype)
+    size, windows = x.shape[axis], y.shape[axis]
+    # Entries i, i + stride, ... of x meet the windows at the same phase: one sum for each phase,
+    # interleaved at the end, writes every entry once.
+    steps = -(-size // stride)
+    phases = [jnp.zeros((), dy.dtype)] * stride
     left = dy
-    dx = jnp.zeros((), dy.dtype)
     for i, entry in enumerate(_window_slices(x, axis, window, stride)):
         won = jnp.where(entry == y, left, zero)
         left = jnp.where(entry == y, zero, left)
-        span = (y.shape[axis] - 1) * stride + 1
+        shift, phase = divmod(i, stride)
         config = [(0, 0, 0)] * x.ndim
-        config[axis] = (i, x.shape[axis] - span - i, stride - 1)
-        dx = dx + lax.pad(won, zero, config)
-    return dx
+        config[axis] = (shift, steps - windows - shift, 0)
+        phases[phase] = phases[phase] + lax.pad(won, zero, config)
+    shape = (*x.shape[:axis], steps, *x.shape[axis + 1 :])
+    dx = jnp.stack([jnp.broadcast_to(phase, shape) for phase in phases], axis + 1)
+    dx = dx.reshape(*x.shape[:axis], steps * stride, *x.shape[axis + 1 :])
+    return lax.slice_in_dim(dx, 0, size, axis=axis)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))

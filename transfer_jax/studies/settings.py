@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
+from ml_collections.config_dict import placeholder
 
 from transfer_jax import networks
 from transfer_jax.data.augment import Augmentation
@@ -32,9 +34,11 @@ def as_config(value: Any) -> Any:
       100
     """
     if dataclasses.is_dataclass(value):
-        fields = dataclasses.fields(value)
-        # Fields that are None keep accepting the type they are documented to have.
-        return ConfigDict({f.name: as_config(getattr(value, f.name)) for f in fields})
+        hints = typing.get_type_hints(type(value))
+        fields = {f.name: as_config(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        # A plain None could not be overridden by a flag: nothing would say what it may become.
+        empty = {name: _placeholder(hints[name]) for name, v in fields.items() if v is None}
+        return ConfigDict({**fields, **empty})
     return value
 
 
@@ -91,6 +95,11 @@ def dataset_from(config: Mapping, data_dir: str, workdir: Path) -> Dataset:
         kept = workdir / "data"
         log.warning("%s cannot be written: prepared data go to %s", folder, kept)
     return open_dataset(_build(DatasetSpec, fields, "dataset"), kept)
+
+
+def _placeholder(hint: Any) -> FieldReference:
+    (kind,) = set(typing.get_args(hint)) - {type(None)}
+    return placeholder(kind)
 
 
 def _build(kind: type, fields: Mapping, name: str) -> Any:

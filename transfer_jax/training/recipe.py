@@ -11,7 +11,7 @@ import optax
 from transfer_jax.data.augment import Augmentation
 
 SCHEDULES = ("step", "one_cycle", "cosine", "constant")
-SOLVERS = ("caffe", "sgd")
+SOLVERS = ("caffe", "sgd", "adamw")
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -22,7 +22,7 @@ class Recipe:
     Attributes:
       batch_size: images a step, over all devices.
       steps: number of parameter updates.
-      solver: 'caffe' or 'sgd', see `optimizer`.
+      solver: 'caffe', 'sgd' or 'adamw', see `optimizer`.
       learning_rate: the largest learning rate of the schedule.
       schedule: 'step' (times decay_factor every decay_every steps), 'one_cycle' (optax's cosine
         one-cycle: up from learning_rate / 25 during warmup_fraction of the steps, then down to
@@ -127,8 +127,19 @@ def optimizer(recipe: Recipe) -> optax.GradientTransformation:
     convention of optax.sgd and PyTorch, where a drop acts at once. The two are equal while the
     learning rate is constant. In both, weight decay acts on kernels only, and biases learn
     bias_lr_multiplier times faster.
+
+    'adamw': optax.adamw with `momentum` as its b1 and weight decay apart from the gradient
+    (Loshchilov & Hutter 2019), on kernels only; it needs the fewest steps on small data.
     """
     schedule = learning_rate_schedule(recipe)
+    if recipe.solver == "adamw":
+        return optax.adamw(
+            schedule,
+            b1=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            mask=is_kernel,
+            nesterov=recipe.nesterov,
+        )
     steps = [optax.add_decayed_weights(recipe.weight_decay, mask=is_kernel)]
     if recipe.bias_lr_multiplier != 1.0:
         biases = lambda params: jax.tree.map(lambda kernel: not kernel, is_kernel(params))  # noqa: E731

@@ -1,0 +1,109 @@
+"""Both benchmarks on a tiny network: what they print, and that it follows from what they timed."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from transfer_jax.bench import grid, step, torch_training
+from transfer_jax.bench.__main__ import main
+from transfer_jax.bench.timing import Timing
+
+
+def table_rows(page):
+    """The cells of a page's table, without header and rule."""
+    lines = [line for line in page.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_step_page(tiny_network, tmp_path):
+    output = tmp_path / "benchmarks" / "step.md"
+    arguments = ["step", "--batch", "4", "--repeats", "2", "--steps", "2"]
+    page = main([*arguments, "--output", str(output)], tiny_network)
+    assert output.read_text() == page
+    rows = table_rows(page)
+    contenders = ["ours", "plain lax"]
+    if torch_training.why_not() is None:
+        contenders.append("PyTorch")
+    else:
+        assert f"PyTorch was not measured: {torch_training.why_not()}." in page
+    assert [(row[0], row[1]) for row in rows] == [(name, "4") for name in contenders]
+    assert f"`python -m transfer_jax.bench {' '.join(arguments)}" in page
+    assert re.search(r"jax \d", page) and "cores" in page
+
+
+def test_step_ratio_is_of_the_measured_times():
+    contest = step.Contest(
+        64, {step.OURS: Timing((0.1, 0.2, 0.4)), step.PLAIN: Timing((0.3, 1.0, 0.5))}, {}
+    )
+    assert contest.ratio(step.PLAIN, "minimum") == pytest.approx(3.0)
+    assert contest.ratio(step.PLAIN, "median") == pytest.approx(2.5)
+    assert contest.images_per_second(step.OURS, "minimum") == pytest.approx(640)
+
+
+def test_step_page_says_why_torch_is_missing(tiny_network):
+    contest = step.Contest(4, {step.OURS: Timing((0.1,))}, {step.TORCH: "it is away"})
+    assert "PyTorch was not measured: it is away." in step.report(tiny_network, [contest])
+
+
+@pytest.fixture(scope="module")
+def grid_result(tiny_network):
+    return grid.measure(tiny_network, 8, repeats=2, steps=2)
+
+
+def test_grid_measures_each_cell_and_the_group(grid_result):
+    assert [cell.name for cell in grid_result.alone] == ["A1B", "A2B"]
+    assert [cell.num_frozen for cell in (grid_result.base, *grid_result.alone)] == [0, 1, 2]
+    assert grid_result.together.name == "A1B .. A2B together"
+    assert all(len(cell.timing.seconds) == 2 for cell in grid_result.alone)
+
+
+def test_grid_flops_fall_with_frozen_layers(grid_result, tiny_network):
+    cells = (grid_result.base, *grid_result.alone)
+    for kind in ("xla_flops", "counted_flops"):
+        flops = [getattr(cell, kind) for cell in cells]
+        assert flops == sorted(flops, reverse=True) and len(set(flops)) == len(flops)
+        # The shared layers are computed once.
+        assert getattr(grid_result.together, kind) < sum(flops[1:])
+    assert [c.counted_flops for c in cells] == [8 * tiny_network.train_flops(n) for n in range(3)]
+
+
+def test_grid_page_shows_the_measured_ratio(grid_result, tiny_network):
+    page = grid.report(tiny_network, grid_result)
+    singles = [cell.timing.minimum for cell in grid_result.alone]
+    ratio = grid_result.together.timing.minimum / sum(singles)
+    assert grid_result.ratio("minimum") == pytest.approx(ratio)
+    assert f"together / alone: {ratio:.2f} (fastest)" in page
+    assert ("wanted: met" in page) == (ratio <= 0.7)
+    rows = table_rows(page)
+    assert [row[0] for row in rows] == [
+        "baseA",
+        "A1B",
+        "A2B",
+        "sum of 2 alone",
+        "A1B .. A2B together",
+    ]
+    assert float(rows[3][2]) == pytest.approx(1e3 * sum(singles), abs=0.06)
+    assert {len(row) for row in rows} == {7}
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["step", "--batch", "0"], "0: expected at least 1"),
+        (["grid", "--repeats", "none"], "invalid"),
+        (["speed"], "invalid choice: 'speed'"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_is_a_program():
+    command = [sys.executable, "-m", "transfer_jax.bench", "--help"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "step" in shown and "grid" in shown

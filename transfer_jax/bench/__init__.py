@@ -1,0 +1,1 @@
+"""Benchmarks: `python -m transfer_jax.bench step` and `python -m transfer_jax.bench grid`."""
