@@ -6,6 +6,7 @@ Killed at any moment and started again with the same command, it goes on where i
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import logging
 import os
 import platform
@@ -23,8 +24,10 @@ from transfer_jax.grid.estimate import describe_plan
 from transfer_jax.grid.plan import all_cells, build_plan
 from transfer_jax.grid.run import DataSupply, Entry, run_grid
 from transfer_jax.grid.store import Store, WorkdirInUseError, write_json
-from transfer_jax.studies import STUDIES
-from transfer_jax.studies.settings import dataset_from, runtime_from
+from transfer_jax.studies import STUDIES, Study
+from transfer_jax.studies.settings import dataset_from, network_from, recipe_from, runtime_from
+from transfer_jax.training import devices
+from transfer_jax.training.trainer import Runtime
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config file of a study and its preset, `configs/yosinski2014.py:demo`."
@@ -56,27 +59,38 @@ def run(config: ConfigDict, workdir: Path, command: str, *, retry_failed: bool =
     Raises:
       WorkdirInUseError: when another run holds the workdir.
     """
-    study, runtime = _study(config), runtime_from(config.runtime)
+    study, runtime = _checked(config)
     store = Store(workdir)
     with store.lock():
         write_json(workdir / "config.json", config.to_dict())
+        title = f"{config.study}: {config.network.name} on {config.dataset.kind}"
+        about = {"study": config.study, "title": title, "notes": notes(config, command)}
+        write_json(workdir / "about.json", about)
         dataset = dataset_from(config.dataset, config.data_dir, workdir)
         entries = study.entries(config, dataset)
         write_plan(workdir, entries)
         supply = DataSupply(dataset, runtime)
         run_grid(entries, store, supply, runtime, retry_failed=retry_failed)
-        return report(config, workdir, notes(config, command))
+        return report(workdir)
 
 
-def report(config: ConfigDict, workdir: Path, remarks: list[str]) -> Path:
-    """Draws the report from the workdir's files alone; returns the path of its page."""
-    title = f"{config.study}: {config.network.name} on {config.dataset.kind}"
-    return _study(config).write_report(workdir, title=title, notes=remarks)
+def report(workdir: Path) -> Path:
+    """Draws the report from the workdir's files alone; returns the path of its page.
+
+    Raises:
+      FileNotFoundError: when no run was ever started in this workdir.
+    """
+    path = workdir / "about.json"
+    if not path.exists():
+        raise FileNotFoundError(f"workdir {workdir} holds no run to report: {path} is missing")
+    about = json.loads(path.read_text())
+    study = STUDIES[about["study"]]
+    return study.write_report(workdir, title=about["title"], notes=about["notes"])
 
 
 def dry_run(config: ConfigDict, workdir: Path) -> str:
     """What `run` would train, and what it would cost, as text."""
-    study, runtime = _study(config), runtime_from(config.runtime)
+    study, runtime = _checked(config)
     dataset = dataset_from(config.dataset, config.data_dir, workdir)
     entries, store = study.entries(config, dataset), Store(workdir)
     cells = all_cells(cell for _, _, cell in entries)
@@ -94,15 +108,14 @@ def write_plan(workdir: Path, entries: list[Entry]) -> None:
 
 def notes(config: ConfigDict, command: str) -> list[str]:
     """What a reader must know to make the figures again: command, recipe, machine, versions."""
-    recipe = config.recipe
-    devices = jax.local_devices()
+    recipe, kinds = config.recipe, jax.local_devices()
     versions = {name: importlib.metadata.version(name) for name in ("jax", "flax", "optax")}
     return [
         f"Command: {command}",
         f"Recipe: {recipe.steps} steps of {recipe.batch_size} images, {recipe.solver}, learning "
         f"rate {recipe.learning_rate} ({recipe.schedule}), weight decay {recipe.weight_decay}; an "
         f"evaluation every {recipe.eval_every} steps.",
-        f"Machine: {len(devices)} x {devices[0].device_kind}, {os.cpu_count()} cores, "
+        f"Machine: {len(kinds)} x {kinds[0].device_kind}, {os.cpu_count()} cores, "
         f"{platform.machine()}.",
         "Versions: Python "
         + platform.python_version()
@@ -111,10 +124,32 @@ def notes(config: ConfigDict, command: str) -> list[str]:
     ]
 
 
-def _study(config: ConfigDict):
+def _checked(config: ConfigDict) -> tuple[Study, Runtime]:
+    """Builds what a config describes as far as that goes without data, whose preparation is long:
+    what is wrong should come out before."""
     if config.study not in STUDIES:
         raise ValueError(f"config.study={config.study!r}: expected one of {sorted(STUDIES)}")
-    return STUDIES[config.study]
+    recipe_from(config.recipe)
+    network_from(config.network, num_classes=2)
+    return STUDIES[config.study], runtime_from(config.runtime)
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """Reads the command line and the config file, and ends the program, with one line that says
+    what is wrong, where they cannot be read."""
+    try:
+        rest = flags.FLAGS(argv)
+        _ = _CONFIG.value
+        return rest
+    except (flags.Error, AttributeError, KeyError, OSError) as error:
+        if os.environ.get("TRANSFER_JAX_TRACEBACK"):
+            raise
+        if isinstance(error, flags.Error | OSError):
+            # Errors of a config file come with their traceback, the error itself last.
+            sys.exit(str(error).strip().splitlines()[-1].strip())
+        while isinstance(error.args[0], Exception):
+            error = error.args[0]
+        sys.exit(f"unknown config field {' '.join(str(error.args[0]).split())}")
 
 
 def main(argv: list[str]) -> None:
@@ -122,6 +157,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments {argv[1:]}")
     config, workdir = _CONFIG.value, Path(_WORKDIR.value).expanduser()
+    devices.set_up_host(config.runtime.cpu_devices)
     # At INFO, Orbax and Grain report every step that they take.
     absl_logging.set_verbosity(absl_logging.WARNING)
     logger = logging.getLogger("transfer_jax")
@@ -133,11 +169,11 @@ def main(argv: list[str]) -> None:
             print(dry_run(config, workdir))
             return
         if _REPORT_ONLY.value:
-            page = report(config, workdir, notes(config, _command()))
+            page = report(workdir)
         else:
             with logging_redirect_tqdm([logger]):
                 page = run(config, workdir, _command(), retry_failed=_RETRY_FAILED.value)
-    except (ValueError, OSError, WorkdirInUseError) as error:
+    except (ValueError, OSError, ImportError, WorkdirInUseError) as error:
         if os.environ.get("TRANSFER_JAX_TRACEBACK"):
             raise
         sys.exit(f"{type(error).__name__}: {error}")
@@ -150,4 +186,4 @@ def _command() -> str:
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from transfer_jax.bench import grid, step, torch_training
-from transfer_jax.bench.__main__ import main
+from transfer_jax.bench.__main__ import parse, run
 from transfer_jax.bench.timing import Timing
 
 
@@ -17,11 +17,9 @@ def table_rows(page):
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
-def test_step_page(tiny_network, tmp_path):
-    output = tmp_path / "benchmarks" / "step.md"
+def test_step_page(tiny_network):
     arguments = ["step", "--batch", "4", "--repeats", "2", "--steps", "2"]
-    page = main([*arguments, "--output", str(output)], tiny_network)
-    assert output.read_text() == page
+    page = run(parse(arguments), tiny_network)
     rows = table_rows(page)
     contenders = ["ours", "plain lax"]
     if torch_training.why_not() is None:
@@ -29,7 +27,7 @@ def test_step_page(tiny_network, tmp_path):
     else:
         assert f"PyTorch was not measured: {torch_training.why_not()}." in page
     assert [(row[0], row[1]) for row in rows] == [(name, "4") for name in contenders]
-    assert f"`python -m transfer_jax.bench {' '.join(arguments)}" in page
+    assert f"`python -m transfer_jax.bench {' '.join(arguments)}`" in page
     assert re.search(r"jax \d", page) and "cores" in page
 
 
@@ -70,7 +68,8 @@ def test_grid_flops_fall_with_frozen_layers(grid_result, tiny_network):
 
 
 def test_grid_page_shows_the_measured_ratio(grid_result, tiny_network):
-    page = grid.report(tiny_network, grid_result)
+    page = grid.report(tiny_network, [grid_result])
+    assert "## Batch 8" in page
     singles = [cell.timing.minimum for cell in grid_result.alone]
     ratio = grid_result.together.timing.minimum / sum(singles)
     assert grid_result.ratio("minimum") == pytest.approx(ratio)
@@ -91,19 +90,37 @@ def test_grid_page_shows_the_measured_ratio(grid_result, tiny_network):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["step", "--batch", "0"], "0: expected at least 1"),
-        (["grid", "--repeats", "none"], "invalid"),
+        (["step", "--batch", "0"], "'0': expected an integer of at least 1"),
+        (["grid", "--repeats", "few"], "'few': expected an integer of at least 1"),
+        (["grid", "--cpu_devices", "-1"], "'-1': expected an integer of at least 0"),
         (["speed"], "invalid choice: 'speed'"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message, capsys):
     with pytest.raises(SystemExit) as exit_:
-        main(arguments)
+        parse(arguments)
     assert exit_.value.code == 2
     assert message in capsys.readouterr().err
 
 
-def test_is_a_program():
-    command = [sys.executable, "-m", "transfer_jax.bench", "--help"]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "step" in shown and "grid" in shown
+def program(*arguments):
+    command = [sys.executable, "-m", "transfer_jax.bench", *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_program_prints_the_page_and_writes_it(tmp_path):
+    output = tmp_path / "benchmarks" / "step.md"
+    counts = ["--batch", "2", "--repeats", "1", "--steps", "1", "--cpu_devices", "2"]
+    ended = program("step", *counts, "--output", str(output))
+    assert ended.returncode == 0, ended.stderr
+    assert output.read_text() == ended.stdout
+    assert "# Train step of alexnet_mini" in ended.stdout
+    assert "- devices: 2 x" in ended.stdout
+
+
+def test_program_refuses_a_batch_that_devices_cannot_share(tmp_path):
+    ended = program("step", "--batch", "3", "--cpu_devices", "2", "--output", str(tmp_path / "p"))
+    assert ended.returncode == 1
+    assert "a batch of 3 cannot be split over 2 devices" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not list(tmp_path.iterdir())

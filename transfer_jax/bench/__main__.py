@@ -17,45 +17,54 @@ from pathlib import Path
 from transfer_jax.bench import grid, step, torch_training
 from transfer_jax.bench.page import provenance
 from transfer_jax.networks import Network, alexnet_mini
+from transfer_jax.training import devices
 
 
-def main(arguments: Sequence[str] | None = None, network: Network | None = None) -> str:
-    """The program.
-
-    Args:
-      arguments: of the command line; None takes those of the process.
-      network: what to measure; None for alexnet_mini with 100 classes.
-
-    Returns:
-      the page that was printed.
-    """
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    network = network or alexnet_mini()
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    counts = {
-        "repeats": options.repeats,
-        "steps": options.steps,
-        "steps_per_call": options.steps_per_call,
-    }
-    extra = []
+def main() -> None:
+    """The program."""
+    options = parse(sys.argv[1:])
+    devices.set_up_host(options.cpu_devices)
     try:
-        if options.benchmark == "step":
-            contests = [step.measure(network, batch, **counts) for batch in options.batch]
-            text = step.report(network, contests)
-            extra = [] if torch_training.why_not() else [torch_training.describe()]
-        else:
-            text = grid.report(network, grid.measure(network, options.batch, **counts))
+        page = run(options, alexnet_mini())
     except ValueError as error:
-        parser.error(str(error))
-    command = shlex.join(["python", "-m", "transfer_jax.bench", *arguments])
-    rounds = f"{options.repeats} rounds of {options.steps} steps or more, contenders by turns."
-    page = f"{text}\n\n{rounds}\n\n{provenance(command, extra)}\n"
-    print(page)
+        sys.exit(f"ValueError: {error}")
+    print(page, end="")
     if options.output:
         options.output.parent.mkdir(parents=True, exist_ok=True)
         options.output.write_text(page)
-    return page
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Options of a benchmark from the words of its command line; says what is wrong and exits."""
+    options = _parser().parse_args(arguments)
+    options.command = shlex.join(["python", "-m", "transfer_jax.bench", *arguments])
+    return options
+
+
+def run(options: argparse.Namespace, network: Network) -> str:
+    """Measures.
+
+    Args:
+      options: from `parse`.
+      network: what is trained.
+
+    Returns:
+      the page to print.
+
+    Raises:
+      ValueError: when a batch cannot be split over the devices.
+    """
+    counts = {name: getattr(options, name) for name in ("repeats", "steps", "steps_per_call")}
+    remarks = []
+    if options.benchmark == "step":
+        contests = [step.measure(network, batch, **counts) for batch in options.batch]
+        text = step.report(network, contests)
+        remarks = [] if torch_training.why_not() else [torch_training.describe()]
+    else:
+        results = [grid.measure(network, batch, **counts) for batch in options.batch]
+        text = grid.report(network, results)
+    rounds = f"{options.repeats} rounds of {options.steps} steps or more, contenders by turns."
+    return f"{text}\n\n{rounds}\n\n{provenance(options.command, remarks)}\n"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,9 +74,15 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     benchmarks = parser.add_subparsers(dest="benchmark", required=True)
-    for name, batch in (("step", {"nargs": "+", "default": [64, 128]}), ("grid", {"default": 64})):
+    for name, batches in (("step", [64, 128]), ("grid", [64])):
         one = benchmarks.add_parser(name, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-        one.add_argument("--batch", type=_positive, help="images a step, over all devices", **batch)
+        one.add_argument(
+            "--batch",
+            type=_positive,
+            nargs="+",
+            default=batches,
+            help="images a step, over all devices",
+        )
         one.add_argument("--repeats", type=_positive, default=10, help="rounds")
         one.add_argument(
             "--steps",
@@ -77,18 +92,35 @@ def _parser() -> argparse.ArgumentParser:
         )
         one.add_argument(
             "--steps_per_call",
-            type=int,
+            type=_not_negative,
             default=0,
             help="steps compiled into one call; 0 does as the trainer does on this backend",
+        )
+        one.add_argument(
+            "--cpu_devices",
+            type=_not_negative,
+            default=0,
+            help="devices that the CPU is shown as; 0 does as studies do",
         )
         one.add_argument("--output", type=Path, help="file for the page")
     return parser
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value}: expected at least 1")
+    return _at_least(1, text)
+
+
+def _not_negative(text: str) -> int:
+    return _at_least(0, text)
+
+
+def _at_least(least: int, text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = None
+    if value is None or value < least:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected an integer of at least {least}")
     return value
 
 

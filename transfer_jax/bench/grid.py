@@ -36,8 +36,8 @@ class GroupResult:
       num_frozen: most frozen layers of a cell.
       timing: seconds a step of the whole group.
       compile_seconds: from Python to the executable.
-      xla_flops: of a step on one device, by XLA.
-      counted_flops: of a step, by the network's own count, over all devices.
+      xla_flops: of a step over all devices, by XLA.
+      counted_flops: of a step over all devices, by the network's own count.
     """
 
     name: str
@@ -124,8 +124,21 @@ def measure(
     return GridResult(batch_size, first, tuple(singles), last)
 
 
-def report(network: Network, result: GridResult) -> str:
-    """The measurement as Markdown."""
+def report(network: Network, results: Sequence[GridResult]) -> str:
+    """The measurements, one for each batch size, as Markdown."""
+    lines = [
+        f"# Frozen cells of {network.name}, together and alone",
+        "",
+        f"Synthetic uint8 images of {network.input_size} pixels, resident on the device. "
+        "XLA counts the operations of the optimised program; the other count is two for each "
+        "multiply-add of the layers.",
+    ]
+    for result in results:
+        lines += ["", f"## Batch {result.batch_size}", "", *_section(result)]
+    return "\n".join(lines)
+
+
+def _section(result: GridResult) -> list[str]:
     sums = [
         f"sum of {len(result.alone)} alone",
         "",
@@ -148,21 +161,13 @@ def report(network: Network, result: GridResult) -> str:
     ]
     minimum, median = (result.ratio(s) for s in STATISTICS)
     verdict = "met" if minimum <= TARGET else "missed"
-    return "\n".join(
-        [
-            f"# Frozen cells of {network.name}, together and alone",
-            "",
-            f"Batch {result.batch_size}, synthetic uint8 images of {network.input_size} pixels, "
-            "resident on the device. XLA counts the operations of one device's program after "
-            "optimisation; the other count is two for each multiply-add of the layers.",
-            "",
-            table(header, rows),
-            "",
-            f"together / alone: {minimum:.2f} (fastest), {median:.2f} (median); at most {TARGET} "
-            f"wanted: {verdict}.",
-            _flops_line(result),
-        ]
-    )
+    return [
+        table(header, rows),
+        "",
+        f"together / alone: {minimum:.2f} (fastest), {median:.2f} (median); at most {TARGET} "
+        f"wanted: {verdict}.",
+        _flops_line(result),
+    ]
 
 
 _COLUMNS = (("compile_seconds", 1, 1), ("xla_flops", 1e9, 3), ("counted_flops", 1e9, 3))

@@ -25,12 +25,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(line(cells) for cells in (header, rule, *rows))
 
 
-def provenance(command: str, extra_versions: Sequence[str] = ()) -> str:
+def provenance(command: str, remarks: Sequence[str] = ()) -> str:
     """Command, machine and versions, as a Markdown list.
 
     Args:
       command: what the user typed.
-      extra_versions: of libraries that this benchmark alone uses.
+      remarks: what else a reader must know, such as versions that one benchmark alone uses.
     """
     devices = jax.local_devices()
     names = ("jax", "jaxlib", "flax", "optax")
@@ -41,8 +41,7 @@ def provenance(command: str, extra_versions: Sequence[str] = ()) -> str:
         f"processor: {processor()}, {os.cpu_count()} cores, {_load()}",
         "versions: " + ", ".join([f"Python {platform.python_version()}", *versions]),
     ]
-    lines += [f"also: {version}" for version in extra_versions]
-    return "\n".join(f"- {line}" for line in lines)
+    return "\n".join(f"- {line}" for line in [*lines, *remarks])
 
 
 def processor() -> str:

@@ -28,8 +28,8 @@ def why_not() -> str | None:
         return f"JAX runs on {jax.devices()[0].device_kind}, this build of torch on the CPU only"
     if backend not in ("cpu", "gpu"):
         return f"JAX runs on {backend}, torch does not"
-    if jax.local_device_count() > 1:
-        return f"JAX runs on {jax.local_device_count()} devices, torch would run on one"
+    if backend == "gpu" and jax.local_device_count() > 1:
+        return f"JAX runs on {jax.local_device_count()} GPUs, torch would run on one"
     return None
 
 

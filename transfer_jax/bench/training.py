@@ -75,7 +75,7 @@ class TrainLoop:
       losses: the loss of each cell at the last step of each call so far, in nats.
       steps_per_call: updates in one call.
       compile_seconds: from Python to the executable.
-      flops: floating-point operations of one step on one device, by XLA's `cost_analysis`.
+      flops: floating-point operations of one step over all devices, by XLA's `cost_analysis`.
       text: the program that XLA was given, as StableHLO.
     """
 
@@ -138,7 +138,7 @@ def train_loop(
     def losses() -> np.ndarray:
         return np.stack([np.asarray(loss)[0] for loss in history])
 
-    flops = one.cost_analysis()["flops"]
+    flops = one.cost_analysis()["flops"] * devices.num_devices()
     return TrainLoop(run, losses, steps_per_call, compile_seconds, flops, lowered.as_text())
 
 

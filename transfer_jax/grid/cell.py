@@ -11,7 +11,7 @@ from typing import Any
 from transfer_jax.data.tasks import Task
 from transfer_jax.networks import Network
 from transfer_jax.training.recipe import Recipe
-from transfer_jax.transfer import Treatment
+from transfer_jax.transfer import Treatment, lower_layers
 
 # Raised when the same content would train to other numbers than before.
 CONTENT_VERSION = 1
@@ -50,7 +50,12 @@ class Cell:
                 f"cell {self.name}: the network has {self.network.num_classes} logits and task "
                 f"{self.task.name} {self.task.num_classes} classes"
             )
-        self.treatment.frozen_layers(self.network)
+        if self.network.input_size != self.recipe.augmentation.size:
+            raise ValueError(
+                f"cell {self.name}: recipe.augmentation.size={self.recipe.augmentation.size}, but "
+                f"network {self.network.name} takes images of {self.network.input_size} pixels"
+            )
+        lower_layers(self.network, self.treatment.n)
 
     @property
     def name(self) -> str:

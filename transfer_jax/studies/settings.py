@@ -60,14 +60,17 @@ def runtime_from(config: Mapping) -> Runtime:
 
 def network_from(config: Mapping, num_classes: int) -> Network:
     """The built-in network that a config's `network` describes, with this many logits."""
-    arguments = {name: value for name, value in dict(config).items() if name != "name"}
+    arguments = {name: value for name, value in dict(config).items() if value is not None}
+    del arguments["name"]
     arguments["widths"] = dict(arguments.get("widths") or {})
     return networks.build(config["name"], num_classes=num_classes, **arguments)
 
 
 def network_config(name: str, **arguments: Any) -> ConfigDict:
     """The fields of a config's `network`; those not given keep the network's own defaults."""
-    return ConfigDict({"name": name, "widths": {}, "remove": (), **arguments}, type_safe=False)
+    fields = {"dropout": placeholder(float), "init": placeholder(str)}
+    fields |= {"name": name, "widths": {}, "remove": (), "input_size": placeholder(int)}
+    return ConfigDict({**fields, **arguments}, type_safe=False)
 
 
 def dataset_from(config: Mapping, data_dir: str, workdir: Path) -> Dataset:
@@ -87,6 +90,10 @@ def dataset_from(config: Mapping, data_dir: str, workdir: Path) -> Dataset:
     """
     fields, folder = dict(config), Path(data_dir).expanduser()
     if fields["kind"] in ("folder", "tiny_imagenet") and not fields["path"]:
+        if not folder.exists():
+            raise FileNotFoundError(
+                f"config.data_dir={data_dir}: expected the folder that holds the images"
+            )
         archive = folder / TINY_IMAGENET_ARCHIVE
         is_archive = fields["kind"] == "tiny_imagenet" and archive.exists()
         fields["path"] = str(archive if is_archive else folder)

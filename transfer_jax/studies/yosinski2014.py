@@ -51,10 +51,9 @@ def entries(config: ConfigDict, dataset: Dataset) -> list[Entry]:
 def _random_halves(config, dataset, recipe) -> Iterator[Entry]:
     """Section 4.1: halves of the classes drawn at random, once per split."""
     wanted = config.experiments.random_halves
-    for split in wanted.splits:
-        halves = random_halves(len(dataset.class_names), int(split))
-        tasks = _pair(dataset, halves)
-        cells = _directions(config, tasks, recipe, int(split), wanted)
+    for split in _integers(wanted.splits, "random_halves.splits"):
+        tasks = _pair(dataset, random_halves(len(dataset.class_names), split))
+        cells = _directions(config, tasks, recipe, split, wanted)
         yield from (("random_halves", str(split), cell) for cell in cells)
 
 
@@ -82,7 +81,9 @@ def _random_weights(config, dataset, recipe) -> Iterator[Entry]:
         tasks = _pair(dataset, random_halves(len(dataset.class_names), 0))
         task, seed, split = tasks[letter], 0, "0"
     else:
-        raise ValueError(f"experiments.random_weights.task={letter!r}: expected 'W', 'A' or 'B'")
+        raise ValueError(
+            f"config.experiments.random_weights.task={letter!r}: expected 'W', 'A' or 'B'"
+        )
     for treatment in (f"base{letter}", *(f"R{n}{letter}" for n in wanted.ns)):
         yield "random_weights", split, _cell(config, task, treatment, recipe, seed)
 
@@ -91,8 +92,8 @@ def _images_per_class(config, dataset) -> Iterator[Entry]:
     """Supplement: bases trained on the first images of each class, by a recipe of their own."""
     wanted = config.experiments.images_per_class
     recipe = recipe_from(config.recipe, **dict(wanted.recipe))
-    for count in wanted.counts:
-        task = whole_task("W", dataset, images_per_class=int(count))
+    for count in _integers(wanted.counts, "images_per_class.counts"):
+        task = whole_task("W", dataset, images_per_class=count)
         cell = _cell(config, task, "baseW", recipe, config.seed)
         yield "images_per_class", str(count), cell
 
@@ -108,10 +109,15 @@ def _directions(config, tasks: dict[str, Task], recipe: Recipe, seed: int, wante
     """Both bases, and the wanted treatments towards each wanted target."""
     for treatment in wanted.treatments:
         if treatment not in TREATMENTS:
-            raise ValueError(f"treatment {treatment!r} is unknown; expected some of {TREATMENTS}")
+            raise ValueError(
+                f"config.experiments: treatment {treatment!r} is unknown; expected some of "
+                f"{TREATMENTS}"
+            )
     for target in wanted.targets:
         if target not in tasks:
-            raise ValueError(f"target {target!r} is unknown; expected 'A' or 'B'")
+            raise ValueError(
+                f"config.experiments: target {target!r} is unknown; expected 'A' or 'B'"
+            )
     bases = {t: _cell(config, tasks[t], f"base{t}", recipe, seed) for t in tasks}
     if wanted.targets:
         yield from bases.values()
@@ -123,6 +129,13 @@ def _directions(config, tasks: dict[str, Task], recipe: Recipe, seed: int, wante
             for n in wanted.ns:
                 name = f"{source}{n}{target}{plus}"
                 yield _cell(config, tasks[target], name, recipe, seed, bases[source])
+
+
+def _integers(values, name: str) -> tuple[int, ...]:
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"config.experiments.{name} holds {value!r}: expected integers")
+    return tuple(values)
 
 
 def _cell(config, task: Task, treatment: str, recipe: Recipe, seed: int, source=None) -> Cell:

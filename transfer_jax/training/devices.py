@@ -12,7 +12,22 @@ from typing import Any
 import jax
 import numpy as np
 
+from transfer_jax.networks import cpu_layers
+
 BATCH_AXIS = "batch"
+
+
+def set_up_host(cpu_devices: int = 0) -> None:
+    """Prepares this process's CPU for training; programs call it before JAX is first used.
+
+    Args:
+      cpu_devices: how many devices the CPU is shown as; 0 leaves it to XLA_FLAGS, which is one
+        unless they say otherwise. Several devices that share cores wait for each other in every
+        step: right for trying out what several accelerators would do, not for speed.
+    """
+    cpu_layers.keep_freed_memory()
+    if cpu_devices:
+        jax.config.update("jax_num_cpu_devices", cpu_devices)
 
 
 def map_over_devices(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,10 +22,14 @@ class MetricsLog:
 
     def append(self, entry: Mapping) -> None:
         """Adds one line and waits until it is on disk: a checkpoint that is saved later may count
-        on every line up to its own step."""
+        on every line up to its own step.
+
+        JSON has no infinity and no NaN: values that are not finite are written as null.
+        """
+        finite = {name: value if math.isfinite(value) else None for name, value in entry.items()}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a") as file:
-            file.write(json.dumps(entry) + "\n")
+            file.write(json.dumps(finite) + "\n")
             file.flush()
             os.fsync(file.fileno())
 

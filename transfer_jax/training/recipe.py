@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +32,7 @@ class Recipe:
       decay_factor: factor of each drop.
       warmup_fraction: share of the steps in which one_cycle and cosine rise.
       momentum: factor of the momentum buffer.
-      nesterov: Nesterov momentum, for the 'sgd' solver.
+      nesterov: Nesterov momentum, for 'sgd' and 'adamw'.
       weight_decay: factor of the weights (not of the biases) added to their gradients.
       bias_lr_multiplier: learning rate of biases relative to that of weights; Caffe's networks
         use 2.
@@ -81,19 +82,32 @@ class Recipe:
         ):
             if getattr(self, name) not in legal:
                 raise ValueError(f"recipe.{name}={getattr(self, name)!r}: expected one of {legal}")
-        for name, low, high in (
-            ("learning_rate", 0, float("inf")),
-            ("momentum", 0, 1),
-            ("weight_decay", 0, float("inf")),
-            ("bias_lr_multiplier", 0, float("inf")),
-            ("label_smoothing", 0, 1),
-            ("warmup_fraction", 0, 1),
-            ("decay_factor", 0, 1),
-            ("pixel_scale", 0, float("inf")),
+        for name, high in (
+            ("learning_rate", math.inf),
+            ("momentum", 1),
+            ("weight_decay", math.inf),
+            ("bias_lr_multiplier", math.inf),
+            ("label_smoothing", 1),
+            ("warmup_fraction", 1),
+            ("decay_factor", math.inf),
+            ("pixel_scale", math.inf),
         ):
             value = getattr(self, name)
-            if not low <= value <= high:
-                raise ValueError(f"recipe.{name}={value!r}: expected a number in [{low}, {high}]")
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number or not 0 <= value < high:
+                raise ValueError(f"recipe.{name}={value!r}: expected a number in [0, {high})")
+            # So that 0 and 0.0 are one recipe, with one hash.
+            object.__setattr__(self, name, float(value))
+        for name, kind in (
+            ("nesterov", bool),
+            ("ten_crop", bool),
+            ("augmentation", Augmentation),
+        ):
+            if not isinstance(getattr(self, name), kind):
+                found = getattr(self, name)
+                raise ValueError(f"recipe.{name}={found!r}: expected one of type {kind.__name__}")
+        if self.solver == "caffe" and self.nesterov:
+            raise ValueError("recipe.nesterov=True: expected False with recipe.solver='caffe'")
 
 
 def learning_rate_schedule(recipe: Recipe) -> optax.Schedule:
@@ -101,9 +115,9 @@ def learning_rate_schedule(recipe: Recipe) -> optax.Schedule:
     peak, steps = recipe.learning_rate, recipe.steps
     match recipe.schedule:
         case "step":
-            return optax.exponential_decay(
-                peak, recipe.decay_every, recipe.decay_factor, staircase=True
-            )
+            # Not optax.exponential_decay: compiled, it multiplies by 1 / decay_every in float32,
+            # which for some values drops a step late.
+            return lambda step: peak * recipe.decay_factor ** (step // recipe.decay_every)
         case "one_cycle":
             return optax.cosine_onecycle_schedule(steps, peak, recipe.warmup_fraction)
         case "cosine":
@@ -145,8 +159,6 @@ def optimizer(recipe: Recipe) -> optax.GradientTransformation:
         biases = lambda params: jax.tree.map(lambda kernel: not kernel, is_kernel(params))  # noqa: E731
         steps.append(optax.masked(optax.scale(recipe.bias_lr_multiplier), biases))
     if recipe.solver == "caffe":
-        if recipe.nesterov:
-            raise ValueError("recipe.nesterov=True needs recipe.solver='sgd'")
         steps += [
             optax.scale_by_learning_rate(schedule, flip_sign=False),
             optax.trace(recipe.momentum),

@@ -208,7 +208,8 @@ def make_eval_step(program: Program) -> Callable:
             log_mean = jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=1) - jnp.log(crops)
             true = jnp.take_along_axis(log_mean, labels[:, None], axis=1)
             # A tie counts against the network: a class as likely as the true one ranks above it.
-            rank = jnp.sum(log_mean >= true, axis=1) - 1
+            # (Negated, so that a network whose logits are not numbers hits nothing.)
+            rank = jnp.sum(~(log_mean < true), axis=1) - 1
             hits = jnp.stack([rank < 1, rank < 5, -true[:, 0]])
             sums.append(jnp.where(mask > 0, hits, 0).sum(axis=1))
         return lax.psum(jnp.stack(sums), BATCH_AXIS)

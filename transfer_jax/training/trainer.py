@@ -18,7 +18,7 @@ from transfer_jax.training import checkpoint, devices
 from transfer_jax.training.feed import TaskData, evaluation_batches, training_batches
 from transfer_jax.training.metrics_log import MetricsLog, best_mean
 from transfer_jax.training.progress import Progress
-from transfer_jax.training.recipe import learning_rate_schedule
+from transfer_jax.training.recipe import Recipe, learning_rate_schedule
 from transfer_jax.training.step import (
     Program,
     TrainState,
@@ -45,6 +45,8 @@ class Runtime:
         'stream' decide.
       device_data_bytes: what 'auto' lets resident images take on each device.
       workers: processes that decode streamed images.
+      cpu_devices: devices that the CPU is shown as, see `devices.set_up_host`; 0 leaves it to
+        XLA_FLAGS. Sums over another number of devices differ in the last bits.
     """
 
     checkpoint_every: int = 1000
@@ -55,12 +57,13 @@ class Runtime:
     data_mode: str = "auto"
     device_data_bytes: int = 4 * 2**30
     workers: int = 0
+    cpu_devices: int = 0
 
     def __post_init__(self):
         for name in ("checkpoint_every", "keep_checkpoints", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"runtime.{name}={getattr(self, name)}: expected at least 1")
-        for name in ("steps_per_call", "workers"):
+        for name in ("steps_per_call", "workers", "cpu_devices"):
             if getattr(self, name) < 0:
                 raise ValueError(f"runtime.{name}={getattr(self, name)}: expected 0 or more")
         if self.data_mode not in ("auto", "resident", "stream"):
@@ -145,6 +148,11 @@ def train_group(
       ValueError: when the batch cannot be split over the devices.
     """
     recipe = program.recipe
+    if recipe.batch_size % devices.num_devices():
+        raise ValueError(
+            f"recipe.batch_size={recipe.batch_size}: expected a multiple of the number of devices, "
+            f"{devices.num_devices()}"
+        )
     order = BatchOrder(data.num_records("train"), recipe.batch_size, stream_seed)
     state, shared = initial_state(program, tuple(member.params for member in members))
     logs = [MetricsLog(member.directory / "metrics.jsonl") for member in members]
@@ -160,14 +168,19 @@ def train_group(
 
     state, shared = devices.replicate(state), devices.replicate(shared)
     key = jax.random.key_data(jax.random.key(stream_seed))
-    chunk = _steps_per_call(runtime, recipe, data.resident)
+    chunk = _steps_per_call(runtime, recipe, data.resident, first)
     train_step = compiled_train_step(program, chunk > 1)
     schedule = learning_rate_schedule(recipe)
+    # Devices that share a CPU's threads can wait for each other for ever when a step is started
+    # before the last one has ended.
+    one_at_a_time = jax.default_backend() == "cpu" and devices.num_devices() > 1
     names = [member.name for member in members]
     started, since, step = time.perf_counter(), (time.perf_counter(), first), first
     bar = progress.group(names, recipe.steps, first, recipe.batch_size)
     for source, indices in training_batches(data, order, first, recipe.steps, chunk):
         state, losses = train_step(state, shared, source, indices, key)
+        if one_at_a_time:
+            losses.block_until_ready()
         step = min(step + chunk, recipe.steps)
         last = step == recipe.steps
         if last or step % runtime.log_every == 0:
@@ -235,13 +248,13 @@ def evaluate(program: Program, learned: Any, shared: Any, data: TaskData) -> lis
     ]
 
 
-def _steps_per_call(runtime: Runtime, recipe, resident: bool) -> int:
+def _steps_per_call(runtime: Runtime, recipe: Recipe, resident: bool, first: int) -> int:
     """Steps in one call: a divisor of every interval, so that calls end where the loop looks."""
     wanted = runtime.steps_per_call or (1 if jax.default_backend() == "cpu" else 50)
     if not resident:
         return 1
     intervals = math.gcd(
-        recipe.eval_every, runtime.log_every, runtime.checkpoint_every, recipe.steps
+        first, recipe.eval_every, runtime.log_every, runtime.checkpoint_every, recipe.steps
     )
     return max(k for k in range(1, wanted + 1) if intervals % k == 0)
 

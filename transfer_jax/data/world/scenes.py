@@ -118,7 +118,7 @@ def sample_instance(class_ids: ArrayLike, keys: Keys) -> Instance:
     return Instance(class_ids, make_keys("instance", keys))
 
 
-def sample_pose(class_ids: ArrayLike, keys: Keys, *, scale: tuple[float, float] = (0.32, 0.48)):
+def sample_pose(class_ids: ArrayLike, keys: Keys, *, scale: tuple[float, float] = (0.34, 0.5)):
     """Draws how each object is seen; how far it may turn depends on its class.
 
     Args:
@@ -155,7 +155,7 @@ def sample_setting(keys: Keys, *, built: ArrayLike = 0.5) -> Setting:
     return Setting(
         keys=make_keys("details", keys),
         built=(draw[:, 0] < built).astype(np.float32),
-        clutter=0.1 + 0.7 * draw[:, 1],
+        clutter=0.05 + 0.6 * draw[:, 1],
         occlusion=(draw[:, 2] < 0.3).astype(np.float32),
         light_angle=np.float32(np.pi / 2) + 2.4 * (draw[:, 3] - 0.5),
         light_strength=0.25 + 0.45 * draw[:, 5],
