@@ -139,7 +139,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     what is wrong, where they cannot be read."""
     try:
         rest = flags.FLAGS(argv)
-        _ = _CONFIG.value
+        _ = _CONFIG.value.study  # A missing file is an error only when it is first looked into.
         return rest
     except (flags.Error, AttributeError, KeyError, OSError) as error:
         if os.environ.get("TRANSFER_JAX_TRACEBACK"):
@@ -158,8 +158,8 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unexpected arguments {argv[1:]}")
     config, workdir = _CONFIG.value, Path(_WORKDIR.value).expanduser()
     devices.set_up_host(config.runtime.cpu_devices)
-    # At INFO, Orbax and Grain report every step that they take.
-    absl_logging.set_verbosity(absl_logging.WARNING)
+    # At INFO, Orbax and Grain report every step that they take; at WARNING, TFDS every config.
+    absl_logging.set_verbosity(absl_logging.ERROR)
     logger = logging.getLogger("transfer_jax")
     logger.setLevel(logging.INFO)
     logger.propagate = False
