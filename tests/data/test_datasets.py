@@ -7,6 +7,7 @@ import image_trees
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from PIL import Image
 
 from transfer_jax.data import datasets, records, sources
 
@@ -279,3 +280,16 @@ def test_objects_without_boxes(tmp_path):
     dataset = sources.open_builder(make(tmp_path, features=features), progress=False)
     assert set(dataset.record_source("train")[4]) == {"image", "label", "id"}
     assert dataset.class_names == ("0", "1", "2")
+
+
+def test_images_of_many_shapes_become_squares_of_the_size_asked_for(tmp_path):
+    builder = make(tmp_path, shape=(None, None, 3), varied=True)
+    plain = sources.open_builder(builder, progress=False)
+    dataset = sources.open_builder(builder, image_size=8, progress=False)
+    assert dataset.image_shape == (8, 8, 3) and dataset.name == f"{plain.name}/8px"
+    found = dataset.images("train", [3, 0])
+    assert found.shape == (2, 8, 8, 3)
+    for image, index in zip(found, (3, 0), strict=True):
+        original = Image.fromarray(plain.record_source("train")[index]["image"])
+        np.testing.assert_array_equal(image, original.resize((8, 8), Image.Resampling.LANCZOS))
+    np.testing.assert_array_equal(dataset.record_source("train")[3]["image"], found[0])

@@ -140,7 +140,7 @@ def test_unknown_tfds_name(tmp_path):
         ({"kind": "tfds"}, "needs a name"),
         ({"kind": "folder"}, "kind 'folder' needs the path"),
         ({"kind": "tiny_imagenet"}, "kind 'tiny_imagenet' needs the path"),
-        ({"kind": "tfds", "name": "x", "image_size": 32}, "image_size must be None, got 32"),
+        ({"kind": "tfds", "name": "x", "image_size": -1}, "must lie in 1 .. 4096 pixels, got -1"),
         ({"kind": "folder", "path": "x", "image_size": 0}, "must lie in 1 .. 4096 pixels, got 0"),
         ({"kind": "folder", "path": "x", "on_broken": "fix"}, "must be 'raise' or 'skip', got 'fi"),
         ({"kind": "world", "train_per_class": 0}, "train_per_class is a positive number"),

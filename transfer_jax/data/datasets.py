@@ -37,6 +37,7 @@ class Dataset:
       directory: where the data lies; no part of the identity.
       stored_splits: for each of `splits` its name in TFDS.
       num_records: for each of `splits` how many records it has.
+      image_size: side length that images are squashed to as they are decoded, or None.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Dataset:
     directory: Path = dataclasses.field(compare=False)
     stored_splits: Mapping[str, str] = dataclasses.field(compare=False, repr=False)
     num_records: Mapping[str, int] = dataclasses.field(compare=False)
+    image_size: int | None = None
 
     def labels(self, split: str) -> np.ndarray:
         """The dataset class of every record of a split, in record order.
@@ -95,7 +97,7 @@ class Dataset:
         if self.image_shape is None:
             raise ValueError(
                 f"the images of {self.name} have no common shape, so they make no array: read them "
-                "by record_source, or prepare them with an image_size"
+                "by record_source, or open the dataset with an image_size"
             )
         indices = np.asarray(indices, np.int64).reshape(-1)
         count = self.num_records[split]
@@ -111,7 +113,7 @@ class Dataset:
         if packed is not None:
             return packed[indices]
         images = np.empty((indices.size, *self.image_shape), np.uint8)
-        decode_into(images, Reader(self.directory, stored, ("image",)), indices, progress)
+        decode_into(images, self._images(stored), indices, progress)
         return images
 
     def record_source(self, split: str) -> RecordSource:
@@ -125,15 +127,21 @@ class Dataset:
           int; `id`: str; and, where the data has them, `boxes`: float32 (k, 4), each
           (ymin, xmin, ymax, xmax) as fractions of the image's sides.
         """
-        return Records(self.directory, self._stored(split), self.num_records[split])
+        return Records(
+            self.directory, self._stored(split), self.num_records[split], self.image_size
+        )
 
     def _stored(self, split: str) -> str:
         if split not in self.stored_splits:
             raise ValueError(f"{self.name} has the splits {', '.join(self.splits)}; got {split!r}")
         return self.stored_splits[split]
 
+    def _images(self, stored: str) -> Reader:
+        return Reader(self.directory, stored, ("image",), self.image_size)
+
     def _pack_file(self, split: str) -> Path:
-        return self.directory / f"images-{self._stored(split)}.npy"
+        size = f"-{self.image_size}px" if self.image_size else ""
+        return self.directory / f"images-{self._stored(split)}{size}.npy"
 
     def _packed(self, split: str) -> np.ndarray | None:
         try:
@@ -143,7 +151,7 @@ class Dataset:
         return packed if packed.shape == (self.num_records[split], *self.image_shape) else None
 
     def _pack(self, split: str, progress: bool) -> np.ndarray | None:
-        reader = Reader(self.directory, self._stored(split), ("image",))
+        reader = self._images(self._stored(split))
         shape = (len(reader), *self.image_shape)
         try:
             # Checked first: running out of room under a memory map ends the process.
@@ -161,7 +169,10 @@ class Dataset:
 
 
 def read_dataset(
-    directory: str | os.PathLike, *, class_paths: Sequence[Sequence[str]] | None = None
+    directory: str | os.PathLike,
+    *,
+    class_paths: Sequence[Sequence[str]] | None = None,
+    image_size: int | None = None,
 ) -> Dataset:
     """Opens a prepared TFDS dataset.
 
@@ -170,6 +181,8 @@ def read_dataset(
     Args:
       directory: the folder that holds `dataset_info.json`.
       class_paths: the class hierarchy, one path from root to leaf per class, if there is one.
+      image_size: side length in pixels to squash images to as they are decoded; None takes them as
+        they are stored.
 
     Returns:
       The dataset.
@@ -202,9 +215,9 @@ def read_dataset(
                 f"of {info.full_name}"
             )
     stored_splits = _split_names(info)
-    height, width, _ = image.shape
+    height, width = (image_size, image_size) if image_size else image.shape[:2]
     return Dataset(
-        name=info.full_name,
+        name=info.full_name + (f"/{image_size}px" if image_size else ""),
         class_names=class_names,
         class_paths=class_paths,
         splits=tuple(stored_splits),
@@ -213,6 +226,7 @@ def read_dataset(
         stored_splits=stored_splits,
         num_records={name: info.splits[stored].num_examples
                      for name, stored in stored_splits.items()},
+        image_size=image_size,
     )
 
 

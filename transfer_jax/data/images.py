@@ -13,12 +13,13 @@ class BrokenImageError(ValueError):
     """The bytes are not an image that can be decoded from beginning to end."""
 
 
-def decode_rgb(encoded: bytes) -> np.ndarray:
+def decode_rgb(encoded: bytes, image_size: int | None = None) -> np.ndarray:
     """Decodes an image file.
 
     Args:
       encoded: the bytes of an image file in any format that Pillow reads. Grey, palette, CMYK and
         transparent images are converted to RGB; the format is told by content, not by name.
+      image_size: side length in pixels to squash the image to, or None to leave it as it is.
 
     Returns:
       uint8 (h, w, 3).
@@ -26,7 +27,8 @@ def decode_rgb(encoded: bytes) -> np.ndarray:
     Raises:
       BrokenImageError: the bytes are truncated, damaged, or not an image.
     """
-    return np.asarray(_open_rgb(encoded))
+    image = _open(encoded)
+    return np.asarray(_load_rgb(image) if image_size is None else _resized(image, image_size))
 
 
 def squash(encoded: bytes, image_size: int) -> bytes:
@@ -52,12 +54,7 @@ def squash(encoded: bytes, image_size: int) -> bytes:
     if image.size == size and image.mode == "RGB" and image.format in ("JPEG", "PNG"):
         _load_rgb(image)
         return encoded
-    # libjpeg can leave out the frequencies that the small image will not hold; twice the wanted
-    # size leaves the filter enough to work on and decodes large photographs several times faster.
-    image.draft("RGB", (2 * image_size, 2 * image_size))
-    image = _load_rgb(image)
-    if image.size != size:
-        image = image.resize(size, Image.Resampling.LANCZOS)
+    image = _resized(image, image_size)
     buffer = io.BytesIO()
     if image_size <= LARGEST_PNG:
         # A small image costs little even without loss, and each of its pixels matters.
@@ -69,8 +66,12 @@ def squash(encoded: bytes, image_size: int) -> bytes:
     return buffer.getvalue()
 
 
-def _open_rgb(encoded: bytes) -> Image.Image:
-    return _load_rgb(_open(encoded))
+def _resized(image: Image.Image, image_size: int) -> Image.Image:
+    # libjpeg can leave out the frequencies that the small image will not hold; twice the wanted
+    # size leaves the filter enough to work on and decodes large photographs several times faster.
+    image.draft("RGB", (2 * image_size, 2 * image_size))
+    image, size = _load_rgb(image), (image_size, image_size)
+    return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
 
 
 def _open(encoded: bytes) -> Image.Image:

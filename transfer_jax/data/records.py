@@ -26,7 +26,10 @@ class RecordSource(Protocol):
 class Reader:
     """Reads some features of the records of a split, leaving images encoded."""
 
-    def __init__(self, directory: Path, split: str, features: Sequence[str]):
+    def __init__(
+        self, directory: Path, split: str, features: Sequence[str], image_size: int | None = None
+    ):
+        self._image_size = image_size
         builder = tfds.builder_from_directory(directory)
         self._records = builder.as_data_source(
             split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
@@ -49,6 +52,10 @@ class Reader:
         """The features of a serialised record; its image is still encoded."""
         return self._features.deserialize_example_np(record, decoders=self._decoders)
 
+    def pixels(self, record: dict[str, Any]) -> np.ndarray:
+        """The decoded image of a parsed record, squashed to the image size, if there is one."""
+        return decode_rgb(record["image"], self._image_size)
+
     def read(self, indices: np.ndarray) -> list[dict[str, Any]]:
         """The features of the records at some positions."""
         return [self.parse(record) for record in self.raw(indices)]
@@ -57,8 +64,9 @@ class Reader:
 class Records:
     """A `RecordSource` over a split of a dataset on disk, made by `Dataset.record_source`."""
 
-    def __init__(self, directory: Path, split: str, length: int):
+    def __init__(self, directory: Path, split: str, length: int, image_size: int | None = None):
         self._directory, self._split, self._length = directory, split, length
+        self._image_size = image_size
         self._reader = None
         features = tfds.builder_from_directory(directory).info.features
         self._features = [k for k in ("image", "label", "id", "file_name", "objects", "bbox")
@@ -72,11 +80,13 @@ class Records:
     def __getitem__(self, index: int) -> dict[str, Any]:
         index = range(self._length)[index]
         if self._reader is None:
-            self._reader = Reader(self._directory, self._split, self._features)
+            self._reader = Reader(
+                self._directory, self._split, self._features, self._image_size
+            )
         record = self._reader[index]
         id = record.get("id", record.get("file_name", f"{self._split}/{index}"))
         found = {
-            "image": decode_rgb(record["image"]),
+            "image": self._reader.pixels(record),
             "label": int(record["label"]),
             "id": id.decode() if isinstance(id, bytes) else str(id),
         }
@@ -106,7 +116,7 @@ def decode_into(images: np.ndarray, reader: Reader, indices: np.ndarray, progres
     def decode(start: int):
         block = indices[start : start + _BLOCK]
         for row, record in enumerate(reader.raw(block), start):
-            images[row] = decode_rgb(reader.parse(record)["image"])
+            images[row] = reader.pixels(reader.parse(record))
         return len(block)
 
     starts = range(0, len(indices), _BLOCK)

@@ -39,7 +39,8 @@ class DatasetSpec:
         'image_folder/<config>' for a folder prepared before, wherever its files have gone.
       path: for 'folder' the folder, for 'tiny_imagenet' the folder or archive.
       image_size: side length in pixels that images are squashed to. None: 32 for 'world' and
-        'tiny_imagenet', 256 for 'folder'. Datasets of kind 'tfds' are taken as they are stored.
+        'tiny_imagenet', 256 for 'folder', and for 'tfds' the size that is stored; with a size,
+        images of 'tfds' are squashed each time they are decoded.
       seed: for 'world', what it is drawn from.
       train_per_class: for 'world', training images per class; None is its own default.
       val_per_class: for 'world', validation images per class; None is its own default.
@@ -70,11 +71,6 @@ class DatasetSpec:
             raise ValueError("a dataset of kind 'tfds' needs a name, for instance 'cifar10'")
         if self.kind in ("folder", "tiny_imagenet") and not self.path:
             raise ValueError(f"a dataset of kind {self.kind!r} needs the path of its images")
-        if self.kind == "tfds" and self.image_size is not None:
-            raise ValueError(
-                "a dataset of kind 'tfds' is taken as it is stored; image_size must be None, "
-                f"got {self.image_size}"
-            )
         if self.image_size is None:
             object.__setattr__(self, "image_size", _IMAGE_SIZES.get(self.kind))
         elif not 1 <= self.image_size <= 4096:
@@ -131,6 +127,7 @@ def open_builder(
     builder: tfds.core.DatasetBuilder,
     *,
     class_paths: Sequence[Sequence[str]] | None = None,
+    image_size: int | None = None,
     progress: bool = True,
 ) -> Dataset:
     """Opens what a TFDS builder builds, letting it download and prepare the data at first use.
@@ -138,6 +135,7 @@ def open_builder(
     Args:
       builder: made with `file_format='array_record'`.
       class_paths: the class hierarchy, one path from root to leaf per class, if there is one.
+      image_size: side length to squash images to as they are decoded, or None.
       progress: whether TFDS shows its progress bars.
 
     Returns:
@@ -161,7 +159,7 @@ def open_builder(
                     if not is_full_disk(error):
                         raise
                     raise _full_disk(builder, directory) from error
-    return read_dataset(directory, class_paths=class_paths)
+    return read_dataset(directory, class_paths=class_paths, image_size=image_size)
 
 
 def _open_world(spec: DatasetSpec, data_dir: Path, progress: bool) -> Dataset:
@@ -175,7 +173,7 @@ def _open_world(spec: DatasetSpec, data_dir: Path, progress: bool) -> Dataset:
 def _open_tfds(spec: DatasetSpec, data_dir: Path, progress: bool) -> Dataset:
     prepared = _find_prepared(data_dir, spec.name)
     if prepared is not None:
-        return read_dataset(prepared)
+        return read_dataset(prepared, image_size=spec.image_size)
     try:
         builder = tfds.builder(spec.name, data_dir=data_dir, file_format="array_record")
     except tfds.core.DatasetNotFoundError as error:
@@ -183,7 +181,7 @@ def _open_tfds(spec: DatasetSpec, data_dir: Path, progress: bool) -> Dataset:
             f"there is no dataset {spec.name!r} under {data_dir}, and TFDS knows none of that name"
         ) from error
     try:
-        return open_builder(builder, progress=progress)
+        return open_builder(builder, image_size=spec.image_size, progress=progress)
     except ImportError as error:
         raise ImportError(
             f"TFDS needs a package that is missing to prepare {spec.name!r}: {error}. Install it, "

@@ -48,12 +48,17 @@ class DataSupply:
         moves from one task to another must see its pixels on one scale.
 
         Raises:
-          ValueError: when the task belongs to another dataset.
+          ValueError: when the task belongs to another dataset, or images have several shapes.
         """
         if task.dataset != self.dataset.name:
             raise ValueError(
                 f"task {task.name!r} is over dataset {task.dataset!r}, this run's is "
                 f"{self.dataset.name!r}"
+            )
+        if self.dataset.image_shape is None:
+            raise ValueError(
+                f"the images of {self.dataset.name} have several shapes: set "
+                "config.dataset.image_size to the side length that they should be squashed to"
             )
         count = sum(len(select(self.dataset, split, task)[0]) for split in ("train", "val"))
         mode = choose_mode(
@@ -77,7 +82,8 @@ def dataset_mean(dataset: Dataset, kind: str) -> np.ndarray:
     Returns:
       float32, in pixel values 0..255.
     """
-    path = dataset.directory / f"mean_{kind}.npy"
+    size = "x".join(map(str, dataset.image_shape[:2]))
+    path = dataset.directory / f"mean_{kind}_{size}.npy"
     if path.exists():
         return np.load(path)
     count = dataset.num_records["train"]
