@@ -96,8 +96,8 @@ def test_dry_run_prints_the_plan_and_trains_nothing(tmp_path, data_dir):
     ended = execute(tmp_path, data_dir, "--dry_run")
     assert ended.returncode == 0, ended.stderr
     for words in (
-        "A2B..A5B", "forward of conv1..conv5", "baseA", "TFLOP", "cells to train      6 in 5 groups",
-        "measured speed", "MiB of results", "estimated time",
+        "A2B..A5B", "forward of conv1..conv5", "baseA", "TFLOP",
+        "cells to train      6 in 5 groups", "measured speed", "MiB of results", "estimated time",
     ):  # fmt: skip
         assert words in ended.stdout, words
     assert not (tmp_path / "cells").exists()

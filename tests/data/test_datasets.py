@@ -121,8 +121,9 @@ def test_a_stale_or_damaged_label_file_is_replaced(dataset):
 
 def test_many_writers_of_one_label_file(dataset):
     results = []
-    threads = [threading.Thread(target=lambda: results.append(dataset.labels("train")))
-               for _ in range(8)]
+    threads = [
+        threading.Thread(target=lambda: results.append(dataset.labels("train"))) for _ in range(8)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -215,7 +216,9 @@ def test_images_of_different_shapes(tmp_path):
     assert dataset.image_shape is None
     source = dataset.record_source("train")
     assert [source[index]["image"].shape for index in range(3)] == [
-        (12, 20, 3), (13, 20, 3), (14, 20, 3)
+        (12, 20, 3),
+        (13, 20, 3),
+        (14, 20, 3),
     ]
     with pytest.raises(ValueError, match="no common shape"):
         dataset.images("train", [0])

@@ -16,7 +16,8 @@ def test_image_folder_is_sorted_by_class_and_file(tmp_path):
     assert listing.class_names == ("a", "b")
     files = sorted(f"{index}.JPEG" for index in range(11))
     assert [entry.id for entry in listing.splits["train"]] == [
-        *(f"train/a/{file}" for file in files), *(f"train/b/{file}" for file in files)
+        *(f"train/a/{file}" for file in files),
+        *(f"train/b/{file}" for file in files),
     ]
     assert [entry.label for entry in listing.splits["train"]] == [0] * 11 + [1] * 11
     assert [entry.id for entry in listing.splits["val"]] == ["val/a/0.JPEG", "val/b/0.JPEG"]
@@ -45,6 +46,7 @@ def empty(path):
     def change(root):
         shutil.rmtree(root / path)
         (root / path).mkdir()
+
     return change
 
 
@@ -76,8 +78,10 @@ def test_tiny_imagenet_folder(tmp_path):
     ]
     # val_0 is the first of n02, which comes second in sorted order.
     assert [(entry.id, entry.label) for entry in listing.splits["val"]] == [
-        ("val/images/val_1.JPEG", 0), ("val/images/val_3.JPEG", 0),
-        ("val/images/val_0.JPEG", 1), ("val/images/val_2.JPEG", 1),
+        ("val/images/val_1.JPEG", 0),
+        ("val/images/val_3.JPEG", 0),
+        ("val/images/val_0.JPEG", 1),
+        ("val/images/val_2.JPEG", 1),
     ]
     # x1, y1, x2, y2 = 2, 8, 31, 63, inclusive, of 64 pixels.
     assert listing.splits["train"][2].boxes == ((8 / 64, 2 / 64, 1.0, 32 / 64),)
@@ -104,6 +108,7 @@ def annotate(text):
     def change(root):
         path = root / "val/val_annotations.txt"
         path.write_text(path.read_text() + text)
+
     return change
 
 
@@ -115,12 +120,18 @@ def forget_annotations(root):
     ("change", "error", "message"),
     [
         (forget_annotations, FileNotFoundError, "lacks val/val_annotations.txt"),
-        (annotate("val_9.JPEG\tn01\t0\t0\t9\t9\n"), ValueError,
-         "val_annotations.txt, line 5: there is no val/images/val_9.JPEG"),
+        (
+            annotate("val_9.JPEG\tn01\t0\t0\t9\t9\n"),
+            ValueError,
+            "val_annotations.txt, line 5: there is no val/images/val_9.JPEG",
+        ),
         (annotate("val_1.JPEG\tn77\t0\t0\t9\t9\n"), ValueError, "line 5: n77 is not a class of tr"),
         (annotate("val_1.JPEG\tn01\t0\t0\t9\n"), ValueError, "line 5: expected 6 columns"),
-        (lambda root: image_trees.write(root / "val/images/x.JPEG", b""), ValueError,
-         "does not name the class of val/images/x.JPEG"),
+        (
+            lambda root: image_trees.write(root / "val/images/x.JPEG", b""),
+            ValueError,
+            "does not name the class of val/images/x.JPEG",
+        ),
         (empty("train/n01/images"), ValueError, "n01/images is empty"),
         (remove("train/n01/images"), ValueError, "n01/images is missing"),
     ],

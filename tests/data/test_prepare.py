@@ -51,9 +51,7 @@ def test_tfds_reads_it_by_itself(tmp_path):
     assert builder.info.splits["val"].num_bytes > 0
     assert builder.info.features["label"].names == ["cat", "dog", "owl"]
     record = tfds.builder_from_directory(directory).as_data_source("val")[0]
-    np.testing.assert_array_equal(
-        record["image"], np.asarray(Image.open(root / "val/cat/0.JPEG"))
-    )
+    np.testing.assert_array_equal(record["image"], np.asarray(Image.open(root / "val/cat/0.JPEG")))
 
 
 def test_a_second_call_reads_nothing(tmp_path):
@@ -91,12 +89,17 @@ def test_broken_images_can_be_skipped_and_are_listed(tmp_path, monkeypatch):
     assert dataset.labels("train").tolist() == [0] * 3 + [1] * 5 + [2] * 4
     source = dataset.record_source("train")
     assert [source[i]["id"] for i in (1, 2, 3)] == [
-        "train/cat/1.JPEG", "train/cat/4.JPEG", "train/dog/0.JPEG"
+        "train/cat/1.JPEG",
+        "train/cat/4.JPEG",
+        "train/dog/0.JPEG",
     ]
     assert len(dataset.images("train", range(12))) == 12
     lines = (directory / "skipped.txt").read_text().splitlines()
     assert [line.split("\t")[0] for line in lines] == [
-        "train/cat/2.JPEG", "train/cat/3.JPEG", "train/owl/4.JPEG", "val/dog/1.JPEG"
+        "train/cat/2.JPEG",
+        "train/cat/3.JPEG",
+        "train/owl/4.JPEG",
+        "val/dog/1.JPEG",
     ]
     assert lines[3].split("\t")[1] == "the file is empty"
     # Who did not ask for gaps is told of them.
@@ -240,8 +243,11 @@ def test_a_full_disk(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(prepare.array_record_module, "ArrayRecordWriter", FullDisk)
-        with pytest.raises(OSError, match=r"the disk is full: preparing 21 images of 16 x 16 in "
-                                          r".*data.* takes up to .* GB are free") as caught:
+        with pytest.raises(
+            OSError,
+            match=r"the disk is full: preparing 21 images of 16 x 16 in "
+            r".*data.* takes up to .* GB are free",
+        ) as caught:
             run(root, tmp_path / "data")
     assert caught.value.errno == errno.ENOSPC
     assert len(read_dataset(run(root, tmp_path / "data")).labels("train")) == 15

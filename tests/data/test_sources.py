@@ -34,7 +34,11 @@ def test_folders_of_every_sort_of_image(tmp_path):
     assert dataset.images("train", range(7)).shape == (7, 24, 24, 3)
     source = dataset.record_source("train")
     assert [source[i]["id"].split("/")[-1] for i in range(5)] == [
-        "0.JPEG", "cmyk.jpg", "grey.JPG", "png.JPEG", "tall.gif"
+        "0.JPEG",
+        "cmyk.jpg",
+        "grey.JPG",
+        "png.JPEG",
+        "tall.gif",
     ]
     grey = source[2]["image"]
     assert (grey == grey[..., :1]).all()
@@ -166,8 +170,10 @@ def test_world(tmp_path):
     dataset = world()
     assert dataset.image_shape == (32, 32, 3)
     assert len(dataset.class_paths) == len(dataset.class_names) >= 32
-    assert all(path[-1] == name for path, name in
-               zip(dataset.class_paths, dataset.class_names, strict=True))
+    assert all(
+        path[-1] == name
+        for path, name in zip(dataset.class_paths, dataset.class_names, strict=True)
+    )
     man_made, natural = splits.man_made_natural(dataset.class_names, dataset.class_paths)
     assert len(man_made) + len(natural) == len(dataset.class_names)
     for split, count in (("train", 3), ("val", 2)):

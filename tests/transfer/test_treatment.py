@@ -92,7 +92,7 @@ def test_tasks_can_be_restricted():
 def test_direct_construction_is_checked_too():
     with pytest.raises(ValueError, match="copies nothing"):
         Treatment("A", n=3)
-    with pytest.raises(ValueError, match="1..7"):
+    with pytest.raises(ValueError, match=r"1\.\.7"):
         Treatment("A", "B", 0)
 
 

@@ -224,8 +224,9 @@ def read_dataset(
         image_shape=None if None in (height, width) else (height, width, 3),
         directory=directory,
         stored_splits=stored_splits,
-        num_records={name: info.splits[stored].num_examples
-                     for name, stored in stored_splits.items()},
+        num_records={
+            name: info.splits[stored].num_examples for name, stored in stored_splits.items()
+        },
         image_size=image_size,
     )
 

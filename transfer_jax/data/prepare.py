@@ -155,8 +155,11 @@ class _Writer:
         self.partial.mkdir(exist_ok=True)
         split_infos, skipped = [], []
         bar = tqdm.tqdm(
-            total=self.total, unit="image", desc=f"preparing {self.final.parent.parent.name}",
-            disable=not self.progress, mininterval=0.5,
+            total=self.total,
+            unit="image",
+            desc=f"preparing {self.final.parent.parent.name}",
+            disable=not self.progress,
+            mininterval=0.5,
         )
         threads = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
         with bar, threads:
@@ -177,9 +180,12 @@ class _Writer:
         lengths, skipped, num_bytes = [], [], 0
         for shard in range(num_shards):
             part = entries[shard * self.shard_size : (shard + 1) * self.shard_size]
-            path = self.partial / self._template(split).sharded_filepath(
-                shard_index=shard, num_shards=num_shards
-            ).name
+            path = (
+                self.partial
+                / self._template(split)
+                .sharded_filepath(shard_index=shard, num_shards=num_shards)
+                .name
+            )
             left_out = path.with_name(path.name + ".skipped")
             if path.exists():
                 bar.update(len(part))
@@ -200,7 +206,9 @@ class _Writer:
                 )
         write_labels(self.partial, split, labels)
         info = tfds.core.SplitInfo(
-            name=split, shard_lengths=lengths, num_bytes=num_bytes,
+            name=split,
+            shard_lengths=lengths,
+            num_bytes=num_bytes,
             filename_template=self._template(split),
         )
         return info, skipped
@@ -209,9 +217,7 @@ class _Writer:
         unfinished = path.with_name("unfinished-" + path.name)
         left_out.unlink(missing_ok=True)
         # The images are compressed already.
-        writer = array_record_module.ArrayRecordWriter(
-            str(unfinished), "group_size:1,uncompressed"
-        )
+        writer = array_record_module.ArrayRecordWriter(str(unfinished), "group_size:1,uncompressed")
         skipped = []
         blocks = [entries[i : i + _BLOCK] for i in range(0, len(entries), _BLOCK)]
         try:
@@ -252,7 +258,9 @@ class _Writer:
 
     def _template(self, split: str) -> tfds.core.ShardedFileTemplate:
         return tfds.core.ShardedFileTemplate(
-            data_dir=self.partial, dataset_name=self.final.parent.parent.name, split=split,
+            data_dir=self.partial,
+            dataset_name=self.final.parent.parent.name,
+            split=split,
             filetype_suffix=_SUFFIX,
         )
 

@@ -69,8 +69,9 @@ class Records:
         self._image_size = image_size
         self._reader = None
         features = tfds.builder_from_directory(directory).info.features
-        self._features = [k for k in ("image", "label", "id", "file_name", "objects", "bbox")
-                          if k in features]
+        self._features = [
+            k for k in ("image", "label", "id", "file_name", "objects", "bbox") if k in features
+        ]
         if "objects" in features and not _holds_boxes(features["objects"]):
             self._features.remove("objects")
 
@@ -80,9 +81,7 @@ class Records:
     def __getitem__(self, index: int) -> dict[str, Any]:
         index = range(self._length)[index]
         if self._reader is None:
-            self._reader = Reader(
-                self._directory, self._split, self._features, self._image_size
-            )
+            self._reader = Reader(self._directory, self._split, self._features, self._image_size)
         record = self._reader[index]
         id = record.get("id", record.get("file_name", f"{self._split}/{index}"))
         found = {

@@ -80,8 +80,10 @@ class DatasetSpec:
         for field in ("train_per_class", "val_per_class"):
             value = getattr(self, field)
             if value is not None and (self.kind != "world" or value < 1):
-                raise ValueError(f"{field} is a positive number for kind 'world', got {value} "
-                                 f"for kind {self.kind!r}")
+                raise ValueError(
+                    f"{field} is a positive number for kind 'world', got {value} "
+                    f"for kind {self.kind!r}"
+                )
 
 
 def open_dataset(
@@ -240,14 +242,19 @@ def _config(listing: listings.Listing, spec: DatasetSpec) -> str:
 def _existing(spec: DatasetSpec, data_dir: Path, name: str) -> Path:
     path = Path(spec.path).expanduser()
     if not path.exists():
-        prepared = sorted(f"{name}/{p.parent.parent.name}"
-                          for p in (data_dir / name).glob(f"*/{VERSION}/dataset_info.json"))
+        prepared = sorted(
+            f"{name}/{p.parent.parent.name}"
+            for p in (data_dir / name).glob(f"*/{VERSION}/dataset_info.json")
+        )
         hint = (
             f" (prepared before under {data_dir}: {', '.join(prepared)}; open one of these as "
-            "kind 'tfds' by that name)" if prepared else ""
+            "kind 'tfds' by that name)"
+            if prepared
+            else ""
         )
-        raise FileNotFoundError(f"there is no {spec.path}, given as path of a {spec.kind!r} "
-                                f"dataset{hint}")
+        raise FileNotFoundError(
+            f"there is no {spec.path}, given as path of a {spec.kind!r} dataset{hint}"
+        )
     return path
 
 
@@ -269,7 +276,8 @@ def _find_prepared(data_dir: Path, name: str) -> Path | None:
     if is_prepared(folder):
         return folder
     versions = [
-        item for item in (folder.iterdir() if folder.is_dir() else ())
+        item
+        for item in (folder.iterdir() if folder.is_dir() else ())
         if tfds.core.Version.is_valid(item.name) and is_prepared(item)
     ]
     return max(versions, key=lambda item: tfds.core.Version(item.name), default=None)
