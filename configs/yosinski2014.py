@@ -90,17 +90,17 @@ def demo() -> ConfigDict:
     recipe = dataclasses.replace(
         SMALL_IMAGES,
         batch_size=32,
-        steps=800,
+        steps=700,
         learning_rate=0.003,
         weight_decay=0.01,
         augmentation=Augmentation(size=32, pad=0, mirror=True),
-        eval_every=200,
+        eval_every=175,
     )
     config = base_config(
         DatasetSpec("world"),
         network_config("alexnet_mini", widths=widths, dropout=0.0),
         recipe,
-        Runtime(checkpoint_every=400, log_every=50),
+        Runtime(checkpoint_every=350, log_every=50),
     )
     config.experiments.random_halves.splits = (0,)
     config.experiments.random_halves.targets = ("B",)

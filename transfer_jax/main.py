@@ -20,6 +20,7 @@ from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from transfer_jax.data.prepare import is_full_disk
 from transfer_jax.grid.estimate import describe_plan
 from transfer_jax.grid.plan import all_cells, build_plan
 from transfer_jax.grid.run import DataSupply, Entry, run_grid
@@ -27,7 +28,7 @@ from transfer_jax.grid.store import Store, WorkdirInUseError, write_json
 from transfer_jax.studies import STUDIES, Study
 from transfer_jax.studies.settings import dataset_from, network_from, recipe_from, runtime_from
 from transfer_jax.training import devices
-from transfer_jax.training.trainer import Runtime
+from transfer_jax.training.trainer import Runtime, check_batch
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config file of a study and its preset, `configs/yosinski2014.py:demo`."
@@ -129,7 +130,7 @@ def _checked(config: ConfigDict) -> tuple[Study, Runtime]:
     what is wrong should come out before."""
     if config.study not in STUDIES:
         raise ValueError(f"config.study={config.study!r}: expected one of {sorted(STUDIES)}")
-    recipe_from(config.recipe)
+    check_batch(recipe_from(config.recipe))
     network_from(config.network, num_classes=2)
     return STUDIES[config.study], runtime_from(config.runtime)
 
@@ -176,6 +177,11 @@ def main(argv: list[str]) -> None:
     except (ValueError, OSError, ImportError, WorkdirInUseError) as error:
         if os.environ.get("TRANSFER_JAX_TRACEBACK"):
             raise
+        if is_full_disk(error) and "full" not in str(error):
+            error = OSError(
+                f"{error}: make room on the disk of workdir {workdir} or of data_dir "
+                f"{config.data_dir} and start the same command again"
+            )
         sys.exit(f"{type(error).__name__}: {error}")
     print(f"report: {page}")
 

@@ -1,41 +1,62 @@
-"""A small grid over pictures in memory."""
+"""Cells over four classes, and small grids of them."""
+
+from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
-from tests.training import small
+from tests import small
+from transfer_jax.data.datasets import Dataset
 from transfer_jax.data.tasks import Task
 from transfer_jax.grid.cell import Cell
-from transfer_jax.grid.run import run_grid
+from transfer_jax.grid.run import DataSupply, Entry, run_grid
 from transfer_jax.grid.store import Store
-from transfer_jax.networks import alexnet_mini
+from transfer_jax.networks import Network, alexnet_mini
+from transfer_jax.training.recipe import Recipe
 from transfer_jax.training.trainer import Runtime
 from transfer_jax.transfer import Treatment
 
-NET = alexnet_mini(2, widths=small.WIDTHS, dropout=0.3)
-TASKS = {
-    "A": Task("A", "pictures", (0, 1, -1, -1)),
-    "B": Task("B", "pictures", (-1, -1, 0, 1)),
-}
+MINI = alexnet_mini(2, widths=small.WIDTHS, input_size=small.IMAGE_SIZE)
 RUNTIME = Runtime(checkpoint_every=4, log_every=3)
+CLASS_MAPS = {"A": (0, 1, -1, -1), "B": (-1, -1, 0, 1)}
 
 
-def cell(name, recipe=small.RECIPE, seed=0, source_recipe=None):
+def cell(
+    name: str,
+    *,
+    recipe: Recipe = small.RECIPE,
+    seed: int = 0,
+    source_recipe: Recipe | None = None,
+    network: Network = MINI,
+    dataset: str = "pictures",
+) -> Cell:
+    """The cell of a treatment, with the base that it needs."""
     treatment = Treatment.parse(name)
-    base = treatment.base
-    source = cell(str(base), source_recipe or recipe, seed) if base else None
-    return Cell(NET, TASKS[treatment.target], treatment, recipe, seed, source)
+    source = None
+    if treatment.base:
+        options = {"seed": seed, "network": network, "dataset": dataset}
+        source = cell(str(treatment.base), recipe=source_recipe or recipe, **options)
+    task = Task(treatment.target, dataset, CLASS_MAPS[treatment.target])
+    return Cell(network, task, treatment, recipe, seed, source)
 
 
-def supply(task, recipe):
-    return dataclasses.replace(small.DATA, task=task)
+@dataclasses.dataclass(frozen=True)
+class Grids:
+    """Makes and runs grids of the small network on a dataset of four classes."""
 
+    dataset: Dataset
 
-def run(workdir, names, **options):
-    """Trains the named cells; returns (store, entries)."""
-    entries = [
-        ("random_halves", "0", item if isinstance(item, Cell) else cell(item)) for item in names
-    ]
-    store = Store(workdir)
-    with store.lock():
-        run_grid(entries, store, supply, RUNTIME, **options)
-    return store, entries
+    def cell(self, name: str, **options) -> Cell:
+        return cell(name, network=small.network(), dataset=self.dataset.name, **options)
+
+    def entries(self, items) -> list[Entry]:
+        cells = [item if isinstance(item, Cell) else self.cell(item) for item in items]
+        return [("random_halves", "0", item) for item in cells]
+
+    def run(self, workdir: Path, items, **options) -> Store:
+        """Trains cells, given as they are or by name, and returns their store."""
+        store = Store(workdir)
+        with store.lock():
+            supply = DataSupply(self.dataset, RUNTIME)
+            run_grid(self.entries(items), store, supply, RUNTIME, **options)
+        return store

@@ -1,159 +1,229 @@
+"""Whole small grids: what ends up in the store, and what happens when something goes wrong."""
+
 import csv
 import dataclasses
 import json
-import multiprocessing
-import os
+import math
 
 import jax
 import numpy as np
 import pytest
 
-from tests.grid import small_grid
-from tests.grid.small_grid import cell, run
-from tests.training import small
+from tests import small
+from tests.grid.small_grid import RUNTIME
 from transfer_jax.grid import run as grid_run
-from transfer_jax.grid.store import Store, WorkdirInUseError, write_json
+from transfer_jax.grid.estimate import describe_plan
+from transfer_jax.grid.plan import build_plan
+from transfer_jax.grid.run import DataSupply, dataset_mean
+from transfer_jax.grid.store import random_layers, write_json
 from transfer_jax.report.results import read_results
 
-NAMES = ("baseB", "A2B", "A5B", "R2B", "R4B", "B3B+")
+NAMES = ("baseA", "baseB", "A1B", "A2B", "R1B", "R2B", "B2B+")
+STEPS = small.RECIPE.steps
 
 
 @pytest.fixture(scope="module")
-def grid(tmp_path_factory):
-    return run(tmp_path_factory.mktemp("grid"), NAMES)
+def store(grids, tmp_path_factory):
+    """The grid, trained once."""
+    return grids.run(tmp_path_factory.mktemp("grid"), NAMES)
 
 
-def test_results_hold_one_row_a_cell(grid):
-    store, entries = grid
-    rows = read_results(store.workdir / "results.csv")
+def rows_of(store):
+    return read_results(store.workdir / "results.csv")
+
+
+def accuracies(store):
+    return [(row.cell, row.top1, row.top1_best_mean, row.steps, row.hash) for row in rows_of(store)]
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    def refuse(*arguments, **options):
+        raise AssertionError("a cell was trained")
+
+    monkeypatch.setattr(grid_run, "train_group", refuse)
+
+
+def test_results_hold_one_row_a_cell(grids, store):
+    rows = rows_of(store)
     assert [row.cell for row in rows] == list(NAMES)
-    for row, (_, _, wanted) in zip(rows, entries, strict=True):
-        assert row.hash == wanted.hash and row.target == "B" and row.steps == 12
-        assert row.treatment == wanted.treatment.kind and row.n == wanted.treatment.n
-        assert 0 <= row.top1 <= 1 and row.seconds > 0 and row.images_per_second > 0
+    for row, (_, _, cell) in zip(rows, grids.entries(NAMES), strict=True):
+        assert (row.experiment, row.split) == ("random_halves", "0")
+        assert (row.hash, row.target) == (cell.hash, cell.treatment.target)
+        assert (row.treatment, row.n) == (cell.treatment.kind, cell.treatment.n)
+        assert row.steps == STEPS and 0 <= row.top1 <= 1 and 0 <= row.top1_best_mean <= 1
+        assert row.images_per_second == pytest.approx(STEPS * 8 / row.seconds)
     with (store.workdir / "results.csv").open() as file:
         header = next(csv.reader(file))
-    assert (
-        header
-        == (
-            "experiment split cell target n treatment top1 top1_best_mean steps seconds "
-            "images_per_second hash"
-        ).split()
-    )
+    columns = "experiment split cell target n treatment top1 top1_best_mean steps seconds"
+    assert header == [*columns.split(), "images_per_second", "hash"]
 
 
-def test_stored_params_are_whole_and_frozen_parts_are_the_bases_bits(grid):
-    store, _ = grid
-    base, transfer = store.params(cell("baseA")), store.params(cell("A5B"))
-    assert tuple(transfer) == small_grid.NET.layer_names
-    for name in small_grid.NET.layer_names:
-        same = np.array_equal(transfer[name]["kernel"], base[name]["kernel"])
-        assert same == (name in small_grid.NET.layer_names[:5]), name
-    jax.tree.map(
-        np.testing.assert_array_equal,
-        store.params(cell("R4B"))["conv2"],
-        store.params(cell("R2B"))["conv2"],
-    )
-
-
-def test_fine_tuned_layers_start_at_the_base_and_move(grid):
-    store, _ = grid
-    base, tuned = store.params(cell("baseB")), store.params(cell("B3B+"))
-    assert not np.array_equal(base["conv1"]["kernel"], tuned["conv1"]["kernel"])
-
-
-def test_each_cell_has_its_files_and_no_group_is_left(grid):
-    store, entries = grid
-    for _, _, wanted in entries:
-        folder = store.cell_dir(wanted)
-        description = json.loads((folder / "cell.json").read_text())
-        assert description["cell"] == wanted.name and description["num_classes"] == 2
-        assert description["num_eval"] == 20
-        assert np.load(folder / "conv1.npy").shape == (5, 5, 3, 4)
-        assert (folder / "metrics.jsonl").exists() and (folder / "done.json").exists()
+def test_each_cell_has_its_files_and_no_group_is_left(grids, store):
+    for _, _, cell in grids.entries(NAMES):
+        folder = store.cell_dir(cell)
+        about = json.loads((folder / "cell.json").read_text())
+        assert about["cell"] == cell.name and about["num_classes"] == 2
+        assert about["num_eval"] == 10 and about["content"]["recipe"]["steps"] == STEPS
+        kernel = np.load(folder / "conv1.npy")
+        assert kernel.dtype == np.float32 and kernel.shape == (3, 3, 3, 4)
+        assert small.same_bits(kernel, store.params(cell)["conv1"]["kernel"])
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        assert [line["step"] for line in lines if "top1" in line] == [4, 8, 10]
+        done = json.loads((folder / "done.json").read_text())
+        assert done["top1"] == lines[-1]["top1"]
     assert not list((store.workdir / "groups").iterdir())
 
 
-def test_finished_cells_are_not_trained_again(grid, monkeypatch):
-    store, _ = grid
+def test_stored_params_are_whole_and_their_frozen_part_is_the_bases_bits(grids, store):
+    names = small.network().layer_names
+    for cell, below in (
+        ("A1B", store.params(grids.cell("baseA"))),
+        ("A2B", store.params(grids.cell("baseA"))),
+        ("R2B", random_layers(grids.cell("R1B"))),
+    ):
+        params = store.params(grids.cell(cell))
+        assert tuple(params) == names
+        same = [small.same_bits(params[name], below[name]) for name in names]
+        assert same == [i < int(cell[1]) for i in range(4)], cell
 
-    def refuse(*arguments, **options):
-        raise AssertionError("a finished cell was trained")
 
-    monkeypatch.setattr(grid_run, "train_group", refuse)
+def test_fine_tuned_layers_start_at_the_base_and_move(grids, store):
+    base, tuned = store.params(grids.cell("baseB")), store.params(grids.cell("B2B+"))
+    fresh = small.network().init(jax.random.key(grids.cell("B2B+").init_seed))
+    for name in ("conv1", "conv2"):
+        moved, anew = (
+            float(np.abs(tuned[name]["kernel"] - other[name]["kernel"]).max())
+            for other in (base, fresh)
+        )
+        assert 0 < moved < 0.3 * anew, name
+
+
+def test_the_last_evaluation_is_that_of_the_stored_params(grids, store):
+    """Read back from disk and run by hand, a cell has the accuracy that results.csv gives it."""
+    cell = grids.cell("A2B")
+    data = DataSupply(grids.dataset, RUNTIME)(cell.task, cell.recipe)
+    places, labels = cell.task.select(grids.dataset.labels("val"), limit=False)
+    images = grids.dataset.images("val", places).astype(np.float32)
+    logits = cell.network.apply(store.params(cell), (images - data.mean) / 60)
+    (row,) = (row for row in rows_of(store) if row.cell == "A2B")
+    assert row.top1 == pytest.approx(float((np.argmax(logits, 1) == labels).mean()))
+
+
+def test_finished_cells_are_not_trained_again(grids, store, no_training):
+    marks = {path: path.stat().st_mtime_ns for path in store.workdir.rglob("done.json")}
+    assert len(marks) == len(NAMES)
     before = (store.workdir / "results.csv").read_text()
-    run(store.workdir, NAMES)
+    grids.run(store.workdir, NAMES)
     assert (store.workdir / "results.csv").read_text() == before
+    assert {path: path.stat().st_mtime_ns for path in marks} == marks
 
 
-def test_a_cut_between_the_marks_of_a_group_ends_the_same(tmp_path, monkeypatch):
-    reference, _ = run(tmp_path / "whole", ["R1B", "R2B"])
-    real = write_json
+def test_another_study_finds_the_cells_that_it_shares(grids, store, no_training):
+    """Another experiment, other entries: the cells are known by their content."""
+    entries = [("man_natural", "natman", cell) for _, _, cell in grids.entries(["A1B", "baseB"])]
+    store.write_results(entries)
+    found = [(row.experiment, row.cell, row.hash) for row in rows_of(store)]
+    assert found == [("man_natural", cell.name, cell.hash) for _, _, cell in entries]
+    grids.run(store.workdir, NAMES)
+
+
+@pytest.mark.parametrize("cut_after", [1, 2])
+def test_a_cut_between_the_marks_of_a_group_ends_the_same(
+    grids, store, tmp_path, monkeypatch, cut_after
+):
+    """The group is formed again and resumed, although one or both of its cells are done."""
+    names = ("R1B", "R2B")
+    marks = []
 
     def cut(path, content):
+        write_json(path, content)
         if path.name == "done.json":
-            real(path, content)
-            raise KeyboardInterrupt
-        real(path, content)
+            marks.append(path)
+            if len(marks) == cut_after:
+                raise KeyboardInterrupt
 
-    monkeypatch.setattr("transfer_jax.grid.store.write_json", cut)
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "cut", ["R1B", "R2B"])
-    monkeypatch.undo()
-    store, _ = run(tmp_path / "cut", ["R1B", "R2B"])
-    accuracies = [
-        [
-            (row.cell, row.top1, row.top1_best_mean)
-            for row in read_results(s.workdir / "results.csv")
-        ]
-        for s in (reference, store)
-    ]
-    assert accuracies[0] == accuracies[1]
-    for name in ("R1B", "R2B"):
-        jax.tree.map(
-            np.testing.assert_array_equal, reference.params(cell(name)), store.params(cell(name))
-        )
+    with monkeypatch.context() as patched:
+        patched.setattr("transfer_jax.grid.store.write_json", cut)
+        with pytest.raises(KeyboardInterrupt):
+            grids.run(tmp_path, names)
+    first = marks[0].stat().st_mtime_ns
+    resumed = grids.run(tmp_path, names)
+    whole = [row for row in accuracies(store) if row[0] in names]
+    assert accuracies(resumed) == whole and marks[0].stat().st_mtime_ns == first
+    for name in names:
+        cell = grids.cell(name)
+        assert small.same_bits(resumed.params(cell), store.params(cell))
+    assert not list((tmp_path / "groups").iterdir())
 
 
-def test_a_failed_base_fails_what_copies_it_and_nothing_else(tmp_path):
+def test_a_diverging_base_fails_what_copies_it_and_nothing_else(grids, tmp_path):
     wild = dataclasses.replace(small.RECIPE, learning_rate=1e30)
-    transfer = cell("A3B", source_recipe=wild)
-    store, _ = run(tmp_path, [cell("baseA", recipe=wild), transfer, "baseB"])
-    rows = {row.cell: row for row in read_results(tmp_path / "results.csv")}
-    assert rows["baseA"].top1 is None and rows["A3B"].top1 is None
-    assert rows["baseB"].top1 is not None
-    assert "baseA" in store.error(cell("baseA", recipe=wild))
-    assert "its base baseA failed" in store.error(transfer)
+    base, transfer = grids.cell("baseA", recipe=wild), grids.cell("A1B", source_recipe=wild)
+    store = grids.run(tmp_path, [base, transfer, "baseB"])
+    rows = {row.cell: row for row in rows_of(store)}
+    assert rows["baseA"].top1 is None and rows["A1B"].top1 is None
+    assert 0 <= rows["baseB"].top1 <= 1
+    error = store.error(base)
+    assert "cell baseA" in error and "not finite at step" in error and "1e+30" in error
+    assert repr(wild) in error and rows["baseA"].steps < STEPS
+    assert store.error(transfer) == "cell A1B: its base baseA failed"
+    failed = json.loads((store.cell_dir(base) / "failed.json").read_text())
+    assert failed["cell"] == "baseA" and failed["step"] == rows["baseA"].steps
 
 
-def test_failed_cells_are_retried_only_on_request(tmp_path, monkeypatch):
-    store, _ = run(tmp_path, ["baseB"])
-    (store.cell_dir(cell("baseB")) / "done.json").unlink()
-    store.fail(cell("baseB"), "of no importance", 3)
-    run(tmp_path, ["baseB"])
-    assert store.error(cell("baseB")) == "of no importance"
-    run(tmp_path, ["baseB"], retry_failed=True)
-    assert store.error(cell("baseB")) is None
+def test_failed_cells_are_tried_again_only_on_request(grids, store, tmp_path, monkeypatch):
+    name, cell = "baseB", grids.cell("baseB")
+    store_of_failures = grids.run(tmp_path, [])
+    store_of_failures.describe(cell)
+    store_of_failures.fail(cell, "of no importance", 3)
+    with monkeypatch.context() as patched:
+        patched.setattr(grid_run, "train_group", None)
+        grids.run(tmp_path, [name])
+    assert store_of_failures.error(cell) == "of no importance"
+    assert [(row.cell, row.top1, row.steps) for row in rows_of(store_of_failures)] == [
+        (name, None, 3)
+    ]
+    grids.run(tmp_path, [name], retry_failed=True)
+    assert accuracies(store_of_failures) == [row for row in accuracies(store) if row[0] == name]
 
 
-def hold(workdir, held, release):
-    with Store(workdir).lock():
-        held.set()
-        release.wait(60)
+def test_the_mean_is_of_all_training_images_and_kept(grids):
+    images = grids.dataset.images("train", np.arange(48)).astype(np.float64)
+    for kind, axes in (("channel", (0, 1, 2)), ("image", 0)):
+        mean = dataset_mean(grids.dataset, kind)
+        np.testing.assert_allclose(mean, images.mean(axis=axes), rtol=1e-6)
+        (path,) = grids.dataset.directory.glob(f"mean_{kind}*.npy")
+        np.testing.assert_array_equal(np.load(path), mean)
 
 
-def test_a_second_run_on_one_workdir_is_told_who_holds_it(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    held, release = context.Event(), context.Event()
-    process = context.Process(target=hold, args=(tmp_path, held, release))
-    process.start()
-    try:
-        assert held.wait(60)
-        with pytest.raises(WorkdirInUseError, match=rf"in use by process {process.pid} on"):
-            with Store(tmp_path).lock():
-                pass
-    finally:
-        release.set()
-        process.join()
-    with Store(tmp_path).lock():
-        assert json.loads((tmp_path / ".owner.json").read_text())["pid"] == os.getpid()
+def test_tasks_of_another_dataset_are_refused(grids):
+    supply = DataSupply(grids.dataset, RUNTIME)
+    task = dataclasses.replace(grids.cell("baseA").task, dataset="elsewhere/1.0.0")
+    with pytest.raises(ValueError, match=r"'A' is over dataset 'elsewhere/1.0.0'"):
+        supply(task, small.RECIPE)
+
+
+def test_a_plan_is_described_with_what_it_costs(grids):
+    plan = build_plan([grids.cell(name) for name in ("A1B", "A2B", "R2B", "A2B+")])
+    text = describe_plan(plan, DataSupply(grids.dataset, RUNTIME), RUNTIME)
+    lines = {line.split()[0]: line for line in text.splitlines() if line}
+    assert "baseA" in lines["A1B..A2B"] and "forward of conv1..conv2" in lines["A1B..A2B"]
+    assert "baseA" in lines["A2B+"] and "forward" not in lines["A2B+"]
+    assert "cells to train      5 in 4 groups, 3 programs to compile" in text
+    flops = sum(group.train_flops for group in plan)
+    assert f"training            {flops / 1e12:,.1f} TFLOP" in text
+    for words in ("measured speed", "GFLOP/s", "MiB of results", "estimated time"):
+        assert words in text
+    assert describe_plan([], None, RUNTIME) == "nothing to train: every cell is finished"
+
+
+def test_flops_of_a_group_count_shared_layers_once(grids):
+    network = small.network()
+    counts = list(network.multiply_adds.values())
+    (group,) = build_plan([grids.cell("R1B"), grids.cell("R2B")])
+    deep = 3 * sum(counts[2:]) - counts[2]
+    shallow = 3 * sum(counts[1:]) - counts[1]
+    per_image = 2 * (sum(counts[:2]) + shallow + deep)
+    assert group.train_flops == per_image * 8 * STEPS
+    assert math.prod(network.kernel_shapes["conv1"]) * 64 == counts[0]

@@ -105,6 +105,8 @@ def test_random_weights_on_a_half_share_its_base_with_the_random_halves():
         ({"random_halves.ns": (8,)}, "n=8.*1..7"),
         ({"random_weights.ns": (1,), "random_weights.task": "X"}, "'X'"),
         ({"random_halves.splits": ()}, "no cell"),
+        ({"random_halves.splits": ("x",)}, r"random_halves\.splits holds 'x': expected integers"),
+        ({"images_per_class.counts": (2.5,)}, r"images_per_class\.counts holds 2.5"),
     ],
 )
 def test_bad_experiments_are_named(change, message):

@@ -1,172 +1,390 @@
+"""The training and evaluation steps against plain computations and against each other."""
+
 import dataclasses
+import functools
 import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from tests.training import small
-from transfer_jax.data.augment import eval_view, ten_crop_view, train_view
+from tests import small
+from transfer_jax.data.augment import Augmentation, eval_view, ten_crop_view, train_view
 from transfer_jax.networks import alexnet_mini
 from transfer_jax.training import devices
 from transfer_jax.training.step import (
     Program,
+    TrainState,
     full_params,
     initial_state,
     make_eval_step,
+    make_scanned_step,
     make_train_step,
+    smooth_labels,
 )
-from transfer_jax.training.trainer import compiled_train_step, evaluate
-from transfer_jax.transfer import lower_layers
+from transfer_jax.transfer import Treatment
 
-STEPS = 3
+KEY = jax.random.key(11)
+BATCH, STEPS = 4, 3
+SOURCE = small.source(24, num_classes=2)
+ORDER = np.random.default_rng(1).integers(0, 24, (STEPS, BATCH)).astype(np.int32)
 
 
-def train(frozen, recipe=small.RECIPE, network=small.NET, steps=STEPS, scanned=False):
-    """Full params and losses of a group after a few steps, on one device."""
-    program, state, shared = small.start(frozen, recipe, network)
-    step = compiled_train_step(program, scanned)
-    batches = np.arange(steps * recipe.batch_size, dtype=np.int32) % 64
-    batches = batches.reshape(steps, recipe.batch_size)
+@functools.cache
+def compiled(program, scanned=False, source=SOURCE._fields):
+    """The compiled training step, as `jax.pmap` maps it over one device."""
+    del source
+    step = make_train_step(program)
+    run = make_scanned_step(step) if scanned else step
+    return jax.pmap(run, axis_name=devices.BATCH_AXIS, in_axes=(0, 0, 0, 0, None))
+
+
+def train(program, params, source=SOURCE, order=ORDER):
+    """(state, shared, losses of each step) after a step for each row of order."""
+    state, shared = devices.replicate(initial_state(program, params))
     losses = []
-    calls = [batches] if scanned else batches
-    for batch in calls:
-        state, loss = step(
-            state,
-            shared,
-            small.source(),
-            devices.split_batch(batch, axis=-1),
-            small.key_data(),
+    for indices in order:
+        state, loss = compiled(program)(
+            state, shared, devices.replicate(source), devices.split_batch(indices), KEY
         )
-        losses.append(np.asarray(loss)[0])
-    done = devices.unreplicate(state)
-    return full_params(program, devices.unreplicate(shared), done.learned), np.array(losses), done
+        losses.append(np.asarray(loss[0]))
+    return devices.unreplicate(state), devices.unreplicate(shared), np.array(losses)
+
+
+@jax.jit
+def keys_of(step):
+    """Keys of the views and of dropout, as the step's documentation defines them."""
+    key, places = jax.random.fold_in(KEY, step), jnp.arange(BATCH)
+    view, dropout = jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
+    fold = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
+    return fold(view, places), fold(dropout, places)
+
+
+def view_of(recipe, source, indices, step):
+    keys, _ = keys_of(step)
+    view = jax.jit(train_view, static_argnums=2)
+    return view(source.images[indices], keys, recipe.augmentation, source.mean, recipe.pixel_scale)
+
+
+def log_softmax(logits):
+    logits = np.asarray(logits, np.float64)
+    shifted = logits - logits.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    """What is compared does not depend on how hard XLA optimises, and this file compiles much."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+# One network, frozen at every depth: alone, and all of them together.
+
+MINI = alexnet_mini(5, widths=small.WIDTHS, input_size=16)
+MINI_RECIPE = dataclasses.replace(
+    small.RECIPE, batch_size=BATCH, augmentation=Augmentation(16, pad=2), decay_every=2
+)
+MINI_SOURCE = small.source(24, num_classes=5, size=16)
+DEPTHS = tuple(range(1, 8))
 
 
 @pytest.fixture(scope="module")
-def together():
-    return train((1, 2, 3, 4, 5, 6, 7))
-
-
-@pytest.mark.parametrize("n", [1, 4, 7])
-def test_a_group_equals_its_cells_trained_alone(together, n):
-    # Dropout, augmentation, momentum and weight decay are on. The sums are compiled differently,
-    # so the last bits may differ.
-    (alone,), losses, _ = train((n,))
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
-        alone,
-        together[0][n - 1],
-    )
-    np.testing.assert_allclose(losses[:, 0], together[1][:, n - 1], rtol=1e-5)
-
-
-def test_frozen_layers_are_bit_identical_and_the_others_moved(together):
-    frozen = (1, 2, 3, 4, 5, 6, 7)
-    for n, before, after in zip(frozen, small.cell_params(frozen), together[0], strict=True):
-        for name in small.NET.layer_names:
-            same = np.array_equal(before[name]["kernel"], after[name]["kernel"])
-            assert same == (name in lower_layers(small.NET, n)), (n, name)
-
-
-def test_frozen_layers_have_no_optimiser_state(together):
-    sizes = [
-        sum(leaf.size for leaf in jax.tree.leaves(state) if leaf.ndim)
-        for state in together[2].opt_state
+def cells():
+    """Initial params of A0B (a base, for comparison), A1B, ..., A7B: each has its own draw."""
+    base = MINI.init(jax.random.key(0))
+    draw = lambda n: MINI.init(jax.random.key(100 + n))  # noqa: E731
+    spliced = [
+        Treatment("B", "A", n).initial_params(MINI, jax.random.key(100 + n), base) for n in DEPTHS
     ]
-    learned = [sum(leaf.size for leaf in jax.tree.leaves(params)) for params in together[2].learned]
-    assert sizes == learned
-    assert all(more > less for more, less in itertools.pairwise(sizes))
+    return [draw(0), *spliced]
 
 
-def test_the_compiled_step_gets_cheaper_as_more_layers_freeze():
-    flops = []
-    for n in range(8):
-        program, state, shared = small.start((n,))
-        step = make_train_step(program)
-        mapped = jax.pmap(step, axis_name=devices.BATCH_AXIS)
-        indices = devices.split_batch(np.arange(16, dtype=np.int32))
-        keys = devices.replicate(jax.random.key(0))
-        compiled = mapped.lower(state, shared, small.source(), indices, keys).compile()
-        flops.append(compiled.cost_analysis()["flops"])
+@pytest.fixture(scope="module")
+def alone(cells):
+    """For n = 0..7 the trained cell, and the FLOPs of its compiled step."""
+    found = []
+    for n, params in enumerate(cells):
+        program = Program(MINI, MINI_RECIPE, (n,))
+        state, shared = devices.replicate(initial_state(program, (params,)))
+        source = devices.replicate(MINI_SOURCE)
+        step = None
+        losses = []
+        for indices in ORDER:
+            arguments = (state, shared, source, devices.split_batch(indices), KEY)
+            step = step or compiled(program).lower(*arguments).compile()
+            state, loss = step(*arguments)
+            losses.append(np.asarray(loss[0, 0]))
+        analysis = step.cost_analysis()
+        analysis = analysis[0] if isinstance(analysis, list) else analysis
+        state, shared = devices.unreplicate(state), devices.unreplicate(shared)
+        (trained,) = full_params(program, shared, state.learned)
+        found.append((trained, np.array(losses), analysis["flops"]))
+    return found
+
+
+def test_a_group_trains_its_cells_as_if_each_were_alone(cells, alone):
+    """To a relative 1e-5 of the largest weight: XLA fuses and orders sums differently."""
+    program = Program(MINI, MINI_RECIPE, DEPTHS)
+    state, shared, losses = train(program, tuple(cells[1:]), MINI_SOURCE)
+    for i, n in enumerate(DEPTHS):
+        trained, losses_alone, _ = alone[n]
+        np.testing.assert_allclose(losses[:, i], losses_alone, rtol=1e-5)
+        together = full_params(program, shared, state.learned)[i]
+        assert list(together) == list(MINI.layer_names)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(b).max()),
+            together,
+            trained,
+        )
+
+
+def test_frozen_layers_are_bit_identical_and_all_others_move(cells, alone):
+    for n, (start, (trained, _, _)) in enumerate(zip(cells, alone, strict=True)):
+        for i, name in enumerate(MINI.layer_names):
+            for entry in ("kernel", "bias"):
+                same = small.same_bits(start[name][entry], trained[name][entry])
+                assert same == (i < n), (n, name, entry)
+
+
+def test_compiled_steps_get_cheaper_with_every_frozen_layer(alone):
+    flops = [flops for _, _, flops in alone]
+    assert len(flops) == 8
     assert all(more > less for more, less in itertools.pairwise(flops)), flops
     assert flops[7] < 0.6 * flops[0]
 
 
-def test_the_loss_is_the_cross_entropy_of_the_augmented_batch():
-    recipe = dataclasses.replace(small.RECIPE, label_smoothing=0.1)
-    network = alexnet_mini(4, widths=small.WIDTHS, dropout=0.0)
-    _, losses, _ = train((0,), recipe, network, steps=1)
-    (params,) = small.cell_params((0,), network)
-    step_key = jax.random.fold_in(jax.random.key(5), 0)
-    view_key = jax.random.fold_in(step_key, 0)
-    keys = jax.vmap(lambda i: jax.random.fold_in(view_key, i))(jnp.arange(16))
-    images, labels = small.DATA.dataset.images("train", slice(16)), np.arange(16) % 4
-    x = train_view(images, keys, recipe.augmentation, small.MEAN, recipe.pixel_scale)
-    logits = np.asarray(network.apply(params, x), np.float64)
-    log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-    target = 0.9 * np.eye(4)[labels] + 0.1 / 4
-    assert losses[0, 0] == pytest.approx(-(target * log_p).sum(axis=1).mean(), rel=1e-4)
+def test_frozen_layers_have_no_optimiser_state(cells):
+    for n, params in enumerate(cells):
+        state, shared = initial_state(Program(MINI, MINI_RECIPE, (n,)), (params,))
+        learning = sum(leaf.size for leaf in jax.tree.leaves(state.learned))
+        momentum = [leaf.size for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim]
+        assert sum(momentum) == learning
+        assert learning + sum(leaf.size for leaf in jax.tree.leaves(shared)) == MINI.num_params
 
 
-def test_scanned_steps_equal_single_ones():
-    (single,), _, _ = train((2,))
-    (scanned,), _, _ = train((2,), scanned=True)
+def test_cells_of_a_group_must_share_their_frozen_layers(cells):
+    stranger = MINI.init(jax.random.key(9))
+    with pytest.raises(ValueError, match=r"differ in their frozen layer 'conv1'"):
+        initial_state(Program(MINI, MINI_RECIPE, (1, 2)), (stranger, cells[2]))
+
+
+# The small network against plain computations.
+
+NET, RECIPE = small.network(), dataclasses.replace(small.RECIPE, batch_size=BATCH, decay_every=2)
+
+
+def plain_training(network, recipe, params, source=SOURCE):
+    """Losses and params of a loop without groups, freezing, optax or pmap: Caffe's formula."""
+    velocity = jax.tree.map(np.zeros_like, params)
+
+    def loss_of(params, x, labels, rng):
+        logits = network.apply(params, x, train=True, rng=rng)
+        return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], 1).mean()
+
+    losses, loss_and_gradients = [], jax.jit(jax.value_and_grad(loss_of))
+    for step, indices in enumerate(ORDER):
+        rng = keys_of(step)[1]
+        x, labels = view_of(recipe, source, indices, step), source.labels[indices]
+        loss, gradients = loss_and_gradients(params, x, labels, rng)
+        losses.append(float(loss))
+        rate = recipe.learning_rate * recipe.decay_factor ** (step // recipe.decay_every)
+        for name, layer in gradients.items():
+            for entry, gradient in layer.items():
+                weight = entry == "kernel"
+                decay = recipe.weight_decay * params[name][entry] if weight else 0.0
+                velocity[name][entry] = recipe.momentum * velocity[name][entry] + (
+                    rate * (1 if weight else 2) * (np.asarray(gradient) + decay)
+                )
+        params = jax.tree.map(lambda w, v: np.asarray(w) - v, params, velocity)
+    return np.array(losses), params
+
+
+def test_training_with_dropout_equals_a_plain_loop():
+    """To a relative 1e-5."""
+    params = NET.init(jax.random.key(0))
+    losses, expected = plain_training(NET, RECIPE, params)
+    program = Program(NET, RECIPE, (0,))
+    state, _, mine = train(program, (params,))
+    np.testing.assert_allclose(mine[:, 0], losses, rtol=1e-5)
+    for name in NET.layer_names:
+        for entry, wanted in expected[name].items():
+            np.testing.assert_allclose(state.learned[0][name][entry], wanted, 1e-4, 1e-6)
+    assert int(state.step) == STEPS and int(state.bad_step[0]) == -1
+
+
+SMOOTH = dataclasses.replace(RECIPE, label_smoothing=0.2)
+SURE = small.network(dropout=0.0)
+
+
+@pytest.fixture(scope="module")
+def smoothed():
+    params = SURE.init(jax.random.key(0))
+    return params, train(Program(SURE, SMOOTH, (0,)), (params,))
+
+
+def test_losses_equal_numpys_cross_entropy_with_smoothed_labels(smoothed):
+    params, (_, _, losses) = smoothed
+    log_likelihood = log_softmax(SURE.apply(params, view_of(SMOOTH, SOURCE, ORDER[0], 0)))
+    right = log_likelihood[np.arange(BATCH), SOURCE.labels[ORDER[0]]]
+    wrong = log_likelihood.sum(axis=1) - right
+    assert losses[0, 0] == pytest.approx(-(0.9 * right + 0.1 * wrong).mean(), rel=1e-5)
+    assert losses[0, 0] != pytest.approx(-right.mean(), rel=1e-3)
+
+
+def test_smoothed_labels_by_hand():
+    labels = smooth_labels(jnp.array([2, 0]), 4, 0.2)
+    np.testing.assert_allclose(labels, [[0.05, 0.05, 0.85, 0.05], [0.85, 0.05, 0.05, 0.05]], 1e-6)
+
+
+def test_bfloat16_computes_nearby_and_keeps_float32_params(smoothed):
+    params, (state, _, losses) = smoothed
+    recipe = dataclasses.replace(SMOOTH, dtype="bfloat16")
+    program = Program(SURE, recipe, (0,))
+    rough, _, rough_losses = train(program, (params,))
+    assert {leaf.dtype for leaf in jax.tree.leaves(rough.learned)} == {jnp.dtype("float32")}
+    np.testing.assert_allclose(rough_losses, losses, rtol=0.02)
+    assert (rough_losses != losses).any()
+    for name in SURE.layer_names:
+        kernel, start = state.learned[0][name]["kernel"], params[name]["kernel"]
+        moved, rough_move = kernel - start, rough.learned[0][name]["kernel"] - start
+        difference = jnp.linalg.norm((moved - rough_move).ravel())
+        assert 0 < difference < 0.15 * jnp.linalg.norm(moved.ravel()), name
+
+
+def test_scanned_steps_equal_single_steps():
+    """To a relative 1e-5."""
+    params = NET.init(jax.random.key(0))
+    program = Program(NET, RECIPE, (0,))
+    single, shared, losses = train(program, (params,))
+    state, shared = devices.replicate(initial_state(program, (params,)))
+    indices = devices.split_batch(ORDER, axis=-1)
+    scanned, last = compiled(program, scanned=True)(
+        state, shared, devices.replicate(SOURCE), indices, KEY
+    )
+    scanned = devices.unreplicate(scanned)
+    np.testing.assert_allclose(last[0], losses[-1], rtol=1e-5)
+    assert int(scanned.step) == STEPS
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), single, scanned
+        lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 1e-6), scanned.learned, single.learned
     )
 
 
-def test_bfloat16_computes_near_float32_and_keeps_float32_params():
-    recipe = dataclasses.replace(small.RECIPE, dtype="bfloat16")
-    (params,), losses, _ = train((2,), recipe, steps=2)
-    (_,), expected, _ = train((2,), steps=2)
-    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype("float32")}
-    np.testing.assert_allclose(losses, expected, rtol=0.05)
-    assert not np.array_equal(losses, expected)
+# Evaluation.
+
+CLASSES = 8
+EVAL_NET = small.network(num_classes=CLASSES)
+EVAL_SOURCE = small.source(9, num_classes=CLASSES)
+INDICES = np.array([4, 0, 7, 7, 2, 8, 0, 0], np.int32)
+MASK = np.array([1, 1, 1, 1, 1, 1, 0, 0], np.float32)
 
 
-def test_cells_of_a_group_must_freeze_the_same_values():
-    params = (small.NET.init(jax.random.key(0)), small.NET.init(jax.random.key(1)))
-    with pytest.raises(ValueError, match="'conv1'"):
-        initial_state(Program(small.NET, small.RECIPE, (1, 2)), params)
+@functools.cache
+def compiled_eval(program):
+    return devices.map_over_devices(make_eval_step(program))
 
 
-def numpy_metrics(logits, labels):
-    log_p = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
-    if log_p.ndim == 3:
-        log_p = np.log(np.exp(log_p).mean(axis=1))
-    order = np.argsort(-log_p, axis=1)
-    hits = order == labels[:, None]
-    loss = -log_p[np.arange(len(labels)), labels].mean()
-    return {"top1": hits[:, 0].mean(), "top5": hits[:, :5].any(axis=1).mean(), "val_loss": loss}
+def evaluate(program, params, source=EVAL_SOURCE):
+    state, shared = devices.replicate(initial_state(program, params))
+    sums = compiled_eval(program)(
+        state.learned,
+        shared,
+        devices.replicate(source),
+        devices.split_batch(INDICES),
+        devices.split_batch(MASK),
+    )
+    return np.asarray(sums[0])
 
 
-@pytest.mark.parametrize("ten_crop", [False, True])
-def test_evaluation_equals_numpy_and_padding_does_not_count(ten_crop):
-    # 40 validation images in batches of 256: most of the batch is padding.
-    recipe = dataclasses.replace(small.RECIPE, ten_crop=ten_crop)
-    program, state, shared = small.start((0, 3), recipe)
-    found = evaluate(program, state.learned, shared, small.DATA)
-    images, labels = small.DATA.dataset.images("val", slice(None)), np.arange(40) % 4
-    for metrics, params in zip(found, small.cell_params((0, 3)), strict=True):
-        if ten_crop:
-            x = ten_crop_view(images, recipe.augmentation, small.MEAN, recipe.pixel_scale)
-            logits = small.NET.apply(params, x.reshape(-1, 32, 32, 3)).reshape(40, 10, 4)
-        else:
-            x = eval_view(images, recipe.augmentation, small.MEAN, recipe.pixel_scale)
-            logits = small.NET.apply(params, x)
-        expected = numpy_metrics(np.asarray(logits, np.float64), labels)
-        for name, value in expected.items():
-            assert metrics[name] == pytest.approx(value, rel=1e-4), name
+def numpy_sums(likelihood):
+    """Hits among the first and the first five, and cross-entropy, over unmasked examples."""
+    top1 = top5 = loss = 0.0
+    for row, place, counts in zip(likelihood, INDICES, MASK, strict=True):
+        if counts:
+            label = EVAL_SOURCE.labels[place]
+            ahead = [c for c in range(CLASSES) if c != label and row[c] >= row[label]]
+            top1, top5 = top1 + (len(ahead) < 1), top5 + (len(ahead) < 5)
+            loss -= row[label]
+    return [top1, top5, loss]
 
 
-def test_a_tie_counts_against_the_network():
-    program, state, shared = small.start((0,))
-    learned = jax.tree.map(jnp.zeros_like, state.learned)
-    step = jax.pmap(make_eval_step(program), axis_name=devices.BATCH_AXIS)
-    indices = devices.split_batch(np.arange(16, dtype=np.int32))
-    mask = devices.split_batch(np.ones(16, np.float32))
-    sums = np.asarray(step(learned, shared, small.source(), indices, mask))[0, 0]
-    assert sums[0] == 0 and sums[2] == pytest.approx(16 * np.log(4), rel=1e-5)
+def eval_cells():
+    """Two cells that share two frozen layers; large weights, so that the classes differ."""
+    base = EVAL_NET.init(jax.random.key(0))
+    fresh = [EVAL_NET.init(jax.random.key(seed)) for seed in (1, 2)]
+    for params in fresh:
+        params["fc4"]["kernel"] = params["fc4"]["kernel"] * 8
+    return tuple(
+        {**params, **{name: base[name] for name in EVAL_NET.layer_names[:n]}}
+        for n, params in zip((1, 2), fresh, strict=True)
+    )
+
+
+def test_evaluation_equals_numpy_on_the_centre_crop():
+    program = Program(EVAL_NET, RECIPE, (1, 2))
+    sums = evaluate(program, eval_cells())
+    x = eval_view(
+        EVAL_SOURCE.images[INDICES], RECIPE.augmentation, EVAL_SOURCE.mean, RECIPE.pixel_scale
+    )
+    for mine, params in zip(sums, eval_cells(), strict=True):
+        expected = numpy_sums(log_softmax(EVAL_NET.apply(params, x)))
+        np.testing.assert_allclose(mine, expected, rtol=1e-5)
+        assert 0 < expected[1] < MASK.sum()
+    assert not np.array_equal(sums[0], sums[1])
+
+
+def test_ten_crops_average_probabilities():
+    recipe = dataclasses.replace(RECIPE, ten_crop=True)
+    cell = eval_cells()[0]
+    sums = evaluate(Program(EVAL_NET, recipe, (0,)), (cell,))
+    crops = ten_crop_view(
+        EVAL_SOURCE.images[INDICES], recipe.augmentation, EVAL_SOURCE.mean, recipe.pixel_scale
+    )
+    crops = jnp.moveaxis(crops, 1, 0)
+    likelihood = np.mean([np.exp(log_softmax(EVAL_NET.apply(cell, x))) for x in crops], axis=0)
+    np.testing.assert_allclose(sums[0], numpy_sums(np.log(likelihood)), rtol=1e-5)
+    single = evaluate(Program(EVAL_NET, RECIPE, (1, 2)), eval_cells())
+    assert sums[0, 2] != pytest.approx(single[0, 2], rel=1e-3)
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_ties_and_logits_that_are_not_numbers_are_misses(value):
+    """A network that says the same for every class knows nothing."""
+    cells = eval_cells()
+    for cell in cells:
+        cell["fc4"] = {
+            "kernel": jnp.zeros_like(cell["fc4"]["kernel"]),
+            "bias": jnp.full((CLASSES,), value),
+        }
+    sums = evaluate(Program(EVAL_NET, RECIPE, (1, 2)), cells)
+    assert (sums[:, :2] == 0).all()
+
+
+def test_state_counts_the_first_bad_step_of_each_cell():
+    """A cell whose weights overflow is marked; the cell beside it is not touched by it."""
+    base = NET.init(jax.random.key(0))
+    healthy = Treatment("B", "A", 1).initial_params(NET, jax.random.key(1), base)
+    broken = Treatment("B", "A", 2).initial_params(NET, jax.random.key(2), base)
+    broken["fc4"] = {**broken["fc4"], "bias": jnp.full(2, jnp.inf)}
+    program = Program(NET, RECIPE, (1, 2))
+    state, _, losses = train(program, (healthy, broken))
+    assert isinstance(state, TrainState)
+    assert state.bad_step.tolist() == [-1, 0]
+    assert np.isfinite(losses[:, 0]).all() and not np.isfinite(losses[:, 1]).any()
+    twin = Treatment("B", "A", 2).initial_params(NET, jax.random.key(2), base)
+    beside, _, _ = train(program, (healthy, twin))
+    assert small.same_bits(state.learned[0], beside.learned[0])
+
+
+def test_transformations_freeze_the_lower_layers():
+    program = Program(NET, RECIPE, (0, 2))
+    params = NET.init(jax.random.key(0))
+    for tx, frozen in zip(program.transformations(), ((), ("conv1", "conv2")), strict=True):
+        ones = jax.tree.map(jnp.ones_like, params)
+        updates, _ = tx.update(ones, tx.init(params), params)
+        moved = optax.apply_updates(params, updates)
+        still = {name for name in params if small.same_bits(params[name], moved[name])}
+        assert still == set(frozen)

@@ -1,27 +1,51 @@
+"""Training a group: resume, streams, scans, failures, what is logged."""
+
 import dataclasses
+import errno
 import json
+import struct
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.training import small
-from transfer_jax.training import trainer
+from tests import small
+from transfer_jax.data.tasks import Task
+from transfer_jax.training import checkpoint, devices, trainer
+from transfer_jax.training.feed import TaskData
 from transfer_jax.training.metrics_log import MetricsLog, best_mean
 from transfer_jax.training.progress import Progress
 from transfer_jax.training.step import Program
 from transfer_jax.training.trainer import Member, Runtime, train_group
+from transfer_jax.transfer import Treatment
 
-RUNTIME = Runtime(checkpoint_every=4, log_every=3)
+NET, RECIPE = small.network(), small.RECIPE
+PROGRAM = Program(NET, RECIPE, (1, 2))
+RUNTIME = Runtime(checkpoint_every=3, log_every=2)
 
 
-def train(folder, frozen=(0, 3), recipe=small.RECIPE, data=small.DATA, runtime=RUNTIME, seed=7):
+@pytest.fixture(scope="module")
+def data(dataset):
+    task = Task("B", dataset.name, (0, -1, -1, 1))
+    return TaskData(dataset, task, np.array([120.0, 110.0, 100.0], np.float32), resident=True)
+
+
+@pytest.fixture(scope="module")
+def params():
+    """Initial params of A1B and A2B."""
+    base = NET.init(jax.random.key(0))
+    treatments = (Treatment("B", "A", n) for n in PROGRAM.frozen)
+    return [t.initial_params(NET, jax.random.key(t.n), base) for t in treatments]
+
+
+def train(folder, params, data, runtime=RUNTIME, seed=3):
     members = [
-        Member(f"cell{i}", n, params, folder / f"cell{i}")
-        for i, (n, params) in enumerate(zip(frozen, small.cell_params(frozen), strict=True))
+        Member(f"A{n}B", n, full, folder / f"A{n}B")
+        for n, full in zip(PROGRAM.frozen, params, strict=True)
     ]
     return train_group(
-        Program(small.NET, recipe, frozen),
+        PROGRAM,
         members,
         data,
         stream_seed=seed,
@@ -31,144 +55,260 @@ def train(folder, frozen=(0, 3), recipe=small.RECIPE, data=small.DATA, runtime=R
     )
 
 
+def lines(folder, name="A1B"):
+    """metrics.jsonl without what differs from run to run."""
+    text = (folder / name / "metrics.jsonl").read_text()
+    entries = [json.loads(line) for line in text.splitlines()]
+    return [{k: v for k, v in entry.items() if k != "images_per_second"} for entry in entries]
+
+
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("uninterrupted")
-    return folder, train(folder)
+def whole(tmp_path_factory, params, data):
+    """A run that nothing interrupts: its folder and outcomes."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, train(folder, params, data)
 
 
-def without_times(folder):
-    keys = ("step", "loss", "learning_rate", "top1", "top5", "val_loss")
-    return [
-        [
-            {k: v for k, v in entry.items() if k in keys}
-            for entry in MetricsLog(folder / f"cell{i}" / "metrics.jsonl").entries()
-        ]
-        for i in range(2)
-    ]
+def test_what_a_run_logs(whole):
+    folder, outcomes = whole
+    for name, outcome in zip(("A1B", "A2B"), outcomes, strict=True):
+        found = lines(folder, name)
+        assert [e["step"] for e in found if "loss" in e] == [2, 4, 6, 8, 10]
+        evaluations = [e for e in found if "top1" in e]
+        assert [e["step"] for e in evaluations] == [4, 8, 10]
+        rates = [0.02, 0.02, 0.02, 0.002, 0.002]
+        assert [e["learning_rate"] for e in found if "loss" in e] == pytest.approx(rates)
+        assert all(0 <= e["top1"] <= e["top5"] == 1 and e["val_loss"] > 0 for e in evaluations)
+        top1s = sorted(e["top1"] for e in evaluations)
+        assert outcome.top1 == evaluations[-1]["top1"]
+        assert outcome.top1_best_mean == pytest.approx(sum(top1s[-2:]) / 2)
+        assert outcome.error is None and outcome.steps == 10 and outcome.num_eval == 10
+        assert outcome.images_per_second == pytest.approx(10 * 8 / outcome.seconds)
+    assert list(outcomes[1].learned) == ["fc3", "fc4"]
 
 
-def test_a_group_learns_and_says_how_well(uninterrupted):
-    folder, outcomes = uninterrupted
-    for outcome in outcomes:
-        assert outcome.error is None and outcome.steps == 12 and outcome.num_eval == 40
-        assert 0 <= outcome.top1 <= 1 and outcome.images_per_second > 0
-    first, second = without_times(folder)
-    assert [entry["step"] for entry in first if "loss" in entry] == [3, 6, 9, 12]
-    assert [entry["step"] for entry in first if "top1" in entry] == [6, 12]
-    assert outcomes[1].top1 == second[-1]["top1"]
-    assert "conv3" not in outcomes[1].learned and "conv4" in outcomes[1].learned
+def test_evaluation_is_of_the_trained_params(whole, params, data):
+    """The last val_loss, from `Network.apply` on every validation image of the task."""
+    folder, outcomes = whole
+    places, labels = data.task.select(data.dataset.labels("val"), limit=False)
+    x = (data.dataset.images("val", places).astype(np.float32) - data.mean) / 60
+    for n, full, outcome in zip(PROGRAM.frozen, params, outcomes, strict=True):
+        logits = NET.apply({**full, **outcome.learned}, jnp.asarray(x))
+        chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], 1)
+        last = [e for e in lines(folder, f"A{n}B") if "top1" in e][-1]
+        assert last["val_loss"] == pytest.approx(-float(chosen.mean()), rel=1e-5)
+        assert last["top1"] == pytest.approx(float((logits.argmax(1) == labels).mean()))
 
 
-@pytest.mark.parametrize("stop_after", [5, 8, 11])
-def test_a_resumed_group_is_bit_identical(uninterrupted, tmp_path, monkeypatch, stop_after):
-    calls = 0
-    real = trainer.compiled_train_step
+class CutOffError(Exception):
+    """Stands for a kill."""
 
-    def stopping(program, scanned):
-        step = real(program, scanned)
 
-        def call(*arguments):
-            nonlocal calls
-            calls += 1
-            if calls == stop_after:
-                raise KeyboardInterrupt
-            return step(*arguments)
+@pytest.mark.parametrize("cut", [2, 4, 8, 10])
+def test_a_cut_run_resumes_to_the_same_bits(cut, whole, params, data, tmp_path, monkeypatch):
+    """Cut before the first checkpoint, after it, between checkpoint and evaluation, at the end."""
+    append, save = MetricsLog.append, checkpoint.save
 
-        return call
+    def append_or_cut(log, entry):
+        append(log, entry)
+        if entry["step"] >= cut and log.path.parent.name == "A1B":
+            raise CutOffError
 
-    monkeypatch.setattr(trainer, "compiled_train_step", stopping)
-    with pytest.raises(KeyboardInterrupt):
-        train(tmp_path)
-    monkeypatch.undo()
-    # A kill in mid-write leaves a torn line.
-    with (tmp_path / "cell0" / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 99, "lo')
-    resumed = train(tmp_path)
-    folder, expected = uninterrupted
-    for mine, theirs in zip(resumed, expected, strict=True):
-        jax.tree.map(np.testing.assert_array_equal, mine.learned, theirs.learned)
+    def save_and_wait(checkpoints, *arguments):
+        save(checkpoints, *arguments)
+        checkpoints.wait_until_finished()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MetricsLog, "append", append_or_cut)
+        patched.setattr(checkpoint, "save", save_and_wait)
+        with pytest.raises(CutOffError):
+            train(tmp_path, params, data)
+    starts, batches = [], trainer.training_batches
+
+    def noted(data, order, start, *arguments):
+        starts.append(start)
+        return batches(data, order, start, *arguments)
+
+    monkeypatch.setattr(trainer, "training_batches", noted)
+    outcomes = train(tmp_path, params, data)
+    folder, expected = whole
+    assert starts == [{2: 0, 4: 3, 8: 6, 10: 9}[cut]]
+    for name, mine, theirs in zip(("A1B", "A2B"), outcomes, expected, strict=True):
+        assert small.same_bits(mine.learned, theirs.learned)
         assert (mine.top1, mine.top1_best_mean) == (theirs.top1, theirs.top1_best_mean)
-    assert without_times(tmp_path) == without_times(folder)
+        assert lines(tmp_path, name) == lines(folder, name)
 
 
-def test_streamed_images_train_as_resident_ones_do(uninterrupted, tmp_path):
-    streamed = train(tmp_path, data=dataclasses.replace(small.DATA, resident=False))
-    for mine, theirs in zip(streamed, uninterrupted[1], strict=True):
-        assert mine.top1 == theirs.top1
+def test_streamed_images_train_as_resident_ones(whole, params, data, tmp_path):
+    """To a relative 1e-6: the same batches, through another compiled program."""
+    streamed = train(tmp_path, params, dataclasses.replace(data, resident=False))
+    for mine, theirs in zip(streamed, whole[1], strict=True):
         jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
-            mine.learned,
-            theirs.learned,
+            lambda a, b: np.testing.assert_allclose(a, b, 1e-6, 1e-7), mine.learned, theirs.learned
         )
+        assert mine.top1 == theirs.top1
+    for mine, theirs in zip(lines(tmp_path), lines(whole[0]), strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-6)
 
 
-def test_another_seed_trains_to_other_weights(uninterrupted, tmp_path):
-    other = train(tmp_path, seed=8)
-    assert not np.array_equal(
-        other[0].learned["fc8"]["kernel"], uninterrupted[1][0].learned["fc8"]["kernel"]
-    )
+def test_several_steps_in_one_call_train_as_single_steps(whole, params, data, tmp_path):
+    """To a relative 1e-5. Calls end where the loop logs, evaluates and saves."""
+    runtime = Runtime(checkpoint_every=4, log_every=2, steps_per_call=5)
+    for mine, theirs in zip(train(tmp_path, params, data, runtime), whole[1], strict=True):
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 1e-6), mine.learned, theirs.learned
+        )
+    found = lines(tmp_path)
+    assert [entry["step"] for entry in found] == [entry["step"] for entry in lines(whole[0])]
+    for mine, theirs in zip(found, lines(whole[0]), strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-5)
 
 
-def test_a_loss_that_is_not_finite_fails_its_cell_and_no_other(tmp_path, monkeypatch):
-    params = small.cell_params((0, 3))
-    broken = jax.tree.map(lambda leaf: leaf * np.inf, params[0]["fc8"])
-    monkeypatch.setattr(
-        small, "cell_params", lambda frozen: ({**params[0], "fc8": broken}, params[1])
-    )
-    bad, good = train(tmp_path)
-    assert bad.top1 is None and bad.top1_best_mean is None
-    assert "cell0" in bad.error and "step 0" in bad.error and "Recipe(" in bad.error
-    assert good.error is None and good.steps == 12
+@pytest.mark.parametrize(
+    "wanted, first, expected", [(50, 0, 50), (3, 0, 2), (50, 75, 25), (50, 30, 10), (7, 0, 5)]
+)
+def test_calls_end_where_the_loop_looks(wanted, first, expected):
+    recipe = dataclasses.replace(RECIPE, steps=1000, eval_every=200)
+    runtime = Runtime(checkpoint_every=400, log_every=100, steps_per_call=wanted)
+    assert trainer._steps_per_call(runtime, recipe, True, first) == expected
+    assert trainer._steps_per_call(runtime, recipe, False, first) == 1
 
 
-def test_a_group_of_failed_cells_stops_early(tmp_path):
-    recipe = dataclasses.replace(small.RECIPE, learning_rate=1e30, steps=24)
-    (outcome,) = train(tmp_path, frozen=(0,), recipe=recipe)
-    assert "not finite" in outcome.error
-    steps = [e["step"] for e in MetricsLog(tmp_path / "cell0" / "metrics.jsonl").entries()]
-    assert max(steps) == 6
+def test_a_loss_that_is_not_finite_stops_its_cell_alone(whole, params, data, tmp_path):
+    broken = {**params[1], "fc4": {**params[1]["fc4"], "bias": jnp.full(2, jnp.nan)}}
+    healthy, failed = train(tmp_path, [params[0], broken], data)
+    assert small.same_bits(healthy.learned, whole[1][0].learned)
+    assert healthy.error is None and healthy.top1 == whole[1][0].top1
+    assert failed.top1 is None and failed.top1_best_mean is None and failed.steps == 0
+    assert "cell A2B" in failed.error and "at step 0" in failed.error
+    assert repr(RECIPE) in failed.error
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    for line in (tmp_path / "A2B" / "metrics.jsonl").read_text().splitlines():
+        entry = json.loads(line, parse_constant=refuse)
+        assert entry.get("loss") is None and entry.get("top1", 0) == 0
 
 
-def test_tensorboard_events_are_written_on_request(uninterrupted, tmp_path):
-    train(tmp_path, runtime=dataclasses.replace(RUNTIME, tensorboard=True))
-    assert list((tmp_path / "cell0" / "events").glob("events*"))
-    assert not (uninterrupted[0] / "cell0" / "events").exists()
+def test_another_seed_shows_other_batches(whole, params, data, tmp_path):
+    for other, outcome in zip(train(tmp_path, params, data, seed=4), whole[1], strict=True):
+        assert not small.same_bits(other.learned, outcome.learned)
 
 
-def test_calls_of_several_steps_end_where_the_loop_looks(tmp_path, uninterrupted):
-    outcomes = train(tmp_path, runtime=Runtime(checkpoint_every=4, log_every=2, steps_per_call=4))
-    steps = [e["step"] for e in MetricsLog(tmp_path / "cell0" / "metrics.jsonl").entries()]
-    assert steps == [2, 4, 6, 6, 8, 10, 12, 12]
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
-        outcomes[0].learned,
-        uninterrupted[1][0].learned,
-    )
+def test_a_full_disk_is_told_before_anything_is_written(params, data, tmp_path, monkeypatch):
+    usage = type("Usage", (), {"free": 2**20})
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(OSError, match=r"the disk is full: .*params takes .* 1\.00 MiB are free"):
+        checkpoint.save_params(tmp_path / "params", params[0])
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(OSError, match="the disk is full") as raised:
+        train(tmp_path, params, data)
+    assert raised.value.errno == errno.ENOSPC
 
 
-def test_metrics_log_keeps_whole_lines_only(tmp_path):
-    log = MetricsLog(tmp_path / "metrics.jsonl")
+def test_a_group_of_failed_cells_stops_early(params, data, tmp_path):
+    broken = [{**p, "fc4": {**p["fc4"], "bias": jnp.full(2, jnp.inf)}} for p in params]
+    outcomes = train(tmp_path, broken, data)
+    assert all(outcome.error for outcome in outcomes)
+    assert max(entry["step"] for entry in lines(tmp_path)) == RECIPE.eval_every
+
+
+def test_an_uneven_batch_is_refused_before_training(params, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(devices, "num_devices", lambda: 3)
+    with pytest.raises(ValueError, match=r"recipe\.batch_size=8: expected a multiple .* 3"):
+        train(tmp_path, params, data)
+
+
+def events(path):
+    """The (step, tag, value) of a TensorBoard event file, read by its published format."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    content, found = path.read_bytes(), []
+    while content:
+        (size,) = struct.unpack("<Q", content[:8])
+        event = Event.FromString(content[12 : 12 + size])
+        found += [(event.step, value.tag, value.simple_value) for value in event.summary.value]
+        content = content[12 + size + 4 :]
+    return found
+
+
+def test_tensorboard_events_on_request(whole, params, data, tmp_path):
+    assert not (whole[0] / "A1B" / "events").exists()
+    train(tmp_path, params, data, dataclasses.replace(RUNTIME, tensorboard=True))
+    for name in ("A1B", "A2B"):
+        (path,) = (tmp_path / name / "events").iterdir()
+        written = {(step, tag): value for step, tag, value in events(path)}
+        logged = {
+            (entry["step"], tag): value
+            for entry in lines(tmp_path, name)
+            for tag, value in entry.items()
+            if tag != "step"
+        }
+        shown = {key: value for key, value in written.items() if key[1] != "images_per_second"}
+        assert shown == pytest.approx(logged, rel=1e-6)
+        assert len(written) == len(shown) + 5
+
+
+def test_metrics_log_passes_over_a_torn_line_and_forgets_later_ones(tmp_path):
+    log = MetricsLog(tmp_path / "cell" / "metrics.jsonl")
     assert log.entries() == []
     for step in (1, 2, 3):
-        log.append({"step": step, "top1": step / 10})
-    log.path.write_text(log.path.read_text() + '{"step": 4, "top')
+        log.append({"step": step, "top1": step / 10, "loss": float("nan")})
+    with log.path.open("a") as file:
+        file.write('{"step": 4, "top')
     assert [entry["step"] for entry in log.entries()] == [1, 2, 3]
+    assert log.entries()[0]["loss"] is None
     log.keep_until(2)
-    lines = log.path.read_text().splitlines()
-    assert [json.loads(line)["step"] for line in lines] == [1, 2]
+    log.append({"step": 3, "loss": 0.5})
+    assert [entry["step"] for entry in log.entries()] == [1, 2, 3]
+    assert [entry["top1"] for entry in log.evaluations()] == [0.1, 0.2]
 
 
 def test_best_mean():
-    assert best_mean([0.1, 0.5, 0.3], 2) == pytest.approx(0.4)
-    assert best_mean([0.2], 10) == 0.2
+    assert best_mean([0.1, 0.4, 0.3, 0.2], 2) == pytest.approx(0.35)
+    assert best_mean([0.1, 0.3], 10) == pytest.approx(0.2)
     with pytest.raises(ValueError, match="no evaluations"):
-        best_mean([], 3)
+        best_mean([], 10)
 
 
-@pytest.mark.parametrize("field", ["checkpoint_every", "log_every", "keep_checkpoints"])
-def test_bad_runtime_is_named(field):
-    with pytest.raises(ValueError, match=rf"runtime\.{field}=0"):
-        Runtime(**{field: 0})
-    with pytest.raises(ValueError, match="data_mode"):
-        Runtime(data_mode="disk")
+def test_stored_params_come_back(tmp_path, params):
+    checkpoint.save_params(tmp_path / "params", params[0])
+    back = checkpoint.load_params(tmp_path / "params")
+    assert {name: set(layer) for name, layer in back.items()} == {
+        name: {"kernel", "bias"} for name in NET.layer_names
+    }
+    assert all(small.same_bits(back[name], params[0][name]) for name in NET.layer_names)
+    checkpoint.save_params(tmp_path / "params", params[1])
+    assert small.same_bits(checkpoint.load_params(tmp_path / "params")["fc4"], params[1]["fc4"])
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        checkpoint.load_params(tmp_path / "nothing")
+
+
+def test_only_the_last_checkpoints_are_kept(tmp_path):
+    checkpoints = checkpoint.manager(tmp_path, keep=2)
+    assert checkpoint.restore(checkpoints, {"w": np.zeros(2)}) is None
+    for step in (3, 6, 9):
+        checkpoint.save(checkpoints, step, {"w": np.full(2, step, np.float32)}, {"seconds": step})
+    checkpoints.wait_until_finished()
+    state, position = checkpoint.restore(checkpoints, {"w": np.zeros(2, np.float32)})
+    assert state["w"].tolist() == [9, 9] and position == {"seconds": 9}
+    assert checkpoints.all_steps() == [6, 9]
+    checkpoints.close()
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("checkpoint_every", 0),
+        ("keep_checkpoints", 0),
+        ("log_every", 0),
+        ("steps_per_call", -1),
+        ("workers", -1),
+        ("cpu_devices", -1),
+        ("data_mode", "disk"),
+    ],
+)
+def test_bad_runtimes_are_refused_by_name(field, value):
+    with pytest.raises(ValueError, match=rf"runtime\.{field}={value!r}: expected"):
+        Runtime(**{field: value})

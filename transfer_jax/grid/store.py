@@ -128,10 +128,12 @@ class Store:
         """Stores what each cell learned, marks it done or failed, and drops the checkpoints.
 
         The marks are written last, and the checkpoints go after them: a kill in between leaves a
-        group that is finished again, to the same files.
+        group that is finished again. Cells that were marked done before stay as they are.
         """
         for cell, outcome in zip(group.cells, outcomes, strict=True):
             folder = self.cell_dir(cell)
+            if (folder / "done.json").exists():
+                continue
             if outcome.error is None:
                 checkpoint.save_params(folder / "params", outcome.learned)
                 np.save(folder / "conv1.npy", self._first_kernel(cell, outcome.learned))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +33,14 @@ def save(checkpoints: ocp.CheckpointManager, step: int, state: Any, position: di
       step: number of updates made.
       state: tree of arrays, without a device axis.
       position: JSON-able place in the data and in time, such as the loader's state.
+
+    Raises:
+      OSError: when the disk is full.
     """
+    state = jax.tree.map(np.asarray, state)
+    _require_room(Path(checkpoints.directory), state)
     items = ocp.args.Composite(
-        state=ocp.args.StandardSave(jax.tree.map(np.asarray, state)),
+        state=ocp.args.StandardSave(state),
         position=ocp.args.JsonSave(position),
     )
     checkpoints.save(step, args=items)
@@ -58,9 +65,15 @@ def restore(checkpoints: ocp.CheckpointManager, like: Any) -> tuple[Any, dict] |
 
 
 def save_params(path: Path, params: Any) -> None:
-    """Writes a tree of parameters and waits until it is complete; replaces what was there."""
+    """Writes a tree of parameters and waits until it is complete; replaces what was there.
+
+    Raises:
+      OSError: when the disk is full.
+    """
+    params = jax.tree.map(np.asarray, params)
+    _require_room(path, params)
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(path.absolute(), jax.tree.map(np.asarray, params), force=True)
+        checkpointer.save(path.absolute(), params, force=True)
 
 
 def load_params(path: Path) -> dict:
@@ -75,3 +88,15 @@ def load_params(path: Path) -> dict:
         metadata = checkpointer.metadata(path.absolute()).item_metadata
         like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), metadata.tree)
         return checkpointer.restore(path.absolute(), like)
+
+
+def _require_room(path: Path, tree: Any) -> None:
+    # Found out by Orbax, a full disk comes as hundreds of lines from several threads.
+    wanted = sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + 2**20
+    free = shutil.disk_usage(next(p for p in path.absolute().parents if p.exists())).free
+    if free < wanted:
+        raise OSError(
+            errno.ENOSPC,
+            f"the disk is full: {path} takes up to {wanted / 2**20:.2f} MiB, "
+            f"{free / 2**20:.2f} MiB are free. Make room and start the same command again",
+        )

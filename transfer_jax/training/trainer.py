@@ -148,11 +148,7 @@ def train_group(
       ValueError: when the batch cannot be split over the devices.
     """
     recipe = program.recipe
-    if recipe.batch_size % devices.num_devices():
-        raise ValueError(
-            f"recipe.batch_size={recipe.batch_size}: expected a multiple of the number of devices, "
-            f"{devices.num_devices()}"
-        )
+    check_batch(recipe)
     order = BatchOrder(data.num_records("train"), recipe.batch_size, stream_seed)
     state, shared = initial_state(program, tuple(member.params for member in members))
     logs = [MetricsLog(member.directory / "metrics.jsonl") for member in members]
@@ -221,6 +217,19 @@ def train_group(
         _outcome(program, member, log, final, i, seconds, data.num_records("val"))
         for i, (member, log) in enumerate(zip(members, logs, strict=True))
     ]
+
+
+def check_batch(recipe: Recipe) -> None:
+    """Refuses a batch that cannot be split evenly.
+
+    Raises:
+      ValueError: when the batch size is no multiple of the number of devices.
+    """
+    if recipe.batch_size % devices.num_devices():
+        raise ValueError(
+            f"recipe.batch_size={recipe.batch_size}: expected a multiple of the number of devices, "
+            f"{devices.num_devices()}"
+        )
 
 
 def evaluate(program: Program, learned: Any, shared: Any, data: TaskData) -> list[dict]:

@@ -1,0 +1,89 @@
+"""The workdir: one run at a time, and nothing half written."""
+
+import json
+import multiprocessing
+import os
+import socket
+
+import pytest
+
+from tests.grid.small_grid import cell
+from transfer_jax.grid.plan import build_plan
+from transfer_jax.grid.store import Store, WorkdirInUseError, write_json
+
+
+def hold(workdir, held, release):
+    with Store(workdir).lock():
+        held.set()
+        release.wait(60)
+
+
+def test_a_second_run_on_one_workdir_is_told_who_holds_it(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    held, release = context.Event(), context.Event()
+    process = context.Process(target=hold, args=(tmp_path, held, release))
+    process.start()
+    try:
+        assert held.wait(60)
+        holder = rf"in use by process {process.pid} on {socket.gethostname()}"
+        with pytest.raises(WorkdirInUseError, match=holder), Store(tmp_path).lock():
+            pass
+        process.kill()
+        process.join()
+        # Killed, it holds nothing any more, though its name is still there.
+        with Store(tmp_path).lock():
+            assert json.loads((tmp_path / ".owner.json").read_text())["pid"] == os.getpid()
+    finally:
+        release.set()
+        process.join()
+    assert not (tmp_path / ".owner.json").exists()
+
+
+def test_opened_groups_are_known_until_their_cells_are_finished(tmp_path):
+    store = Store(tmp_path)
+    (group,) = build_plan([cell("R1B"), cell("R2B")])
+    assert store.opened_groups() == []
+    assert store.open_group(group) == store.group_dir(group) / "checkpoints"
+    hashes = [cell("R1B").hash, cell("R2B").hash]
+    assert store.opened_groups() == [hashes]
+    store.fail(cell("R1B"), "for a test")
+    store.sweep()
+    assert store.opened_groups() == [hashes]
+    write_json(store.cell_dir(cell("R2B")) / "done.json", {"top1": 0.5})
+    store.sweep()
+    assert store.opened_groups() == [] and not store.group_dir(group).exists()
+
+
+def test_a_group_cut_off_before_it_had_a_name_is_swept(tmp_path):
+    (tmp_path / "groups" / "0123").mkdir(parents=True)
+    (tmp_path / "groups" / "0123" / "group.partial").write_text('["ab')
+    store = Store(tmp_path)
+    assert store.opened_groups() == []
+    store.sweep()
+    assert not list((tmp_path / "groups").iterdir())
+
+
+def test_outcomes_and_failures(tmp_path):
+    store, failed, done = Store(tmp_path), cell("baseA"), cell("baseB")
+    assert store.outcome(failed) is None and store.error(failed) is None
+    store.fail(failed, "it broke", 7)
+    write_json(store.cell_dir(done) / "done.json", {"top1": 0.5})
+    assert store.outcome(failed) == {"cell": "baseA", "step": 7, "error": "it broke"}
+    assert store.error(failed) == "it broke" and store.error(done) is None
+    store.forget_failure(failed)
+    store.forget_failure(done)
+    assert store.outcome(failed) is None and store.outcome(done) == {"top1": 0.5}
+
+
+def test_params_of_unfinished_cells_are_not_found(tmp_path):
+    with pytest.raises(FileNotFoundError, match=cell("baseA").hash):
+        Store(tmp_path).params(cell("baseA"))
+
+
+def test_files_are_replaced_whole(tmp_path):
+    path = tmp_path / "folder" / "file.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [item.name for item in path.parent.iterdir()] == ["file.json"]
