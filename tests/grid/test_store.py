@@ -1,9 +1,10 @@
 """The workdir: one run at a time, and nothing half written."""
 
 import json
-import multiprocessing
 import os
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -12,30 +13,27 @@ from transfer_jax.grid.plan import build_plan
 from transfer_jax.grid.store import Store, WorkdirInUseError, write_json
 
 
-def hold(workdir, held, release):
-    with Store(workdir).lock():
-        held.set()
-        release.wait(60)
+HOLDER = """
+import sys
+from transfer_jax.grid.store import Store
+with Store(sys.argv[1]).lock():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 
 def test_a_second_run_on_one_workdir_is_told_who_holds_it(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    held, release = context.Event(), context.Event()
-    process = context.Process(target=hold, args=(tmp_path, held, release))
-    process.start()
-    try:
-        assert held.wait(60)
+    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"held\n"
         holder = rf"in use by process {process.pid} on {socket.gethostname()}"
         with pytest.raises(WorkdirInUseError, match=holder), Store(tmp_path).lock():
             pass
         process.kill()
-        process.join()
+        process.wait()
         # Killed, it holds nothing any more, though its name is still there.
         with Store(tmp_path).lock():
             assert json.loads((tmp_path / ".owner.json").read_text())["pid"] == os.getpid()
-    finally:
-        release.set()
-        process.join()
     assert not (tmp_path / ".owner.json").exists()
 
 
