@@ -12,7 +12,6 @@ from tests.grid.small_grid import cell
 from transfer_jax.grid.plan import build_plan
 from transfer_jax.grid.store import Store, WorkdirInUseError, write_json
 
-
 HOLDER = """
 import sys
 from transfer_jax.grid.store import Store
