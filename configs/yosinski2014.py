@@ -23,8 +23,8 @@ from transfer_jax.training.trainer import Runtime
 ALL_LAYERS = (1, 2, 3, 4, 5, 6, 7)
 IMAGES_PER_CLASS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 750, 1000, 1300)
 
-# After 500 steps of 64 images of the embedded world (half A, seed 0, an earlier, harder version) AdamW
-# at 2e-3 had reached 48 % top-1, Nesterov SGD at a peak of 0.05 36 %.
+# After 500 steps of 64 images of an earlier, harder embedded world (half A of split 0), AdamW at
+# 2e-3 had reached 48 % top-1 and Nesterov SGD with a peak of 0.05 36 %.
 SMALL_IMAGES = Recipe(
     solver="adamw",
     learning_rate=0.002,
