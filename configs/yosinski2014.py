@@ -31,6 +31,7 @@ SMALL_IMAGES = Recipe(
     schedule="cosine",
     warmup_fraction=0.1,
     weight_decay=0.02,
+    bias_lr_multiplier=1.0,
     augmentation=Augmentation(size=32, pad=2, mirror=True),
     mean="channel",
     pixel_scale=1 / 60,
@@ -57,6 +58,8 @@ def base_config(dataset: DatasetSpec, network: ConfigDict, recipe: Recipe, runti
             "study": "yosinski2014",
             "seed": 0,
             "data_dir": "~/transfer_jax_data",
+            # Workdirs whose finished cells are taken over where they are the same.
+            "reuse": (),
             "dataset": as_config(dataset),
             "network": network,
             "recipe": as_config(recipe),
@@ -99,7 +102,7 @@ def demo() -> ConfigDict:
     )
     config = base_config(
         DatasetSpec("world"),
-        network_config("alexnet_mini", widths=widths, dropout=0.0),
+        network_config("alexnet_mini", widths=widths, dropout=0.0, init="he_quiet_conv1"),
         recipe,
         Runtime(checkpoint_every=350, log_every=50),
     )
@@ -112,7 +115,7 @@ def tiny_imagenet() -> ConfigDict:
     """Two random splits in both directions, man-made/natural and random weights."""
     config = base_config(
         DatasetSpec("tiny_imagenet", path="."),
-        network_config("alexnet_mini", dropout=0.2),
+        network_config("alexnet_mini", dropout=0.2, init="he_quiet_conv1"),
         dataclasses.replace(SMALL_IMAGES, batch_size=64, steps=12_000, eval_every=1000),
         Runtime(checkpoint_every=500),
     )

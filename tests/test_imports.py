@@ -13,11 +13,13 @@ BELOW = {
     "data": set(),
     "report": set(),
     "transfer": {"networks"},
+    "visual": {"networks"},
+    "readout": {"networks", "data"},
     "training": {"networks", "transfer", "data"},
     "grid": {"networks", "transfer", "data", "training", "report"},
-    "studies": {"networks", "transfer", "data", "training", "grid", "report"},
 }
-BELOW["bench"] = BELOW["studies"]
+BELOW["bench"] = {"networks", "transfer", "data", "training", "grid", "report"}
+BELOW["studies"] = BELOW["bench"] | {"visual", "readout"}
 BELOW["main"] = BELOW["studies"] | {"studies"}
 
 

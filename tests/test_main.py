@@ -107,7 +107,7 @@ def test_a_run_trains_the_grid_and_draws_the_report(whole):
     page = (workdir / "report" / "index.html").read_text()
     assert "--config.recipe.steps=24" in page
     assert ended.stdout.endswith(f"report: {workdir / 'report' / 'index.html'}\n")
-    assert "A4B on B: top-1" in ended.stderr and "Warning" not in ended.stderr
+    assert "A4B (random_halves 0): top-1" in ended.stderr and "Warning" not in ended.stderr
     config = json.loads((workdir / "config.json").read_text())
     assert config["network"]["widths"] == NARROW and config["network"]["dropout"] == 0.3
     planned = json.loads((workdir / "plan.json").read_text())

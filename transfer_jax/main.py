@@ -12,6 +12,7 @@ import os
 import platform
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -23,12 +24,19 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from transfer_jax.data.prepare import is_full_disk
 from transfer_jax.grid.estimate import describe_plan
 from transfer_jax.grid.plan import all_cells, build_plan
-from transfer_jax.grid.run import DataSupply, Entry, run_grid
+from transfer_jax.grid.run import DataSupply, Entry, labels, run_grid
 from transfer_jax.grid.store import Store, WorkdirInUseError, write_json
 from transfer_jax.studies import STUDIES, Study
-from transfer_jax.studies.settings import dataset_from, network_from, recipe_from, runtime_from
+from transfer_jax.studies.settings import (
+    dataset_opener,
+    network_from,
+    recipe_from,
+    runtime_from,
+)
 from transfer_jax.training import devices
 from transfer_jax.training.trainer import Runtime, check_batch
+
+log = logging.getLogger(__name__)
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config file of a study and its preset, `configs/yosinski2014.py:demo`."
@@ -64,14 +72,27 @@ def run(config: ConfigDict, workdir: Path, command: str, *, retry_failed: bool =
     store = Store(workdir)
     with store.lock():
         write_json(workdir / "config.json", config.to_dict())
-        title = f"{config.study}: {config.network.name} on {config.dataset.kind}"
+        network = config[study.networks[0]].name
+        title = f"{config.study}: {network} on {config.dataset.kind}"
         about = {"study": config.study, "title": title, "notes": notes(config, command)}
         write_json(workdir / "about.json", about)
-        dataset = dataset_from(config.dataset, config.data_dir, workdir)
-        entries = study.entries(config, dataset)
-        write_plan(workdir, entries)
-        supply = DataSupply(dataset, runtime)
-        run_grid(entries, store, supply, runtime, retry_failed=retry_failed)
+        open_dataset = dataset_opener(config.data_dir, workdir)
+        work = study.plan(config, open_dataset)
+        write_plan(workdir, work.entries)
+        supply = DataSupply(work.datasets, runtime)
+        cells = all_cells(cell for _, _, cell in work.entries)
+        if adopted := store.adopt(cells, config.reuse):
+            log.info("%d cells copied from %s", len(adopted), ", ".join(config.reuse))
+        run_grid(
+            work.entries,
+            store,
+            supply,
+            runtime,
+            retry_failed=retry_failed,
+            snapshots=work.snapshots,
+        )
+        if study.analyse is not None:
+            study.analyse(config, open_dataset, store, work.datasets)
         return report(workdir)
 
 
@@ -92,15 +113,15 @@ def report(workdir: Path) -> Path:
 def dry_run(config: ConfigDict, workdir: Path) -> str:
     """What `run` would train, and what it would cost, as text."""
     study, runtime = _checked(config)
-    dataset = dataset_from(config.dataset, config.data_dir, workdir)
-    entries, store = study.entries(config, dataset), Store(workdir)
-    cells = all_cells(cell for _, _, cell in entries)
+    work = study.plan(config, dataset_opener(config.data_dir, workdir))
+    store = Store(workdir)
+    cells = all_cells(cell for _, _, cell in work.entries)
     finished = [cell.hash for cell in cells if store.outcome(cell) is not None]
     plan = build_plan(cells, finished, store.opened_groups())
-    return describe_plan(plan, DataSupply(dataset, runtime), runtime)
+    return describe_plan(plan, DataSupply(work.datasets, runtime), runtime, labels(work.entries))
 
 
-def write_plan(workdir: Path, entries: list[Entry]) -> None:
+def write_plan(workdir: Path, entries: Sequence[Entry]) -> None:
     """Writes plan.json, by which a report of an unfinished grid knows what is missing."""
     keys = ("experiment", "split", "cell")
     rows = [(experiment, split, cell.name) for experiment, split, cell in entries]
@@ -131,8 +152,10 @@ def _checked(config: ConfigDict) -> tuple[Study, Runtime]:
     if config.study not in STUDIES:
         raise ValueError(f"config.study={config.study!r}: expected one of {sorted(STUDIES)}")
     check_batch(recipe_from(config.recipe))
-    network_from(config.network, num_classes=2)
-    return STUDIES[config.study], runtime_from(config.runtime)
+    study = STUDIES[config.study]
+    for field in study.networks:
+        network_from(config[field], num_classes=2)
+    return study, runtime_from(config.runtime)
 
 
 def parse_flags(argv: list[str]) -> list[str]:

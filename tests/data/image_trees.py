@@ -27,9 +27,10 @@ def write(path: Path, data: bytes) -> Path:
     return path
 
 
-def image_folder(root: Path, *, classes=("cat", "dog", "owl"), train=5, val=2, size=16) -> Path:
+def image_folder(
+    root: Path, *, classes=("cat", "dog", "owl"), train=5, val=2, size=16, seed=0
+) -> Path:
     """`root/{train,val}/<class>/<i>.JPEG`, `size` square, every image different."""
-    seed = 0
     for split, count in (("train", train), ("val", val)):
         for name in classes:
             for index in range(count):

@@ -1,5 +1,6 @@
 """Views against NumPy loops, the distribution of random crops, and means against float64."""
 
+import collections
 import functools
 
 import jax
@@ -177,6 +178,42 @@ def test_ten_crop_view_contains_the_eval_view_and_the_padded_corner():
     )
 
 
+@pytest.mark.parametrize("mean_kind", ["channel", "image"])
+@pytest.mark.parametrize("height, width, size, pad", [(7, 9, 5, 0), (8, 8, 8, 2), (6, 11, 7, 1)])
+def test_ten_training_crops_are_the_ten_evaluation_crops(height, width, size, pad, mean_kind):
+    """Each view is, bit for bit, the one of the ten that the drawn place names."""
+    images, keys = random_images(40, height, width), keys_for(40)
+    mean = CHANNEL_MEAN if mean_kind == "channel" else random_mean_image(height, width)
+    augmentation = Augmentation(size, pad)
+    view = jax.jit(lambda x, k: augment.train_view(x, k, augmentation, mean, 0.25, "ten"))
+    got = np.asarray(view(images, keys))
+    ten = np.asarray(augment.ten_crop_view(images, augmentation, mean, 0.25))
+    bottom, right = height + 2 * pad - size, width + 2 * pad - size
+    corners = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]
+    offsets = augment.ten_crop_offsets(keys, augmentation, images.shape[1:])
+    drawn = [corners.index((r, c)) + 5 * bool(m) for r, c, m in zip(*offsets, strict=True)]
+    assert set(drawn) == set(range(10))
+    np.testing.assert_array_equal(got, ten[np.arange(40), drawn])
+
+
+def test_each_of_the_ten_crops_is_equally_likely():
+    fold = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(5), i))(jnp.arange(20_000))
+    rows, columns, mirrored = augment.ten_crop_offsets(fold, Augmentation(5), (9, 12, 3))
+    places = zip(map(int, rows), map(int, columns), map(bool, mirrored), strict=True)
+    counts = collections.Counter(places)
+    assert len(counts) == 10 and scipy.stats.chisquare(list(counts.values())).pvalue > 1e-3
+    without = Augmentation(5, mirror=False)
+    assert not np.asarray(augment.ten_crop_offsets(fold[:100], without, (9, 12, 3))[2]).any()
+
+
+def test_ten_crops_do_not_depend_on_the_split_of_the_batch():
+    images, keys = random_images(8), keys_for(8)
+    view = jax.jit(lambda x, k: augment.train_view(x, k, Augmentation(5), CHANNEL_MEAN, 1, "ten"))
+    whole = np.asarray(view(images, keys))
+    for part in (np.s_[:4], np.s_[4:], np.s_[3:4]):
+        np.testing.assert_array_equal(np.asarray(view(images[part], keys[part])), whole[part])
+
+
 @pytest.mark.parametrize(
     "error, message, call",
     [
@@ -228,6 +265,18 @@ def test_ten_crop_view_contains_the_eval_view_and_the_padded_corner():
             ValueError,
             "one key per image",
             lambda: augment.train_view(random_images(), keys_for(5), SMALL, CHANNEL_MEAN),
+        ),
+        (
+            ValueError,
+            r"crops is 'twelve'; expected one of \('random', 'ten'\)",
+            lambda: augment.train_view(
+                random_images(), keys_for(6), SMALL, CHANNEL_MEAN, crops="twelve"
+            ),
+        ),
+        (
+            TypeError,
+            "typed keys",
+            lambda: augment.ten_crop_offsets(jax.random.key_data(keys_for(6)), SMALL, (8, 8, 3)),
         ),
         (
             ValueError,

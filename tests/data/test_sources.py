@@ -140,7 +140,7 @@ def test_unknown_tfds_name(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"kind": "zip"}, "kind must be one of world, tfds, folder, tiny_imagenet; got 'zip'"),
+        ({"kind": "zip"}, "kind must be one of world, tfds, folder, .*, voc_actions; got 'zip'"),
         ({"kind": "tfds"}, "needs a name"),
         ({"kind": "folder"}, "kind 'folder' needs the path"),
         ({"kind": "tiny_imagenet"}, "kind 'tiny_imagenet' needs the path"),
@@ -149,6 +149,15 @@ def test_unknown_tfds_name(tmp_path):
         ({"kind": "folder", "path": "x", "on_broken": "fix"}, "must be 'raise' or 'skip', got 'fi"),
         ({"kind": "world", "train_per_class": 0}, "train_per_class is a positive number"),
         ({"kind": "folder", "path": "x", "val_per_class": 5}, "got 5 for kind 'folder'"),
+        ({"kind": "class_folder"}, "kind 'class_folder' needs the path"),
+        ({"kind": "voc"}, "kind 'voc' needs the path"),
+        ({"kind": "world", "max_objects": 2}, "kind 'world_scenes', got 2 for kind 'world'"),
+        ({"kind": "world_scenes", "max_objects": 6}, r"max_objects lies in 1 \.\. 5 .*, got 6"),
+        ({"kind": "world_scenes", "train_per_class": 0}, "train_per_class is a positive number"),
+        ({"kind": "voc", "path": "x", "margin": 0.2}, "'voc_actions', got 0.2 for kind 'voc'"),
+        ({"kind": "voc_actions", "path": "x", "margin": -0.1}, r"margin lies in 0 .*got -0\.1"),
+        ({"kind": "sun397", "path": "x", "partition": 11}, r"1 \.\. 10 for kind 'sun397', got 11"),
+        ({"kind": "folder", "path": "x", "partition": 2}, "'sun397', got 2 for kind 'folder'"),
     ],
 )
 def test_bad_specs(arguments, message):

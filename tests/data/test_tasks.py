@@ -36,6 +36,48 @@ def tasks(draw):
     return Task("T", "toy", class_map, draw(st.none() | st.integers(1, 4)))
 
 
+@given(tasks(), st.data())
+def test_excluded_records_make_room_for_others(task, data):
+    labels = data.draw(st.permutations([*range(len(task.class_map))] * 4))
+    excluded = data.draw(st.sets(st.integers(0, len(labels) - 1), max_size=len(labels) // 2))
+    places = [place for place in range(len(labels)) if place not in excluded]
+    left = [labels[place] for place in places]
+    mapped = {task.class_map[label] for label in left}
+    cleaned = dataclasses.replace(task, excluded=tuple(excluded))
+    if not set(range(task.num_classes)) <= mapped:
+        with pytest.raises(ValueError, match="has no image"):
+            cleaned.select(np.array(labels))
+        return
+    indices, task_labels = cleaned.select(np.array(labels, np.uint16))
+    # The same as if the excluded records had never been there.
+    naive_indices, naive_labels = naive_select(task, left, True)
+    assert indices.tolist() == [places[index] for index in naive_indices]
+    assert task_labels.tolist() == naive_labels
+    # Validation is another split: nothing is excluded there.
+    assert cleaned.select(np.array(labels), limit=False)[0].size == sum(
+        task.class_map[label] >= 0 for label in labels
+    )
+
+
+def test_excluded_by_hand():
+    task = Task("T", "toy", (0, -1, 1), images_per_class=2, excluded=(4, 0))
+    labels = np.array([0, 0, 1, 2, 2, 0, 0, 2, 2])
+    assert task.select(labels)[0].tolist() == [1, 3, 5, 7]
+    assert task.select(labels, limit=False)[0].tolist() == [0, 1, 3, 4, 5, 6, 7, 8]
+
+
+def test_what_is_excluded_is_a_set_of_plain_positions():
+    task = Task("T", "toy", (0,), excluded=np.array([7, 2, 7]))
+    assert task.excluded == (2, 7) and all(type(place) is int for place in task.excluded)
+    assert task == Task("T", "toy", (0,), excluded=(7, 2)) != Task("T", "toy", (0,))
+    with pytest.raises(ValueError, match=r"excludes record 7, but the training .* 3 records"):
+        task.select(np.zeros(3, int))
+    with pytest.raises(ValueError, match="task 'T': excluded holds -1; positions start at 0"):
+        Task("T", "toy", (0,), excluded=(3, -1))
+    with pytest.raises(TypeError, match="task 'T': excluded must be whole positions of records"):
+        Task("T", "toy", (0,), excluded=(1.5,))
+
+
 @given(tasks(), st.data(), st.booleans())
 def test_select_equals_a_naive_loop(task, data, limit):
     labels = data.draw(st.lists(st.integers(-1, len(task.class_map) - 1), max_size=60))

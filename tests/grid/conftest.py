@@ -1,4 +1,4 @@
-"""One small dataset for all tests of grids."""
+"""Two small datasets for all tests of grids."""
 
 import pytest
 
@@ -8,4 +8,5 @@ from tests.grid.small_grid import Grids
 
 @pytest.fixture(scope="session")
 def grids(tmp_path_factory):
-    return Grids(small.dataset(tmp_path_factory.mktemp("small")))
+    other = small.dataset(tmp_path_factory.mktemp("other"), ("elm", "fir", "oak", "yew"), seed=1000)
+    return Grids(small.dataset(tmp_path_factory.mktemp("small")), other)

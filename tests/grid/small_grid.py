@@ -42,21 +42,35 @@ def cell(
 
 @dataclasses.dataclass(frozen=True)
 class Grids:
-    """Makes and runs grids of the small network on a dataset of four classes."""
+    """Makes and runs grids of the small network on a dataset of four classes.
+
+    `other` is a second dataset of four classes, of as many images of the same size.
+    """
 
     dataset: Dataset
+    other: Dataset
+
+    def supply(self, runtime: Runtime = RUNTIME) -> DataSupply:
+        return DataSupply([self.dataset, self.other], runtime)
 
     def cell(self, name: str, **options) -> Cell:
         return cell(name, network=small.network(), dataset=self.dataset.name, **options)
+
+    def moved(self, name: str, **options) -> Cell:
+        """A cell of task T, the first two classes of the other dataset; 'A2T' copies from A."""
+        treatment = Treatment.parse(name, ("A", "T"))
+        task = Task("T", self.other.name, CLASS_MAPS["A"])
+        source = self.cell(str(treatment.base)) if treatment.base == Treatment("A") else None
+        fields = {"network": small.network(), "recipe": small.RECIPE, "seed": 0, **options}
+        return Cell(task=task, treatment=treatment, source=source, **fields)
 
     def entries(self, items) -> list[Entry]:
         cells = [item if isinstance(item, Cell) else self.cell(item) for item in items]
         return [("random_halves", "0", item) for item in cells]
 
-    def run(self, workdir: Path, items, **options) -> Store:
+    def run(self, workdir: Path, items, runtime: Runtime = RUNTIME, **options) -> Store:
         """Trains cells, given as they are or by name, and returns their store."""
         store = Store(workdir)
         with store.lock():
-            supply = DataSupply(self.dataset, RUNTIME)
-            run_grid(self.entries(items), store, supply, RUNTIME, **options)
+            run_grid(self.entries(items), store, self.supply(runtime), runtime, **options)
         return store

@@ -7,8 +7,18 @@ import pytest
 from tests import small
 from tests.grid.small_grid import MINI, cell
 from transfer_jax.data.augment import Augmentation
-from transfer_jax.grid.cell import Cell, to_json
-from transfer_jax.networks import alexnet_mini
+from transfer_jax.data.tasks import Task
+from transfer_jax.grid.cell import CONTENT_VERSION, Cell, to_json
+from transfer_jax.networks import (
+    Conv,
+    Dense,
+    Dropout,
+    LocalResponseNorm,
+    MaxPool,
+    Network,
+    Relu,
+    alexnet_mini,
+)
 from transfer_jax.training.recipe import Recipe
 from transfer_jax.transfer import Treatment
 
@@ -33,13 +43,109 @@ OTHER_VALUES = {
     "eval_every": 5,
     "best_evals": 3,
     "ten_crop": True,
+    "crops": "ten",
+    "plateau_patience": 4,
+    "plateau_rtol": 0.01,
+    "plateau_atol": 0.01,
+    "max_filter_rms": 0.1,
 }
+
+DEFAULTS = {
+    Recipe: {
+        "batch_size": 256,
+        "steps": 450_000,
+        "solver": "caffe",
+        "learning_rate": 0.01,
+        "schedule": "step",
+        "decay_every": 100_000,
+        "decay_factor": 0.1,
+        "warmup_fraction": 0.3,
+        "momentum": 0.9,
+        "nesterov": False,
+        "weight_decay": 5e-4,
+        "bias_lr_multiplier": 2.0,
+        "label_smoothing": 0.0,
+        "dtype": "float32",
+        "augmentation": Augmentation(size=227, pad=0, mirror=True),
+        "mean": "image",
+        "pixel_scale": 1.0,
+        "eval_every": 1000,
+        "best_evals": 10,
+        "ten_crop": False,
+        "crops": "random",
+        "plateau_patience": 5,
+        "plateau_rtol": 1e-4,
+        "plateau_atol": 0.0,
+        "max_filter_rms": None,
+    },
+    Augmentation: {"pad": 0, "mirror": True},
+    Task: {"images_per_class": None, "excluded": ()},
+    Conv: {
+        "stride": 1,
+        "padding": 0,
+        "groups": 1,
+        "weight_std": 0.01,
+        "bias": 0.0,
+        "then": (),
+    },
+    Dense: {"weight_std": 0.01, "bias": 0.0, "then": ()},
+    Relu: {},
+    MaxPool: {"window": 3, "stride": 2, "padding": 0},
+    LocalResponseNorm: {"size": 5, "alpha": 1e-4, "beta": 0.75, "k": 1.0},
+    Dropout: {"rate": 0.5},
+    Network: {},
+}
+"""Of everything that is hashed. A field at its default is not, so to change one of these numbers is
+to change what every workdir's cells mean: raise CONTENT_VERSION."""
 
 
 def test_hashes_do_not_change_from_process_to_process_and_from_version_to_version():
     # Workdirs live longer than versions: a change here means that everything is trained again.
-    assert cell("A3B").hash == "40bb853be3225bda"
-    assert (cell("A3B").init_seed, cell("A3B").stream_seed) == (448259981, 985480718)
+    assert cell("A3B").hash == "419314be24f536b2"
+    assert (cell("A3B").init_seed, cell("A3B").stream_seed) == (707026974, 294878287)
+
+
+@pytest.mark.parametrize("kind", DEFAULTS, ids=lambda kind: kind.__name__)
+def test_defaults_do_not_change_within_a_version(kind):
+    assert CONTENT_VERSION == 2
+    declared = {
+        field.name: field.default
+        for field in dataclasses.fields(kind)
+        if field.default is not dataclasses.MISSING
+    }
+    assert declared == DEFAULTS[kind]
+
+
+def test_a_new_option_leaves_old_cells_their_hash():
+    """A recipe, a network and a task with one option more, at its default, are the old ones."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Newer(Recipe):
+        option: tuple[int, ...] = ()
+        another: float = 0.5
+
+    Newer.__name__ = "Recipe"
+    fields = {f.name: getattr(small.RECIPE, f.name) for f in dataclasses.fields(Recipe)}
+    before, after = cell("A3B"), cell("A3B", recipe=Newer(**fields))
+    assert after.hash == before.hash
+    assert (after.init_seed, after.stream_seed) == (before.init_seed, before.stream_seed)
+    used = cell("A3B", recipe=Newer(**fields, another=0.25))
+    assert used.hash != before.hash and used.stream_seed != before.stream_seed
+
+
+def test_defaults_are_left_out_of_the_content_at_every_depth():
+    content = cell("baseA").content
+    assert content["recipe"]["steps"] == 10 and "momentum" not in content["recipe"]
+    augmentation = {"type": "Augmentation", "size": small.IMAGE_SIZE, "pad": 2}
+    assert content["recipe"]["augmentation"] == augmentation
+    task = {"type": "Task", "dataset": "pictures", "class_map": [0, 1, -1, -1]}
+    assert content["task"] == task
+    first = content["network"]["layers"][0]
+    assert first["type"] == "Conv" and "groups" not in first
+    assert first["then"][0] == {"type": "Relu"}
+    excluded = dataclasses.replace(cell("baseA").task, excluded=(4, 2))
+    other = dataclasses.replace(cell("baseA"), task=excluded)
+    assert other.content["task"] == {**task, "excluded": [2, 4]}
 
 
 def test_every_field_of_the_recipe_is_content():
@@ -73,6 +179,7 @@ def test_any_other_changed_content_is_another_cell():
         dataclasses.replace(reference, network=wider),
         dataclasses.replace(reference, network=drier),
         with_task(images_per_class=3),
+        with_task(excluded=(5,)),
         with_task(dataset="other"),
         with_task(class_map=(0, 1, -1, -1)),
         with_task(class_map=(-1, -1, 1, 0)),

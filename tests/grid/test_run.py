@@ -14,7 +14,6 @@ from tests.grid.small_grid import RUNTIME
 from transfer_jax.grid import run as grid_run
 from transfer_jax.grid.estimate import describe_plan
 from transfer_jax.grid.plan import build_plan
-from transfer_jax.grid.run import DataSupply, dataset_mean
 from transfer_jax.grid.store import random_layers, write_json
 from transfer_jax.report.results import read_results
 
@@ -102,7 +101,7 @@ def test_fine_tuned_layers_start_at_the_base_and_move(grids, store):
 def test_the_last_evaluation_is_that_of_the_stored_params(grids, store):
     """Read back from disk and run by hand, a cell has the accuracy that results.csv gives it."""
     cell = grids.cell("A2B")
-    data = DataSupply(grids.dataset, RUNTIME)(cell.task, cell.recipe)
+    data = grids.supply()(cell)
     places, labels = cell.task.select(grids.dataset.labels("val"), limit=False)
     images = grids.dataset.images("val", places).astype(np.float32)
     logits = cell.network.apply(store.params(cell), (images - data.mean) / 60)
@@ -188,25 +187,36 @@ def test_failed_cells_are_tried_again_only_on_request(grids, store, tmp_path, mo
     assert accuracies(store_of_failures) == [row for row in accuracies(store) if row[0] == name]
 
 
-def test_the_mean_is_of_all_training_images_and_kept(grids):
-    images = grids.dataset.images("train", np.arange(48)).astype(np.float64)
-    for kind, axes in (("channel", (0, 1, 2)), ("image", 0)):
-        mean = dataset_mean(grids.dataset, kind)
-        np.testing.assert_allclose(mean, images.mean(axis=axes), rtol=1e-6)
-        (path,) = grids.dataset.directory.glob(f"mean_{kind}*.npy")
-        np.testing.assert_array_equal(np.load(path), mean)
-
-
-def test_tasks_of_another_dataset_are_refused(grids):
-    supply = DataSupply(grids.dataset, RUNTIME)
-    task = dataclasses.replace(grids.cell("baseA").task, dataset="elsewhere/1.0.0")
-    with pytest.raises(ValueError, match=r"'A' is over dataset 'elsewhere/1.0.0'"):
-        supply(task, small.RECIPE)
+def test_snapshots_come_back_whole(grids, store, tmp_path, caplog):
+    """Frozen layers and all; what the training had passed before it was asked for is told."""
+    runtime = dataclasses.replace(RUNTIME, snapshot_steps=(0, 5, STEPS, 5000))
+    names = ("A1B", "A2B", "R1B", "R2B")
+    kept = grids.run(tmp_path, names, runtime)
+    assert not caplog.records
+    for name in names:
+        cell = grids.cell(name)
+        assert kept.snapshots(cell) == (0, 5, STEPS)
+        last = kept.snapshot_params(cell, STEPS)
+        assert list(last) == list(cell.network.layer_names)
+        assert small.same_bits(last, kept.params(cell))
+        assert small.same_bits(last, store.params(cell))
+        early = kept.snapshot_params(cell, 5)
+        same = [small.same_bits(early[layer], last[layer]) for layer in early]
+        assert same == [i < cell.treatment.n for i in range(4)]
+        fresh = cell.network.init(jax.random.key(cell.init_seed))
+        assert small.same_bits(kept.snapshot_params(cell, 0)["fc4"], fresh["fc4"])
+    with pytest.raises(FileNotFoundError, match=r"A1B .* no snapshot of step 3 .* \(0, 5, 10\)"):
+        kept.snapshot_params(grids.cell("A1B"), 3)
+    later = dataclasses.replace(RUNTIME, snapshot_steps=(5, 6))
+    grids.run(tmp_path, ["A1B"], later)
+    (told, also) = (record.getMessage() for record in caplog.records)
+    assert "baseA on A has no snapshots of steps [6]" in told
+    assert "A1B on B has no snapshots of steps [6]" in also
 
 
 def test_a_plan_is_described_with_what_it_costs(grids):
     plan = build_plan([grids.cell(name) for name in ("A1B", "A2B", "R2B", "A2B+")])
-    text = describe_plan(plan, DataSupply(grids.dataset, RUNTIME), RUNTIME)
+    text = describe_plan(plan, grids.supply(), RUNTIME)
     lines = {line.split()[0]: line for line in text.splitlines() if line}
     assert "baseA" in lines["A1B..A2B"] and "forward of conv1..conv2" in lines["A1B..A2B"]
     assert "baseA" in lines["A2B+"] and "forward" not in lines["A2B+"]

@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import json
+import re
 import struct
 
 import jax
@@ -11,62 +12,10 @@ import numpy as np
 import pytest
 
 from tests import small
-from transfer_jax.data.tasks import Task
+from tests.training.groups import NET, PROGRAM, RECIPE, RUNTIME, CutOffError, cut_off, lines, train
 from transfer_jax.training import checkpoint, devices, trainer
-from transfer_jax.training.feed import TaskData
 from transfer_jax.training.metrics_log import MetricsLog, best_mean
-from transfer_jax.training.progress import Progress
-from transfer_jax.training.step import Program
-from transfer_jax.training.trainer import Member, Runtime, train_group
-from transfer_jax.transfer import Treatment
-
-NET, RECIPE = small.network(), small.RECIPE
-PROGRAM = Program(NET, RECIPE, (1, 2))
-RUNTIME = Runtime(checkpoint_every=3, log_every=2)
-
-
-@pytest.fixture(scope="module")
-def data(dataset):
-    task = Task("B", dataset.name, (0, -1, -1, 1))
-    return TaskData(dataset, task, np.array([120.0, 110.0, 100.0], np.float32), resident=True)
-
-
-@pytest.fixture(scope="module")
-def params():
-    """Initial params of A1B and A2B."""
-    base = NET.init(jax.random.key(0))
-    treatments = (Treatment("B", "A", n) for n in PROGRAM.frozen)
-    return [t.initial_params(NET, jax.random.key(t.n), base) for t in treatments]
-
-
-def train(folder, params, data, runtime=RUNTIME, seed=3):
-    members = [
-        Member(f"A{n}B", n, full, folder / f"A{n}B")
-        for n, full in zip(PROGRAM.frozen, params, strict=True)
-    ]
-    return train_group(
-        PROGRAM,
-        members,
-        data,
-        stream_seed=seed,
-        checkpoint_dir=folder / "checkpoints",
-        runtime=runtime,
-        progress=Progress.start(1),
-    )
-
-
-def lines(folder, name="A1B"):
-    """metrics.jsonl without what differs from run to run."""
-    text = (folder / name / "metrics.jsonl").read_text()
-    entries = [json.loads(line) for line in text.splitlines()]
-    return [{k: v for k, v in entry.items() if k != "images_per_second"} for entry in entries]
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory, params, data):
-    """A run that nothing interrupts: its folder and outcomes."""
-    folder = tmp_path_factory.mktemp("whole")
-    return folder, train(folder, params, data)
+from transfer_jax.training.trainer import Runtime
 
 
 def test_what_a_run_logs(whole):
@@ -100,29 +49,11 @@ def test_evaluation_is_of_the_trained_params(whole, params, data):
         assert last["top1"] == pytest.approx(float((logits.argmax(1) == labels).mean()))
 
 
-class CutOffError(Exception):
-    """Stands for a kill."""
-
-
 @pytest.mark.parametrize("cut", [2, 4, 8, 10])
 def test_a_cut_run_resumes_to_the_same_bits(cut, whole, params, data, tmp_path, monkeypatch):
     """Cut before the first checkpoint, after it, between checkpoint and evaluation, at the end."""
-    append, save = MetricsLog.append, checkpoint.save
-
-    def append_or_cut(log, entry):
-        append(log, entry)
-        if entry["step"] >= cut and log.path.parent.name == "A1B":
-            raise CutOffError
-
-    def save_and_wait(checkpoints, *arguments):
-        save(checkpoints, *arguments)
-        checkpoints.wait_until_finished()
-
-    with monkeypatch.context() as patched:
-        patched.setattr(MetricsLog, "append", append_or_cut)
-        patched.setattr(checkpoint, "save", save_and_wait)
-        with pytest.raises(CutOffError):
-            train(tmp_path, params, data)
+    with cut_off(monkeypatch, cut), pytest.raises(CutOffError):
+        train(tmp_path, params, data)
     starts, batches = [], trainer.training_batches
 
     def noted(data, order, start, *arguments):
@@ -307,8 +238,11 @@ def test_only_the_last_checkpoints_are_kept(tmp_path):
         ("workers", -1),
         ("cpu_devices", -1),
         ("data_mode", "disk"),
+        ("snapshot_steps", (3, -1)),
+        ("snapshot_steps", (2.0,)),
+        ("snapshot_steps", ("1",)),
     ],
 )
 def test_bad_runtimes_are_refused_by_name(field, value):
-    with pytest.raises(ValueError, match=rf"runtime\.{field}={value!r}: expected"):
+    with pytest.raises(ValueError, match=rf"runtime\.{field}={re.escape(repr(value))}: exp"):
         Runtime(**{field: value})

@@ -24,6 +24,9 @@ from jax.typing import ArrayLike
 
 _CHUNK = 1024
 
+CROPS = ("random", "ten")
+"""Where training views are cut: anywhere, or at one of the ten places of `ten_crop_view`."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
@@ -90,6 +93,34 @@ def crop_offsets(
     return rows, columns, mirrored
 
 
+def ten_crop_offsets(
+    keys: jax.Array, augmentation: Augmentation, image_shape: tuple[int, ...]
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Draws which of the ten views of `ten_crop_view` each training view is.
+
+    Krizhevsky et al.'s ten test views are Zeiler & Fergus's training set (2013, section 3.1).
+    Example i's draw depends on `keys[i]` alone, as that of `crop_offsets` does.
+
+    Args:
+      keys: (N,) typed PRNG keys.
+      augmentation: crop size, padding, mirroring; with `mirror=False` five views are left.
+      image_shape: (height, width, ...) of one image, before padding.
+
+    Returns:
+      `rows` and `columns`, int32 (N,): the view's top left pixel in the padded image, each of the
+      five places equally likely; and `mirrored`, bool (N,).
+
+    Raises:
+      TypeError, ValueError: as `crop_offsets` does.
+    """
+    _check_keys(keys)
+    places = jnp.asarray(_five_places(augmentation, image_shape), jnp.int32)
+    bits = jax.vmap(lambda key: jax.random.bits(key, (2,), jnp.uint32))(keys)
+    rows, columns = places[bits[:, 0] % np.uint32(len(places))].T
+    mirrored = (bits[:, 1] >> 31).astype(bool) & augmentation.mirror
+    return rows, columns, mirrored
+
+
 def crop_view(
     images: jax.Array,
     rows: jax.Array,
@@ -140,6 +171,7 @@ def train_view(
     augmentation: Augmentation,
     mean: ArrayLike,
     scale: ArrayLike = 1.0,
+    crops: str = "random",
 ) -> jax.Array:
     """One random crop of each image, mirrored with probability 1/2.
 
@@ -149,14 +181,16 @@ def train_view(
       augmentation: crop size, padding, mirroring.
       mean: (channels,), or a mean image (height, width, channels); in units of pixel values.
       scale: a number, or one per channel (channels,).
+      crops: 'random' cuts anywhere, see `crop_offsets`; 'ten' at the corners and the centre, see
+        `ten_crop_offsets`.
 
     Returns:
       float32 (N, size, size, channels): `(crop - mean) * scale`, 0 where the crop hangs over
       the image's border into the padding.
 
     Raises:
-      TypeError, ValueError: as `crop_offsets` and `crop_view` do, and for a number of keys that
-        is not the number of images.
+      TypeError, ValueError: as `crop_offsets` and `crop_view` do, for a number of keys that is
+        not the number of images, and for other `crops`.
 
     Example:
       >>> keys = jax.vmap(lambda i: jax.random.fold_in(step_key, i))(example_numbers)
@@ -167,7 +201,10 @@ def train_view(
         raise ValueError(
             f"keys has shape {keys.shape} and images {images.shape}; expected one key per image."
         )
-    offsets = crop_offsets(keys, augmentation, tuple(image_shape))
+    if crops not in CROPS:
+        raise ValueError(f"crops is {crops!r}; expected one of {CROPS}.")
+    draw = crop_offsets if crops == "random" else ten_crop_offsets
+    offsets = draw(keys, augmentation, tuple(image_shape))
     return crop_view(images, *offsets, augmentation, mean, scale)
 
 
@@ -217,10 +254,9 @@ def ten_crop_view(
       TypeError: images that are not uint8.
       ValueError: shapes that do not fit each other, or a view larger than the padded image.
     """
-    bottom, right = _room(augmentation, _check_images(images)[1:])
+    places = _five_places(augmentation, _check_images(images)[1:])
     padded = _padded(_normalised(images, mean, scale), augmentation.pad)
     size = augmentation.size
-    places = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]
     crops = jnp.stack([padded[:, r : r + size, c : c + size] for r, c in places], axis=1)
     return jnp.concatenate([crops, crops[:, :, :, ::-1]], axis=1)
 
@@ -323,6 +359,12 @@ def _room(augmentation: Augmentation, image_shape: tuple[int, ...]) -> tuple[int
             f"padded by {pad} on each side; expected at most {min(height, width) + 2 * pad}."
         )
     return height + 2 * pad - size, width + 2 * pad - size
+
+
+def _five_places(augmentation: Augmentation, image_shape: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Top left pixels, in the padded image, of the four corner crops and the centre one."""
+    bottom, right = _room(augmentation, image_shape)
+    return [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]
 
 
 def _check_images(images) -> tuple[int, ...]:

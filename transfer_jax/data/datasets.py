@@ -7,7 +7,7 @@ TensorFlow.
 import dataclasses
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,8 @@ class Dataset:
         with the place where the data lies.
       class_names: in label order.
       class_paths: the hierarchy, one path from root to leaf per class, or None.
-      splits: names of the splits; 'train' and 'val' are always among them.
+      splits: names of the splits; 'train' and 'val' are always among them. 'val' is empty where
+        the images lay in class folders without a split, for `folds.fold_dataset` to draw from.
       image_shape: (h, w, 3) where all images have one shape, else None.
       directory: where the data lies; no part of the identity.
       stored_splits: for each of `splits` its name in TFDS.
@@ -62,6 +63,8 @@ class Dataset:
           int32 (N,), in 0 .. len(class_names) - 1, or -1 where a record has no label.
         """
         stored = self._stored(split)
+        if not self.num_records[split]:
+            return np.zeros(0, np.int32)
         labels = read_labels(self.directory, stored, self.num_records[split])
         if labels is None:
             reader = Reader(self.directory, stored, ("label",))
@@ -70,7 +73,7 @@ class Dataset:
             try:
                 write_labels(self.directory, stored, labels)
             except OSError as error:
-                _not_kept("labels", self.directory, error)
+                not_kept("labels", self.directory, error)
         return labels
 
     def images(
@@ -94,27 +97,16 @@ class Dataset:
           IndexError: an index lies outside the split.
         """
         stored = self._stored(split)
-        if self.image_shape is None:
-            raise ValueError(
-                f"the images of {self.name} have no common shape, so they make no array: read them "
-                "by record_source, or open the dataset with an image_size"
-            )
-        indices = np.asarray(indices, np.int64).reshape(-1)
-        count = self.num_records[split]
-        if indices.size and not (indices.min() >= 0 and indices.max() < count):
-            raise IndexError(
-                f"indices of {self.name} {split} lie in 0 .. {count - 1}, got "
-                f"{indices.min()} .. {indices.max()}"
-            )
-        packed = self._packed(split)
-        small = count * int(np.prod(self.image_shape)) <= PACK_BYTES
-        if packed is None and small and 10 * indices.size >= count:
-            packed = self._pack(split, progress)
-        if packed is not None:
-            return packed[indices]
-        images = np.empty((indices.size, *self.image_shape), np.uint8)
-        decode_into(images, self._images(stored), indices, progress)
-        return images
+        size = f"-{self.image_size}px" if self.image_size else ""
+        return read_images(
+            lambda: Reader(self.directory, stored, ("image",), self.image_size),
+            self.directory / f"images-{stored}{size}.npy",
+            indices,
+            count=self.num_records[split],
+            image_shape=self.image_shape,
+            what=f"{self.name} {split}",
+            progress=progress,
+        )
 
     def record_source(self, split: str) -> RecordSource:
         """Random access to the records of a split; made for Grain, and can be pickled.
@@ -135,37 +127,6 @@ class Dataset:
         if split not in self.stored_splits:
             raise ValueError(f"{self.name} has the splits {', '.join(self.splits)}; got {split!r}")
         return self.stored_splits[split]
-
-    def _images(self, stored: str) -> Reader:
-        return Reader(self.directory, stored, ("image",), self.image_size)
-
-    def _pack_file(self, split: str) -> Path:
-        size = f"-{self.image_size}px" if self.image_size else ""
-        return self.directory / f"images-{self._stored(split)}{size}.npy"
-
-    def _packed(self, split: str) -> np.ndarray | None:
-        try:
-            packed = np.load(self._pack_file(split), mmap_mode="r")
-        except (OSError, ValueError, EOFError):
-            return None
-        return packed if packed.shape == (self.num_records[split], *self.image_shape) else None
-
-    def _pack(self, split: str, progress: bool) -> np.ndarray | None:
-        reader = self._images(self._stored(split))
-        shape = (len(reader), *self.image_shape)
-        try:
-            # Checked first: running out of room under a memory map ends the process.
-            _require_room(self.directory, int(np.prod(shape)))
-            with replacing(self._pack_file(split)) as path:
-                packed = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
-                decode_into(packed, reader, np.arange(len(reader)), progress)
-                packed.flush()
-        except BrokenImageError:
-            raise
-        except OSError as error:
-            _not_kept("decoded images", self.directory, error)
-            return None
-        return packed
 
 
 def read_dataset(
@@ -192,19 +153,14 @@ def read_dataset(
         format are not such that the dataset can be used; the message says which.
     """
     directory = Path(directory)
-    info = tfds.builder_from_directory(directory).info
-    formats = {file_format.value for file_format in info.available_file_formats()}
-    if "array_record" not in formats:
-        raise ValueError(
-            f"{info.full_name} in {directory} is stored as {', '.join(sorted(formats))}, which "
-            "cannot be read at random: prepare it again with file_format='array_record'"
-        )
+    info = random_access_info(directory)
     image, label = (dict(info.features).get(key) for key in ("image", "label"))
     is_image = isinstance(image, tfds.features.Image) and image.np_dtype == np.uint8
     if not is_image or not isinstance(label, tfds.features.ClassLabel) or not label.num_classes:
+        hint = "; images of several labels are opened by multilabel.open_multilabel"
         raise ValueError(
             f"{info.full_name} should have the features image (uint8) and label (of classes); "
-            f"its features are {info.features}"
+            f"its features are {info.features}{hint if 'labels' in info.features else ''}"
         )
     class_names = tuple(label.names or map(str, range(label.num_classes)))
     if class_paths is not None:
@@ -214,7 +170,7 @@ def read_dataset(
                 f"{len(class_paths)} class paths were given for the {len(class_names)} classes "
                 f"of {info.full_name}"
             )
-    stored_splits = _split_names(info)
+    stored_splits = split_names(info)
     height, width = (image_size, image_size) if image_size else image.shape[:2]
     return Dataset(
         name=info.full_name + (f"/{image_size}px" if image_size else ""),
@@ -231,7 +187,24 @@ def read_dataset(
     )
 
 
-def _split_names(info: tfds.core.DatasetInfo) -> dict[str, str]:
+def random_access_info(directory: Path) -> tfds.core.DatasetInfo:
+    """What TFDS knows of a prepared dataset; ValueError where it cannot be read at random."""
+    info = tfds.builder_from_directory(directory).info
+    formats = {file_format.value for file_format in info.available_file_formats()}
+    if "array_record" not in formats:
+        raise ValueError(
+            f"{info.full_name} in {directory} is stored as {', '.join(sorted(formats))}, which "
+            "cannot be read at random: prepare it again with file_format='array_record'"
+        )
+    return info
+
+
+def split_names(info: tfds.core.DatasetInfo) -> dict[str, str]:
+    """The stored split behind 'train', behind 'val', and behind each further one.
+
+    Raises:
+      ValueError: there is no 'train', or nothing that can stand for 'val'.
+    """
     found = list(info.splits)
     validation = next((name for name in _VALIDATION_NAMES if name in found), None)
     if "train" not in found or validation is None:
@@ -243,6 +216,84 @@ def _split_names(info: tfds.core.DatasetInfo) -> dict[str, str]:
     return {"train": "train", "val": validation, **others}
 
 
+def read_images(
+    open_reader: Callable[[], Reader],
+    pack_file: Path,
+    indices: Sequence[int] | np.ndarray,
+    *,
+    count: int,
+    image_shape: tuple[int, int, int] | None,
+    what: str,
+    progress: bool,
+) -> np.ndarray:
+    """Decoded images of a split, from its pack file or from its records.
+
+    Args:
+      open_reader: opens the records; called only where they have to be read.
+      pack_file: where the decoded images of the whole split are kept.
+      indices: (n,) positions in the split.
+      count: records in the split.
+      image_shape: of every image, or None where they have no common shape.
+      what: the split, for messages.
+      progress: whether to show a progress bar while decoding.
+
+    Returns:
+      uint8 (n, h, w, 3).
+
+    Raises:
+      ValueError: the images have no common shape.
+      IndexError: an index lies outside the split.
+    """
+    if image_shape is None:
+        raise ValueError(
+            f"the images of {what} have no common shape, so they make no array: read them by "
+            "record_source, or open the dataset with an image_size"
+        )
+    indices = np.asarray(indices, np.int64).reshape(-1)
+    if not indices.size:
+        return np.empty((0, *image_shape), np.uint8)
+    if not (indices.min() >= 0 and indices.max() < count):
+        raise IndexError(
+            f"indices of {what} lie in 0 .. {count - 1}, got {indices.min()} .. {indices.max()}"
+        )
+    shape = (count, *image_shape)
+    packed = _read_pack(pack_file, shape)
+    small = int(np.prod(shape)) <= PACK_BYTES
+    if packed is None and small and 10 * indices.size >= count:
+        packed = _write_pack(pack_file, open_reader(), shape, progress)
+    if packed is not None:
+        return packed[indices]
+    images = np.empty((indices.size, *image_shape), np.uint8)
+    decode_into(images, open_reader(), indices, progress)
+    return images
+
+
+def _read_pack(pack_file: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+    try:
+        packed = np.load(pack_file, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return None
+    return packed if packed.shape == shape else None
+
+
+def _write_pack(
+    pack_file: Path, reader: Reader, shape: tuple[int, ...], progress: bool
+) -> np.ndarray | None:
+    try:
+        # Checked first: running out of room under a memory map ends the process.
+        _require_room(pack_file.parent, int(np.prod(shape)))
+        with replacing(pack_file) as path:
+            packed = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+            decode_into(packed, reader, np.arange(shape[0]), progress)
+            packed.flush()
+    except BrokenImageError:
+        raise
+    except OSError as error:
+        not_kept("decoded images", pack_file.parent, error)
+        return None
+    return packed
+
+
 def _require_room(directory: Path, num_bytes: int):
     stats = os.statvfs(directory)
     free = stats.f_bavail * stats.f_frsize
@@ -250,7 +301,8 @@ def _require_room(directory: Path, num_bytes: int):
         raise OSError(f"{num_bytes / 1e9:.3f} GB are wanted, {free / 1e9:.3f} GB are free")
 
 
-def _not_kept(what: str, directory: Path, error: OSError):
+def not_kept(what: str, directory: Path, error: OSError):
+    """Warns that something which was to be kept beside the data could not be written."""
     logging.getLogger(__name__).warning(
         "the %s cannot be kept in %s and will be read anew each time: %s", what, directory, error
     )

@@ -41,7 +41,7 @@ class Listing:
     Attributes:
       root: where it lies, for messages.
       class_names: in label order.
-      splits: the entries of 'train' and of 'val', sorted by (label, id).
+      splits: the entries of 'train' and of 'val', sorted by (label, id); 'val' may be empty.
       read: takes an entry's id and returns the file's bytes.
       has_boxes: whether entries carry boxes.
     """
@@ -78,11 +78,11 @@ def image_folder(root: str | os.PathLike) -> Listing:
       FileNotFoundError: `root`, `train` or `val` is missing.
       ValueError: no classes, a class without images, or a class in val that train does not have.
     """
-    root = _require_folder(root, ("train", "val"))
-    class_names = tuple(_subfolders(root / "train"))
+    root = require_folder(root, ("train", "val"))
+    class_names = tuple(subfolders(root / "train"))
     if not class_names:
         raise ValueError(f"{root / 'train'} holds no class folders: expected train/<class>/<image>")
-    strangers = sorted(set(_subfolders(root / "val")) - set(class_names))
+    strangers = sorted(set(subfolders(root / "val")) - set(class_names))
     if strangers:
         raise ValueError(
             f"{root / 'val' / strangers[0]} has no counterpart {root / 'train' / strangers[0]}: "
@@ -92,7 +92,7 @@ def image_folder(root: str | os.PathLike) -> Listing:
         split: tuple(
             Entry(f"{split}/{name}/{file}", label, num_bytes)
             for label, name in enumerate(class_names)
-            for file, num_bytes in _images_in(root / split / name)
+            for file, num_bytes in images_in(root / split / name)
         )
         for split in ("train", "val")
     }
@@ -116,7 +116,7 @@ def tiny_imagenet_folder(root: str | os.PathLike) -> Listing:
       FileNotFoundError: a folder or a list of annotations is missing.
       ValueError: a class without images, or images and annotations that do not match.
     """
-    root = _require_folder(root, ("train", "val"))
+    root = require_folder(root, ("train", "val"))
     sizes: dict[str, int] = {}
     texts: dict[str, str] = {}
     for split_folder in [*(root / "train").iterdir(), root / "val"]:
@@ -125,7 +125,7 @@ def tiny_imagenet_folder(root: str | os.PathLike) -> Listing:
         prefix = split_folder.relative_to(root).as_posix()
         for text in split_folder.glob("*.txt"):
             texts[f"{prefix}/{text.name}"] = text.read_text()
-        for file, num_bytes in _images_in(split_folder / "images"):
+        for file, num_bytes in images_in(split_folder / "images"):
             sizes[f"{prefix}/images/{file}"] = num_bytes
     return _tiny_imagenet(str(root), sizes, texts, lambda id: (root / id).read_bytes())
 
@@ -241,7 +241,8 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
         raise ValueError(f"{path} is not a readable tar or zip archive: {error}") from error
 
 
-def _require_folder(root: str | os.PathLike, splits: Iterable[str]) -> Path:
+def require_folder(root: str | os.PathLike, splits: Iterable[str] = ()) -> Path:
+    """The folder itself, once it and the splits in it are known to be there."""
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"there is no image folder {root}")
@@ -251,12 +252,14 @@ def _require_folder(root: str | os.PathLike, splits: Iterable[str]) -> Path:
     return root
 
 
-def _subfolders(folder: Path) -> list[str]:
+def subfolders(folder: Path) -> list[str]:
+    """Names of the folders in a folder, sorted; hidden ones are passed over."""
     with os.scandir(folder) as items:
         return sorted(item.name for item in items if item.is_dir() and item.name[0] != ".")
 
 
-def _images_in(folder: Path) -> list[tuple[str, int]]:
+def images_in(folder: Path, *, may_be_empty: bool = False) -> list[tuple[str, int]]:
+    """Names and sizes of the images in a class's folder, sorted by name; ValueError for none."""
     if not folder.is_dir():
         raise ValueError(f"class folder {folder} is missing: every class needs images there")
     with os.scandir(folder) as items:
@@ -265,7 +268,7 @@ def _images_in(folder: Path) -> list[tuple[str, int]]:
             for item in items
             if _is_image(item.name) and item.is_file()
         )
-    if not images:
+    if not images and not may_be_empty:
         raise ValueError(f"class folder {folder} is empty: no image in it")
     return images
 

@@ -1,6 +1,5 @@
 """From the description of a dataset to the dataset: found under `data_dir`, or prepared there."""
 
-import dataclasses
 import errno
 import hashlib
 import os
@@ -10,7 +9,8 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
-from transfer_jax.data import listings, world
+from transfer_jax.data import class_folders, listings, world
+from transfer_jax.data.dataset_spec import MULTILABEL_KINDS, DatasetSpec
 from transfer_jax.data.datasets import Dataset, read_dataset
 from transfer_jax.data.labels import replacing
 from transfer_jax.data.prepare import (
@@ -22,68 +22,14 @@ from transfer_jax.data.prepare import (
     require_whole,
 )
 
-KINDS = ("world", "tfds", "folder", "tiny_imagenet")
-
-_IMAGE_SIZES = {"world": 32, "folder": 256, "tiny_imagenet": 32}
-
-
-@dataclasses.dataclass(frozen=True)
-class DatasetSpec:
-    """Which dataset is wanted.
-
-    Attributes:
-      kind: 'world' (images that the package renders), 'tfds' (any TFDS dataset), 'folder'
-        (`PATH/train/<class>/*` and `PATH/val/<class>/*`) or 'tiny_imagenet' (its layout, as a
-        folder or as the archive itself).
-      name: for 'tfds' the name as TFDS takes it: 'cifar10', 'cifar10:3.0.2', 'imagenet2012'; also
-        'image_folder/<config>' for a folder prepared before, wherever its files have gone.
-      path: for 'folder' the folder, for 'tiny_imagenet' the folder or archive.
-      image_size: side length in pixels that images are squashed to. None: 32 for 'world' and
-        'tiny_imagenet', 256 for 'folder', and for 'tfds' the size that is stored; with a size,
-        images of 'tfds' are squashed each time they are decoded.
-      seed: for 'world', what it is drawn from.
-      train_per_class: for 'world', training images per class; None is its own default.
-      val_per_class: for 'world', validation images per class; None is its own default.
-      on_broken: for 'folder' and 'tiny_imagenet': 'raise' to stop at a broken image, 'skip' to
-        leave broken images out and list them beside the data.
-
-    Raises:
-      ValueError: a field has no meaning, or one that the kind needs is missing.
-
-    Example:
-      >>> DatasetSpec("folder", path="~/flowers", image_size=64).image_size
-      64
-    """
-
-    kind: str
-    name: str = ""
-    path: str = ""
-    image_size: int | None = None
-    seed: int = 0
-    train_per_class: int | None = None
-    val_per_class: int | None = None
-    on_broken: str = "raise"
-
-    def __post_init__(self):
-        if self.kind not in KINDS:
-            raise ValueError(f"dataset kind must be one of {', '.join(KINDS)}; got {self.kind!r}")
-        if self.kind == "tfds" and not self.name:
-            raise ValueError("a dataset of kind 'tfds' needs a name, for instance 'cifar10'")
-        if self.kind in ("folder", "tiny_imagenet") and not self.path:
-            raise ValueError(f"a dataset of kind {self.kind!r} needs the path of its images")
-        if self.image_size is None:
-            object.__setattr__(self, "image_size", _IMAGE_SIZES.get(self.kind))
-        elif not 1 <= self.image_size <= 4096:
-            raise ValueError(f"image_size must lie in 1 .. 4096 pixels, got {self.image_size}")
-        if self.on_broken not in ("raise", "skip"):
-            raise ValueError(f"on_broken must be 'raise' or 'skip', got {self.on_broken!r}")
-        for field in ("train_per_class", "val_per_class"):
-            value = getattr(self, field)
-            if value is not None and (self.kind != "world" or value < 1):
-                raise ValueError(
-                    f"{field} is a positive number for kind 'world', got {value} "
-                    f"for kind {self.kind!r}"
-                )
+__all__ = [
+    "DatasetSpec",
+    "build",
+    "existing_path",
+    "open_builder",
+    "open_dataset",
+    "tfds_directory",
+]
 
 
 def open_dataset(
@@ -114,15 +60,28 @@ def open_dataset(
       dataset = open_dataset(spec, "~/tensorflow_datasets")
       labels = dataset.labels("train")
     """
+    if spec.kind in MULTILABEL_KINDS:
+        raise ValueError(
+            f"the images of a dataset of kind {spec.kind!r} have several labels: open it by "
+            "transfer_jax.data.multilabel.open_multilabel"
+        )
     data_dir = Path(data_dir).expanduser()
     data_dir.mkdir(parents=True, exist_ok=True)
-    opener = {
-        "world": _open_world,
-        "tfds": _open_tfds,
-        "folder": _open_folder,
-        "tiny_imagenet": _open_tiny_imagenet,
-    }[spec.kind]
-    return opener(spec, data_dir, progress)
+    if spec.kind == "world":
+        return _open_world(spec, data_dir, progress)
+    if spec.kind == "tfds":
+        directory = tfds_directory(spec.name, data_dir, progress)
+        return read_dataset(directory, image_size=spec.image_size)
+    if spec.kind == "tiny_imagenet":
+        return _open_tiny_imagenet(spec, data_dir, progress)
+    path = existing_path(spec, data_dir)
+    if spec.kind == "folder":
+        listing = listings.image_folder(path)
+    elif spec.kind == "class_folder":
+        listing = class_folders.class_folder(path)
+    else:
+        listing = class_folders.sun397_folder(path, spec.partition)
+    return _open_listing(listing, spec, data_dir, progress)
 
 
 def open_builder(
@@ -147,6 +106,20 @@ def open_builder(
       ValueError: the dataset is of a sort that cannot be used, see `read_dataset`.
       OSError: the disk is full.
     """
+    directory = build(builder, progress)
+    return read_dataset(directory, class_paths=class_paths, image_size=image_size)
+
+
+def build(builder: tfds.core.DatasetBuilder, progress: bool) -> Path:
+    """The folder of what a TFDS builder builds, built there unless it has been.
+
+    Args:
+      builder: made with `file_format='array_record'`.
+      progress: whether TFDS shows its progress bars.
+
+    Raises:
+      OSError: the disk is full.
+    """
     directory = Path(builder.data_dir)
     if not is_prepared(directory):
         with exclusively(directory):
@@ -161,47 +134,52 @@ def open_builder(
                     if not is_full_disk(error):
                         raise
                     raise _full_disk(builder, directory) from error
-    return read_dataset(directory, class_paths=class_paths, image_size=image_size)
+    return directory
 
 
-def _open_world(spec: DatasetSpec, data_dir: Path, progress: bool) -> Dataset:
-    counts = {"train_per_class": spec.train_per_class, "val_per_class": spec.val_per_class}
-    given = {name: count for name, count in counts.items() if count is not None}
-    config = world.world_config(size=spec.image_size, seed=spec.seed, **given)
-    builder = world.EmbeddedWorld(config=config, data_dir=data_dir, file_format="array_record")
-    return open_builder(builder, class_paths=world.class_paths(), progress=progress)
+def tfds_directory(name: str, data_dir: Path, progress: bool) -> Path:
+    """The folder of a dataset by its TFDS name, prepared by TFDS where it is not there yet.
 
+    Args:
+      name: as `DatasetSpec.name`.
+      data_dir: the TFDS folder.
+      progress: whether TFDS shows its progress bars.
 
-def _open_tfds(spec: DatasetSpec, data_dir: Path, progress: bool) -> Dataset:
-    prepared = _find_prepared(data_dir, spec.name)
+    Raises:
+      ValueError: no dataset of that name.
+      ImportError: TFDS lacks a package to prepare it.
+      OSError: the disk is full.
+    """
+    prepared = _find_prepared(data_dir, name)
     if prepared is not None:
-        return read_dataset(prepared, image_size=spec.image_size)
+        return prepared
     try:
-        builder = tfds.builder(spec.name, data_dir=data_dir, file_format="array_record")
+        builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
     except tfds.core.DatasetNotFoundError as error:
         raise ValueError(
-            f"there is no dataset {spec.name!r} under {data_dir}, and TFDS knows none of that name"
+            f"there is no dataset {name!r} under {data_dir}, and TFDS knows none of that name"
         ) from error
     try:
-        return open_builder(builder, image_size=spec.image_size, progress=progress)
+        return build(builder, progress)
     except ImportError as error:
         raise ImportError(
-            f"TFDS needs a package that is missing to prepare {spec.name!r}: {error}. Install it, "
+            f"TFDS needs a package that is missing to prepare {name!r}: {error}. Install it, "
             "or prepare the dataset elsewhere with file_format='array_record' and copy its folder "
             f"to {data_dir}"
         ) from error
 
 
-def _open_folder(spec: DatasetSpec, data_dir: Path, progress: bool) -> Dataset:
-    path = _existing(spec, data_dir, "image_folder")
-    return _open_listing(listings.image_folder(path), "image_folder", spec, data_dir, progress)
+def _open_world(spec: DatasetSpec, data_dir: Path, progress: bool) -> Dataset:
+    config = world.world_config(size=spec.image_size, seed=spec.seed, **spec.world_counts())
+    builder = world.EmbeddedWorld(config=config, data_dir=data_dir, file_format="array_record")
+    return open_builder(builder, class_paths=world.class_paths(), progress=progress)
 
 
 def _open_tiny_imagenet(spec: DatasetSpec, data_dir: Path, progress: bool) -> Dataset:
-    path = _existing(spec, data_dir, "tiny_imagenet")
+    path = existing_path(spec, data_dir)
     if path.is_dir():
         listing = listings.tiny_imagenet_folder(path)
-        return _open_listing(listing, "tiny_imagenet", spec, data_dir, progress)
+        return _open_listing(listing, spec, data_dir, progress)
     # To know an archive's listing takes reading all of it; its hash, known from the first time,
     # leads to what was prepared from it.
     with open(path, "rb") as file:
@@ -213,7 +191,7 @@ def _open_tiny_imagenet(spec: DatasetSpec, data_dir: Path, progress: bool) -> Da
             require_whole(prepared, spec.on_broken)
             return read_dataset(prepared)
     listing = listings.tiny_imagenet_archive(path)
-    dataset = _open_listing(listing, "tiny_imagenet", spec, data_dir, progress)
+    dataset = _open_listing(listing, spec, data_dir, progress)
     note.parent.mkdir(exist_ok=True)
     with replacing(note) as temporary:
         temporary.write_text(_config(listing, spec))
@@ -221,12 +199,12 @@ def _open_tiny_imagenet(spec: DatasetSpec, data_dir: Path, progress: bool) -> Da
 
 
 def _open_listing(
-    listing: listings.Listing, name: str, spec: DatasetSpec, data_dir: Path, progress: bool
+    listing: listings.Listing, spec: DatasetSpec, data_dir: Path, progress: bool
 ) -> Dataset:
     directory = prepare(
         listing,
         data_dir,
-        name,
+        _prepared_name(spec),
         _config(listing, spec),
         image_size=spec.image_size,
         on_broken=spec.on_broken,
@@ -235,11 +213,17 @@ def _open_listing(
     return read_dataset(directory)
 
 
+def _prepared_name(spec: DatasetSpec) -> str:
+    return {"folder": "image_folder", "sun397": "sun397_folder"}.get(spec.kind, spec.kind)
+
+
 def _config(listing: listings.Listing, spec: DatasetSpec) -> str:
     return f"{spec.image_size}px_{listing.fingerprint()}"
 
 
-def _existing(spec: DatasetSpec, data_dir: Path, name: str) -> Path:
+def existing_path(spec: DatasetSpec, data_dir: Path) -> Path:
+    """The path of a dataset of files; FileNotFoundError with what was prepared of it before."""
+    name = _prepared_name(spec)
     path = Path(spec.path).expanduser()
     if not path.exists():
         prepared = sorted(

@@ -6,13 +6,14 @@ A task is arithmetic on labels. It never touches an image and never copies one.
 import dataclasses
 import functools
 import itertools
+import operator
 from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
 
-class _Classes(Protocol):
+class HasClasses(Protocol):
     """What a task has to know about a dataset."""
 
     name: str
@@ -30,13 +31,18 @@ class Task:
         Several dataset classes may share one task class. The task classes are 0 .. K - 1, each
         used at least once.
       images_per_class: keep only the first N training images, in record order, of each dataset
-        class (Yosinski et al. 2014, supplement); None keeps them all.
+        class (Yosinski et al. 2014, supplement; Huh et al. 2016, section 4); None keeps them all.
+      excluded: positions in the dataset's training split of records that are left out of training,
+        for instance near-duplicates of a target's images. They do not count towards
+        `images_per_class`, so that others take their place. Kept sorted, each once.
+        `dataclasses.replace(task, excluded=positions)` adds them to a task.
     """
 
     name: str
     dataset: str
     class_map: tuple[int, ...]
     images_per_class: int | None = None
+    excluded: tuple[int, ...] = ()
 
     def __post_init__(self):
         object.__setattr__(self, "class_map", tuple(int(index) for index in self.class_map))
@@ -58,6 +64,20 @@ class Task:
                 f"task {self.name!r}: images_per_class must be at least 1 or None, "
                 f"got {self.images_per_class}"
             )
+        self._set_excluded()
+
+    def _set_excluded(self):
+        try:
+            positions = sorted({operator.index(position) for position in self.excluded})
+        except TypeError as error:
+            raise TypeError(
+                f"task {self.name!r}: excluded must be whole positions of records: {error}"
+            ) from None
+        if positions and positions[0] < 0:
+            raise ValueError(
+                f"task {self.name!r}: excluded holds {positions[0]}; positions start at 0"
+            )
+        object.__setattr__(self, "excluded", tuple(positions))
 
     @property
     def num_classes(self) -> int:
@@ -81,8 +101,8 @@ class Task:
         Args:
           labels: integers (N,), the dataset class of every record of the split; -1 marks a record
             without a label, which is left out.
-          limit: whether `images_per_class` applies. True for training; pass False for validation,
-            which always uses every image.
+          limit: whether `images_per_class` and `excluded` apply. True for the training split; pass
+            False for validation, which always uses every image.
           class_names: the dataset's class names, only used to make errors readable.
 
         Returns:
@@ -90,7 +110,8 @@ class Task:
           labels in 0 .. num_classes - 1.
 
         Raises:
-          ValueError: a label lies outside the class map, or a class of the task has no image.
+          ValueError: a label lies outside the class map, an excluded position outside the split, or
+            a class of the task has no image.
 
         Example:
           >>> task = Task("A", "toy", (-1, 0, 1), images_per_class=1)
@@ -111,11 +132,24 @@ class Task:
         # The appended -1 is what label -1 picks.
         mapped = np.array((*self.class_map, -1), np.int32)[labels]
         keep = mapped >= 0
-        if limit and self.images_per_class is not None:
-            keep &= _rank_within_class(labels) < self.images_per_class
+        if limit:
+            keep &= self._within_limits(labels)
         indices = np.flatnonzero(keep).astype(np.int64)
         self._require_images(mapped[indices], class_names)
         return indices, mapped[indices]
+
+    def _within_limits(self, labels: np.ndarray) -> np.ndarray:
+        """Whether each training record is neither excluded nor beyond `images_per_class`."""
+        if self.excluded and self.excluded[-1] >= labels.size:
+            raise ValueError(
+                f"task {self.name!r} excludes record {self.excluded[-1]}, but the training split "
+                f"of {self.dataset!r} has {labels.size} records"
+            )
+        within = np.ones(labels.size, bool)
+        within[list(self.excluded)] = False
+        if self.images_per_class is not None:
+            within[within] = _rank_within_class(labels[within]) < self.images_per_class
+        return within
 
     def _require_images(self, task_labels: np.ndarray, class_names: Sequence[str] | None):
         counts = np.bincount(task_labels, minlength=self.num_classes)
@@ -131,7 +165,7 @@ class Task:
         )
 
 
-def whole_task(name: str, dataset: _Classes, *, images_per_class: int | None = None) -> Task:
+def whole_task(name: str, dataset: HasClasses, *, images_per_class: int | None = None) -> Task:
     """The task of telling all classes of a dataset apart.
 
     Args:
@@ -144,7 +178,7 @@ def whole_task(name: str, dataset: _Classes, *, images_per_class: int | None = N
 
 def subset_task(
     name: str,
-    dataset: _Classes,
+    dataset: HasClasses,
     classes: Sequence[int],
     *,
     images_per_class: int | None = None,

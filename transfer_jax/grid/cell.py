@@ -13,8 +13,9 @@ from transfer_jax.networks import Network
 from transfer_jax.training.recipe import Recipe
 from transfer_jax.transfer import Treatment, lower_layers
 
-# Raised when the same content would train to other numbers than before.
-CONTENT_VERSION = 1
+# Raised when the same content would train to other numbers than before, and when the default of a
+# field of Recipe, Task, Network or their parts changes: fields at their defaults are not content.
+CONTENT_VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,16 +74,20 @@ class Cell:
 
     @property
     def content(self) -> dict[str, Any]:
-        """What the hash is taken of, as JSON-able data."""
+        """What the hash is taken of, as JSON-able data.
+
+        Fields that equal their declared default are left out, so that a new option whose default
+        changes nothing leaves every old cell its hash, its seeds and its results.
+        """
         source = self.source.hash if self.source else "random" if self.treatment.n else None
         return {
             "version": CONTENT_VERSION,
-            "network": to_json(self.network),
+            "network": _essence(self.network),
             "task": _task_content(self.task),
             "copied_layers": self.treatment.n,
             "fine_tuned": self.treatment.fine_tuned,
             "source": source,
-            "recipe": to_json(self.recipe),
+            "recipe": _essence(self.recipe),
             "seed": self.seed,
         }
 
@@ -94,7 +99,7 @@ class Cell:
     @property
     def random_layers_seed(self) -> int:
         """Seed of frozen random lower layers: one network's, cut at every n."""
-        content = {"network": to_json(self.network), "seed": self.seed}
+        content = {"network": _essence(self.network), "seed": self.seed}
         return int(_digest({"random layers": content}), 16) % 2**31
 
     @property
@@ -106,28 +111,47 @@ class Cell:
         """
         content = {
             "task": _task_content(self.task),
-            "recipe": to_json(self.recipe),
+            "recipe": _essence(self.recipe),
             "seed": self.seed,
         }
         return int(_digest({"stream": content}), 16) % 2**31
 
 
-def to_json(value: Any) -> Any:
-    """Nested frozen dataclasses as dictionaries that name their types; tuples as lists."""
+def to_json(value: Any, *, omit_defaults: bool = False) -> Any:
+    """Nested frozen dataclasses as dictionaries that name their types; tuples as lists.
+
+    Args:
+      value: dataclasses, tuples, lists and plain values, nested as they like.
+      omit_defaults: leaves out the fields that equal the default that their class declares.
+
+    Example:
+      >>> to_json(Dense('fc8', 10), omit_defaults=True)
+      {'type': 'Dense', 'name': 'fc8', 'features': 10}
+    """
     if dataclasses.is_dataclass(value):
-        fields = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        fields = {
+            field.name: to_json(getattr(value, field.name), omit_defaults=omit_defaults)
+            for field in dataclasses.fields(value)
+            if not (omit_defaults and _is_default(field, getattr(value, field.name)))
+        }
         return {"type": type(value).__name__, **fields}
     if isinstance(value, (tuple, list)):
-        return [to_json(item) for item in value]
+        return [to_json(item, omit_defaults=omit_defaults) for item in value]
     return value
 
 
+def _is_default(field: dataclasses.Field, value: Any) -> bool:
+    if field.default_factory is not dataclasses.MISSING:
+        return bool(value == field.default_factory())
+    return field.default is not dataclasses.MISSING and bool(value == field.default)
+
+
+def _essence(value: Any) -> Any:
+    return to_json(value, omit_defaults=True)
+
+
 def _task_content(task: Task) -> dict[str, Any]:
-    return {
-        "dataset": task.dataset,
-        "class_map": list(task.class_map),
-        "images_per_class": task.images_per_class,
-    }
+    return {name: value for name, value in _essence(task).items() if name != "name"}
 
 
 def _digest(content: Any) -> str:

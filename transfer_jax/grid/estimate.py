@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
@@ -13,10 +13,13 @@ import numpy as np
 from transfer_jax.data.pipeline import BatchOrder
 from transfer_jax.grid.cell import Cell
 from transfer_jax.grid.plan import Group
+from transfer_jax.grid.supply import DataSupply
 from transfer_jax.training import devices
+from transfer_jax.training.evaluation import evaluate
 from transfer_jax.training.feed import TaskData, training_batches
+from transfer_jax.training.runtime import Runtime
 from transfer_jax.training.step import initial_state
-from transfer_jax.training.trainer import Runtime, compiled_train_step, evaluate
+from transfer_jax.training.trainer import compiled_train_step
 
 BYTES_PER_WEIGHT = 4
 
@@ -61,15 +64,19 @@ def measure(group: Group, data: TaskData, steps: int = 10) -> Warmup:
 
 def describe_plan(
     plan: Sequence[Group],
-    supply: Callable[..., TaskData],
+    supply: DataSupply,
     runtime: Runtime,
+    names: Mapping[str, str] | None = None,
 ) -> str:
     """A plan as text: its groups, what they depend on and share, and what they will cost.
 
+    Of each network the weights and the operations of one training step for one image are listed.
+
     Args:
       plan: from `build_plan`.
-      supply: gives a task's images; those of the first group are used for the warm-up.
-      runtime: decides how many checkpoints lie on disk.
+      supply: gives each cell's task its images; those of the first group serve the warm-up.
+      runtime: decides how many checkpoints and snapshots lie on disk.
+      names: what to call the cells, by their hash, see `run.labels`.
 
     Returns:
       lines of text; the last ones hold totals, with the time that the measured speed leads to.
@@ -77,17 +84,23 @@ def describe_plan(
     if not plan:
         return "nothing to train: every cell is finished"
     first = plan[0].cells[0]
-    warmup = measure(plan[0], supply(first.task, first.recipe))
-    header = f"{'group':<18} {'task':<5} {'needs':<8} {'shares':<26} {'TFLOP':>10} {'minutes':>8}"
+    warmup = measure(plan[0], supply(first))
+    names = names or {}
+    width = max([4, *(len(names.get(cell.hash, "")) for group in plan for cell in group.cells)])
+    header = (
+        f"{'group':<18} {'of':<{width}} {'needs':<8} {'shares':<26} {'params':>11} "
+        f"{'GFLOP/image':>11} {'TFLOP':>10} {'minutes':>8}"
+    )
     lines = [header]
     for group in plan:
-        lines.append(_describe_group(group, warmup))
+        of = names.get(group.cells[0].hash, group.cells[0].task.name)
+        lines.append(_describe_group(group, warmup, f"{of:<{width}}"))
     cells = [cell for group in plan for cell in group.cells]
     flops = sum(group.train_flops for group in plan)
     seconds = sum(_seconds(group, warmup) for group in plan)
     programs = len({group.program for group in plan})
     seconds += programs * warmup.compile_seconds
-    stored = sum(_stored_bytes(cell) for cell in cells)
+    stored = sum(_stored_bytes(cell) * (1 + _snapshots(cell, runtime)) for cell in cells)
     # A checkpoint holds the weights that learn and one momentum buffer for each.
     running = max(2 * sum(map(_stored_bytes, group.cells)) for group in plan)
     lines += [
@@ -104,7 +117,7 @@ def describe_plan(
     return "\n".join(lines)
 
 
-def _describe_group(group: Group, warmup: Warmup) -> str:
+def _describe_group(group: Group, warmup: Warmup, of: str) -> str:
     cells, deepest = group.cells, group.program.num_shared
     name = cells[0].name if len(cells) == 1 else f"{cells[0].name}..{cells[-1].name}"
     needs = ", ".join(sorted(cell.name for cell in group.depends_on)) or "-"
@@ -112,8 +125,10 @@ def _describe_group(group: Group, warmup: Warmup) -> str:
     if len(cells) > 1:
         names = cells[0].network.layer_names
         shares = f"forward of {names[0]}..{names[deepest - 1]}"
+    network = cells[0].network
+    per_image = network.train_flops(group.program.frozen[0]) / 1e9
     return (
-        f"{name:<18} {cells[0].task.name:<5} {needs:<8} {shares:<26} "
+        f"{name:<18} {of} {needs:<8} {shares:<26} {network.num_params:>11,} {per_image:>11.4f} "
         f"{group.train_flops / 1e12:>10,.2f} {_seconds(group, warmup) / 60:>8.1f}"
     )
 
@@ -132,6 +147,10 @@ def _stored_bytes(cell: Cell) -> int:
     return BYTES_PER_WEIGHT * sum(
         math.prod(shape) + shape[-1] for name, shape in shapes.items() if name not in frozen
     )
+
+
+def _snapshots(cell: Cell, runtime: Runtime) -> int:
+    return sum(step <= cell.recipe.steps for step in runtime.snapshot_steps)
 
 
 def _duration(seconds: float) -> str:

@@ -3,108 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
-import numpy as np
 
-from transfer_jax.data.augment import channel_mean, mean_image
-from transfer_jax.data.datasets import Dataset
-from transfer_jax.data.labels import replacing
-from transfer_jax.data.pipeline import choose_mode, select
-from transfer_jax.data.tasks import Task
 from transfer_jax.grid.cell import Cell
 from transfer_jax.grid.plan import Group, all_cells, build_plan
 from transfer_jax.grid.store import Store, random_layers
-from transfer_jax.training.feed import TaskData
+from transfer_jax.grid.supply import DataSupply, dataset_mean
 from transfer_jax.training.progress import Progress
-from transfer_jax.training.recipe import Recipe
 from transfer_jax.training.trainer import Member, Runtime, train_group
+
+__all__ = ["DataSupply", "Entry", "dataset_mean", "members", "run_grid"]
 
 log = logging.getLogger(__name__)
 
 Entry = tuple[str, str, Cell]
 
 
-@dataclasses.dataclass(frozen=True)
-class DataSupply:
-    """Gives each cell's task its images.
-
-    Attributes:
-      dataset: the dataset of every task of the run.
-      runtime: decides between resident and streamed images.
-    """
-
-    dataset: Dataset
-    runtime: Runtime
-
-    def __call__(self, task: Task, recipe: Recipe) -> TaskData:
-        """The images of a task, normalised as the recipe says.
-
-        The mean is that of the whole dataset's training images, not of the task's: a network that
-        moves from one task to another must see its pixels on one scale.
-
-        Raises:
-          ValueError: when the task belongs to another dataset, or images have several shapes.
-        """
-        if task.dataset != self.dataset.name:
-            raise ValueError(
-                f"task {task.name!r} is over dataset {task.dataset!r}, this run's is "
-                f"{self.dataset.name!r}"
-            )
-        if self.dataset.image_shape is None:
-            raise ValueError(
-                f"the images of {self.dataset.name} have several shapes: set "
-                "config.dataset.image_size to the side length that they should be squashed to"
-            )
-        count = sum(len(select(self.dataset, split, task)[0]) for split in ("train", "val"))
-        mode = choose_mode(
-            self.runtime.data_mode,
-            count,
-            self.dataset.image_shape,
-            self.runtime.device_data_bytes,
-        )
-        mean = dataset_mean(self.dataset, recipe.mean)
-        return TaskData(self.dataset, task, mean, mode == "resident", self.runtime.workers)
-
-
-@functools.lru_cache(maxsize=4)
-def dataset_mean(dataset: Dataset, kind: str) -> np.ndarray:
-    """Mean over a dataset's training images, kept beside its files.
-
-    Args:
-      dataset: any dataset whose images have one shape.
-      kind: 'channel' for (3,) or 'image' for (h, w, 3).
-
-    Returns:
-      float32, in pixel values 0..255.
-    """
-    size = "x".join(map(str, dataset.image_shape[:2]))
-    path = dataset.directory / f"mean_{kind}_{size}.npy"
-    if path.exists():
-        return np.load(path)
-    count = dataset.num_records["train"]
-    chunks = (
-        dataset.images("train", np.arange(start, min(start + 4096, count)))
-        for start in range(0, count, 4096)
-    )
-    mean = {"channel": channel_mean, "image": mean_image}[kind](chunks)
-    with replacing(path) as partial, open(partial, "wb") as file:
-        np.save(file, mean)
-    return mean
-
-
 def run_grid(
     entries: Sequence[Entry],
     store: Store,
-    supply: Callable[[Task, Recipe], TaskData],
+    supply: DataSupply,
     runtime: Runtime,
     *,
     largest_group: int = 8,
     retry_failed: bool = False,
+    snapshots: Mapping[str, Sequence[int]] | None = None,
 ) -> None:
     """Trains every cell that is not in the store yet, and writes results.csv.
 
@@ -114,10 +41,15 @@ def run_grid(
     Args:
       entries: (experiment, split, cell) of the study.
       store: where cells are kept.
-      supply: gives a task's images.
+      supply: gives each cell's task its images.
       runtime: how to log, save and feed.
       largest_group: most cells trained side by side.
       retry_failed: train cells again that failed before.
+      snapshots: hash of a cell -> updates after which its weights are kept, beside those of the
+        runtime, which hold for every cell.
+
+    Raises:
+      ValueError: before anything is trained, when the supply cannot serve a cell.
     """
     cells = all_cells(cell for _, _, cell in entries)
     if retry_failed:
@@ -126,19 +58,58 @@ def run_grid(
     store.sweep()
     finished = {cell.hash for cell in cells if store.outcome(cell) is not None}
     plan = build_plan(cells, finished, store.opened_groups(), largest_group)
+    for group in plan:
+        for cell in group.cells:
+            supply.check(cell)
     images = {cell.hash: cell.recipe.steps * cell.recipe.batch_size for cell in cells}
     progress = Progress.start(sum(images.values()))
     ahead = {cell.hash for group in plan for cell in group.cells}
     progress.skip(sum(size for hash, size in images.items() if hash not in ahead))
     log.info("%d cells, %d finished, %d groups to train", len(cells), len(finished), len(plan))
     store.write_results(entries)
+    names = labels(entries)
     for group in plan:
-        _run_group(group, store, supply, runtime, progress)
+        of_group = _with_snapshots(runtime, group.cells, snapshots or {})
+        _run_group(group, store, supply, of_group, progress, names)
         store.write_results(entries)
     progress.close()
+    for cell in cells:
+        _report_missing_snapshots(cell, store, _with_snapshots(runtime, [cell], snapshots or {}))
 
 
-def _run_group(group: Group, store: Store, supply, runtime: Runtime, progress: Progress) -> None:
+def labels(entries: Sequence[Entry]) -> dict[str, str]:
+    """What to call each cell, by its hash: its experiment and split, which tell apart cells whose
+    treatments are alike."""
+    return {cell.hash: f"{experiment} {split}" for experiment, split, cell in reversed(entries)}
+
+
+def _with_snapshots(runtime: Runtime, cells: Sequence[Cell], snapshots: Mapping) -> Runtime:
+    steps = {step for cell in cells for step in snapshots.get(cell.hash, ())}
+    merged = tuple(sorted(steps.union(runtime.snapshot_steps)))
+    return dataclasses.replace(runtime, snapshot_steps=merged)
+
+
+def _report_missing_snapshots(cell: Cell, store: Store, runtime: Runtime) -> None:
+    wanted = {step for step in runtime.snapshot_steps if step <= cell.recipe.steps}
+    missing = sorted(wanted - set(store.snapshots(cell)))
+    if missing and store.error(cell) is None:
+        log.warning(
+            "%s on %s has no snapshots of steps %s: its training had passed them before they were "
+            "asked for. A new workdir trains it again",
+            cell.name,
+            cell.task.name,
+            missing,
+        )
+
+
+def _run_group(
+    group: Group,
+    store: Store,
+    supply,
+    runtime: Runtime,
+    progress: Progress,
+    names: Mapping[str, str],
+) -> None:
     for base in group.depends_on:
         if store.error(base) is not None:
             for cell in group.cells:
@@ -152,7 +123,7 @@ def _run_group(group: Group, store: Store, supply, runtime: Runtime, progress: P
     outcomes = train_group(
         program,
         members(group, store),
-        supply(first.task, first.recipe),
+        supply(first),
         stream_seed=first.stream_seed,
         checkpoint_dir=checkpoints,
         runtime=runtime,
@@ -164,9 +135,9 @@ def _run_group(group: Group, store: Store, supply, runtime: Runtime, progress: P
             log.error("%s", outcome.error)
         else:
             log.info(
-                "%s on %s: top-1 %.2f %% (best %.2f %%), %d steps in %.0f s, %.0f images/s",
+                "%s (%s): top-1 %.2f %% (best %.2f %%), %d steps in %.0f s, %.0f images/s",
                 cell.name,
-                cell.task.name,
+                names.get(cell.hash, f"task {cell.task.name}"),
                 100 * outcome.top1,
                 100 * outcome.top1_best_mean,
                 outcome.steps,

@@ -9,7 +9,7 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,9 @@ class Store:
     """Files of one workdir.
 
     `cells/<hash>/` holds cell.json, metrics.jsonl, params/ (the layers that the cell learned),
-    conv1.npy and, last of all, done.json or failed.json. `groups/<hash>/` holds the checkpoints of
-    a group in training and is removed when its cells are done.
+    snapshots/<step>/ where they were asked for (the same layers after so many updates), conv1.npy
+    and, last of all, done.json or failed.json. `groups/<hash>/` holds the checkpoints of a group in
+    training and is removed when its cells are done.
     """
 
     def __init__(self, workdir: str | Path):
@@ -102,6 +103,7 @@ class Store:
             "source": cell.source.hash if cell.source else None,
             "content": cell.content,
             "network": to_json(cell.network),
+            "recipe": to_json(cell.recipe),
         }
         write_json(self.cell_dir(cell) / "cell.json", content)
 
@@ -114,6 +116,41 @@ class Store:
         """Hashes of the cells of each group whose training was cut off."""
         found = sorted((self.workdir / "groups").glob("*/group.json"))
         return [json.loads(path.read_text()) for path in found]
+
+    def adopt(self, cells: Iterable[Cell], workdirs: Iterable[str | Path]) -> list[Cell]:
+        """Copies cells that other workdirs have finished, so that they need no training here.
+
+        A cell is known by its content, so the same network on the same task is one cell whichever
+        study it was trained for.
+
+        Args:
+          cells: those that are wanted.
+          workdirs: where to look, in this order.
+
+        Returns:
+          the cells that were copied.
+
+        Raises:
+          FileNotFoundError: when a workdir holds no cells.
+        """
+        others = [Path(workdir).expanduser() / "cells" for workdir in workdirs]
+        for folder in others:
+            if not folder.is_dir():
+                raise FileNotFoundError(
+                    f"workdir {folder.parent}, whose cells are to be reused, has none"
+                )
+        adopted = []
+        for cell in cells:
+            found = [f / cell.hash for f in others if (f / cell.hash / "done.json").exists()]
+            if not found or self.outcome(cell) is not None:
+                continue
+            partial = self.workdir / "cells" / f".partial-{cell.hash}"
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.copytree(found[0], partial)
+            shutil.rmtree(self.cell_dir(cell), ignore_errors=True)
+            os.replace(partial, self.cell_dir(cell))
+            adopted.append(cell)
+        return adopted
 
     def sweep(self) -> None:
         """Removes what is left of groups whose cells are all finished."""
@@ -169,7 +206,31 @@ class Store:
         Raises:
           FileNotFoundError: when the cell, or the base that it needs, is not finished here.
         """
-        learned = checkpoint.load_params(self.cell_dir(cell) / "params")
+        return self._whole(cell, checkpoint.load_params(self.cell_dir(cell) / "params"))
+
+    def snapshots(self, cell: Cell) -> tuple[int, ...]:
+        """Numbers of updates after which a cell's params were kept, ascending.
+
+        They are those of `Runtime.snapshot_steps` that its training has passed so far.
+        """
+        return checkpoint.snapshot_steps(self.cell_dir(cell))
+
+    def snapshot_params(self, cell: Cell, step: int) -> dict[str, Any]:
+        """A cell's full params after `step` updates, as `params` gives those after the last.
+
+        Raises:
+          FileNotFoundError: when that snapshot was not kept; the message lists those that were.
+        """
+        kept = self.snapshots(cell)
+        if step not in kept:
+            raise FileNotFoundError(
+                f"cell {cell.name} ({cell.hash}) has no snapshot of step {step} in {self.workdir}: "
+                f"it has those of steps {kept}; runtime.snapshot_steps asks for them"
+            )
+        path = checkpoint.snapshot_path(self.cell_dir(cell), step)
+        return self._whole(cell, checkpoint.load_params(path))
+
+    def _whole(self, cell: Cell, learned: dict[str, Any]) -> dict[str, Any]:
         frozen = cell.treatment.frozen_layers(cell.network)
         if frozen:
             below = self.params(cell.source) if cell.source else random_layers(cell)

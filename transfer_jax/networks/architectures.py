@@ -23,6 +23,7 @@ from transfer_jax.networks.description import (
 from transfer_jax.networks.network import Network
 
 POOL, NORM = MaxPool(3, 2), LocalResponseNorm()
+INITS = ("caffe", "he", "he_quiet_conv1")
 
 
 def caffenet(
@@ -42,8 +43,9 @@ def caffenet(
       remove: names of layers to leave out, with their pooling (Zeiler & Fergus 2013, Table 2).
       dropout: rate after fc6 and fc7.
       input_size: image side in pixels.
-      init: 'caffe' (Gaussian of the layer's own std, biases 0 or 1) or 'he' (Gaussian of variance
-        2 / fan in, biases 0).
+      init: 'caffe' (Gaussian of the layer's own std, biases 0 or 1), 'he' (Gaussian of variance
+        2 / fan in, biases 0), or 'he_quiet_conv1': as 'he', but the first layer's std is 0.01, so
+        that after a short training its filters show what was learned and not what was drawn.
 
     Returns:
       A Network of 60,965,224 parameters at 1000 classes.
@@ -175,8 +177,8 @@ def _network(
     remove: Collection[str],
     init: str,
 ) -> Network:
-    if init not in ("caffe", "he"):
-        raise ValueError(f"init={init!r}: expected 'caffe' or 'he'")
+    if init not in INITS:
+        raise ValueError(f"init={init!r}: expected one of {INITS}")
     names = tuple(layer.name for layer in layers)
     widths = dict(widths or {})
     for asked in (*widths, *remove):
@@ -195,6 +197,8 @@ def _network(
         for after in layer.then:
             if isinstance(after, Dropout) and not 0 <= after.rate < 1:
                 raise ValueError(f"{name}: dropout={after.rate} is outside [0, 1)")
-    if init == "he":
+    if init != "caffe":
         kept = [dataclasses.replace(layer, weight_std=None, bias=0.0) for layer in kept]
+    if init == "he_quiet_conv1":
+        kept[0] = dataclasses.replace(kept[0], weight_std=0.01)
     return Network(name, input_size, tuple(kept))

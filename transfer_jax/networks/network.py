@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import zlib
 from collections.abc import Mapping
 
 import flax.linen as nn
@@ -50,11 +51,9 @@ class _WeightLayer(nn.Module):
         if isinstance(layer, Dense):
             x = x.reshape(x.shape[0], -1)
         shape = kernel_shape(layer, x.shape[1:])
-        std = layer.weight_std
-        if std is None:
-            std = math.sqrt(2.0 / math.prod(shape[:-1]))
-        kernel = self.param("kernel", nn.initializers.normal(std), shape)
-        bias = self.param("bias", nn.initializers.constant(layer.bias), shape[-1:])
+        # `Network.init` draws the values; here the shapes are checked.
+        kernel = self.param("kernel", nn.initializers.zeros, shape)
+        bias = self.param("bias", nn.initializers.zeros, shape[-1:])
         if isinstance(layer, Conv):
             x = ops.conv(
                 x, kernel, bias, stride=layer.stride, padding=layer.padding, groups=layer.groups
@@ -188,9 +187,17 @@ class Network:
         Returns:
           `{'conv1': {'kernel', 'bias'}, ..., 'fc8': {...}}` in network order, float32.
         """
-        x = jnp.zeros((1, self.input_size, self.input_size, 3), jnp.float32)
-        variables = _jitted_init(self)(key, x)
-        return {name: dict(variables["params"][name]) for name in self.layer_names}
+        params = {}
+        for layer in self.layers:
+            shape = self.kernel_shapes[layer.name]
+            std = layer.weight_std
+            if std is None:
+                std = math.sqrt(2.0 / math.prod(shape[:-1]))
+            of_layer = jax.random.fold_in(key, zlib.crc32(layer.name.encode()))
+            kernel = std * _normal(of_layer, math.prod(shape)).reshape(shape)
+            bias = jnp.full(shape[-1:], layer.bias, jnp.float32)
+            params[layer.name] = {"kernel": kernel, "bias": bias}
+        return params
 
     def apply(
         self, params: Params, x: jax.Array, *, train: bool = False, rng: jax.Array | None = None
@@ -298,7 +305,17 @@ class Network:
                 raise ValueError(f"params hold no layer {name!r}; they hold {tuple(params)}")
 
 
-@functools.lru_cache(maxsize=64)
-def _jitted_init(network: Network):
-    module = _NetworkModule(network.layers)
-    return jax.jit(lambda key, x: module.init(key, x, 0, len(network.layers), None))
+def _normal(key: jax.Array, count: int) -> jax.Array:
+    """`count` independent standard normal numbers.
+
+    They are drawn in blocks of one size: a draw of every layer's own shape would be compiled for
+    each, which takes a new network seconds.
+    """
+    blocks = [
+        _normal_block(jax.random.fold_in(key, number)) for number in range(-(-count // _BLOCK))
+    ]
+    return jnp.concatenate(blocks)[:count]
+
+
+_BLOCK = 2**16
+_normal_block = jax.jit(lambda key: jax.random.normal(key, (_BLOCK,), jnp.float32))

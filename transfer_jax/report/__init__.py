@@ -4,6 +4,7 @@ results     the rows of results.csv        cell_files  what each cell left on di
 statistics  estimates with standard errors tables      tables as CSV and on a page
 claims      what a paper says against us   figures     style, filters, learning curves
 page        one HTML file, opens offline   published   the papers' own numbers
+overview    what was trained, every network network_table  a network's layers
 
-A study adds modules named after its paper; `yosinski2014.write_report` is the first.
+A study adds modules named after its paper; see `yosinski2014.write_report`.
 """

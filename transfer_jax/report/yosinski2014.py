@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-import statistics as stdlib_statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from transfer_jax.report import analysis, cell_files, figures
+from transfer_jax.report import analysis, cell_files, figures, overview
 from transfer_jax.report import yosinski2014_figures as drawings
 from transfer_jax.report import yosinski2014_published as beside
 from transfer_jax.report.claims import write_claims
 from transfer_jax.report.page import Page, Picture, Section, write_page
 from transfer_jax.report.published import read_published
-from transfer_jax.report.results import SYMBOLS, Row, read_results
+from transfer_jax.report.results import read_results
 from transfer_jax.report.statistics import MINUS, NOISE_RULE, percent
-from transfer_jax.report.tables import Table
 from transfer_jax.report.yosinski2014_claims import claims
 from transfer_jax.report.yosinski2014_tables import (
     drop_tables,
@@ -67,8 +65,7 @@ def write_report(
       FileNotFoundError: there is no results.csv.
       ResultsError: results.csv cannot be read.
     """
-    if isinstance(notes, str):
-        raise TypeError(f"notes is one string, {notes!r}; expected a list of strings")
+    overview.check_notes(notes)
     directory = Path(workdir)
     rows = read_results(directory / "results.csv")
     theirs = read_published() if published else ()
@@ -93,7 +90,7 @@ def write_report(
         _figure3(folder, rows, theirs, num_eval, num_classes),
         Section("The paper's claims, tested", (NOISE_RULE,), (verdicts,)),
         _networks(folder, directory, rows, theirs, num_classes),
-        _cells(rows, failures, missing),
+        overview.every_network(rows, failures, missing),
     )
     page = Page(
         title=title,
@@ -101,7 +98,7 @@ def write_report(
         notes=tuple(notes),
         numbers=_numbers(rows, cells, num_eval, verdicts),
         sections=tuple(section for section in sections if section.items),
-        warning=_warning(rows, failures, missing),
+        warning=overview.warning(rows, failures, missing),
     )
     return write_page(page, folder / "index.html")
 
@@ -228,8 +225,7 @@ def _curves(directory, rows):
 
 def _numbers(rows, cells, num_eval, verdicts) -> tuple[tuple[str, str], ...]:
     """The headline: what was trained, and the sizes of the effects."""
-    finished = list({row.hash or row.key: row for row in rows if row.finished}.values())
-    numbers = [(str(len(finished)), "networks trained")]
+    numbers = [(str(len(overview.finished_networks(rows))), "networks trained")]
     base = analysis.means(cells).get(("base", 0))
     if base is not None:
         numbers.append((f"{percent(base)} %", "top-1 of the bases, random halves"))
@@ -247,77 +243,4 @@ def _numbers(rows, cells, num_eval, verdicts) -> tuple[tuple[str, str], ...]:
     boost = analysis.compare(cells, "transfer_finetuned", "base", ns, num_eval)
     if boost:
         numbers.append((str(boost), "boost of fine-tuned transfer, mean over n (points)"))
-    count = sum(claim.verdict == "reproduced" for claim in verdicts)
-    tested = sum(claim.verdict != "not tested" for claim in verdicts)
-    numbers.append((f"{count} of {tested}", "tested claims reproduced"))
-    seconds = sum(row.seconds or 0.0 for row in finished)
-    if seconds:
-        numbers.append((_duration(seconds), "of training, summed over networks"))
-    speeds = [row.images_per_second for row in finished if row.images_per_second]
-    if speeds:
-        numbers.append((f"{stdlib_statistics.median(speeds):,.0f}", "images a second, median"))
-    return tuple(numbers)
-
-
-def _warning(rows, failures, missing) -> str:
-    parts = []
-    if not any(row.finished for row in rows):
-        parts.append("No network has finished yet.")
-    if failures:
-        parts.append(f"{len(failures)} failed: see the end of the page.")
-    if missing:
-        parts.append(f"{len(missing)} planned but not finished: figures show what is there.")
-    return " ".join(parts)
-
-
-def _cells(rows: Sequence[Row], failures, missing) -> Section:
-    items = []
-    where = ("experiment", "split", "network")
-    if failures:
-        header = (*where, "step", "error")
-        caption = "Networks whose training stopped with an error; they take part in no mean."
-        items.append(Table(header, tuple(failures), caption, words=frozenset({0, 1, 2, 4})))
-    if missing:
-        caption = f"Planned networks that have not finished: {len(missing)}."
-        items.append(Table(where, tuple(missing), caption, frozenset({0, 1, 2}), len(missing) > 20))
-    header = ("experiment", "split", "network", "treatment", "n", "top-1, best (%)")
-    header += ("top-1, end (%)", "steps", "time", "images/s", "hash")
-    texts = tuple(_cell_texts(row) for row in sorted(rows, key=_order))
-    if texts:
-        caption = (
-            f"All {len(rows)} networks. Best: mean of the best evaluations, which the figures "
-            "show; end: accuracy at the end of training."
-        )
-        words = frozenset({0, 1, 2, 3, 10})
-        items.append(Table(header, texts, caption, words, folded=len(rows) > 40))
-    return Section("Every network", (), tuple(items))
-
-
-def _cell_texts(row: Row) -> tuple[str, ...]:
-    speed, seconds = row.images_per_second, row.seconds
-    return (
-        row.experiment,
-        row.split,
-        row.cell,
-        SYMBOLS[row.treatment],
-        str(row.n),
-        percent(row.top1_best_mean, 2) if row.finished else "failed",
-        percent(row.top1, 2),
-        "" if row.steps is None else f"{row.steps:,}",
-        "" if seconds is None else _duration(seconds),
-        "" if speed is None else f"{speed:,.0f}",
-        row.hash[:12],
-    )
-
-
-def _order(row: Row):
-    split = (0, int(row.split), "") if row.split.isdigit() else (1, 0, row.split)
-    treatments: Mapping[str, int] = {name: index for index, name in enumerate(SYMBOLS)}
-    return row.experiment, split, row.target, treatments[row.treatment], row.n
-
-
-def _duration(seconds: float) -> str:
-    """Seconds as '42 s', '7 min' or '3.5 h'."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return (*numbers, overview.claims_number(verdicts), *overview.training_numbers(rows))

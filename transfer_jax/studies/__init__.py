@@ -1,4 +1,5 @@
-"""The studies: each declares its cells and its report, and owns no machinery."""
+"""The studies: each declares its cells, what is read out of them and its report, and owns no
+machinery."""
 
 from __future__ import annotations
 
@@ -9,9 +10,11 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from transfer_jax.data.datasets import Dataset
-from transfer_jax.grid.run import Entry
+from transfer_jax.grid.store import Store
 from transfer_jax.report import yosinski2014 as yosinski2014_report
-from transfer_jax.studies import yosinski2014
+from transfer_jax.report import zeiler2013 as zeiler2013_report
+from transfer_jax.studies import yosinski2014, zeiler2013, zeiler2013_analysis
+from transfer_jax.studies.settings import Opener, Work
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,14 +22,26 @@ class Study:
     """One paper.
 
     Attributes:
-      entries: from a config and a dataset to the cells that are wanted.
+      networks: names of the config's fields that describe networks; the first names the study's
+        title.
+      plan: from a config and an opener of datasets to the cells that are wanted.
       write_report: draws the report of a workdir, given a title and notes, and returns its page.
+      analyse: reads out of the trained cells what the report shows beside their accuracies, into
+        the workdir's `analysis`; None where there is nothing.
     """
 
-    entries: Callable[[ConfigDict, Dataset], Sequence[Entry]]
+    networks: tuple[str, ...]
+    plan: Callable[[ConfigDict, Opener], Work]
     write_report: Callable[..., Path]
+    analyse: Callable[[ConfigDict, Opener, Store, Sequence[Dataset]], None] | None = None
 
 
 STUDIES: dict[str, Study] = {
-    "yosinski2014": Study(yosinski2014.entries, yosinski2014_report.write_report),
+    "yosinski2014": Study(("network",), yosinski2014.plan, yosinski2014_report.write_report),
+    "zeiler2013": Study(
+        ("zfnet", "alexnet"),
+        zeiler2013.plan,
+        zeiler2013_report.write_report,
+        zeiler2013_analysis.analyse,
+    ),
 }

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import os
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ml_collections import ConfigDict, FieldReference
 from ml_collections.config_dict import placeholder
 
 from transfer_jax import networks
 from transfer_jax.data.augment import Augmentation
+from transfer_jax.data.dataset_spec import DatasetSpec
 from transfer_jax.data.datasets import Dataset
-from transfer_jax.data.sources import DatasetSpec, open_dataset
+from transfer_jax.data.multilabel import MultiLabelDataset, open_multilabel
+from transfer_jax.data.sources import open_dataset
+from transfer_jax.grid.run import Entry
 from transfer_jax.networks import Network
 from transfer_jax.training.recipe import Recipe
 from transfer_jax.training.trainer import Runtime
@@ -24,6 +28,28 @@ from transfer_jax.training.trainer import Runtime
 log = logging.getLogger(__name__)
 
 TINY_IMAGENET_ARCHIVE = "tiny_imagenet_32.tar.xz"
+
+
+class Opener(Protocol):
+    """Opens the dataset that a config's `dataset`, or another field like it, describes."""
+
+    def __call__(self, config: Mapping, *, multilabel: bool = False) -> Any:
+        """A `Dataset`, or a `MultiLabelDataset` where images have several labels."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What a study wants to be trained.
+
+    Attributes:
+      entries: (experiment, split, cell), each once; bases come before the cells that copy them.
+      datasets: those that the cells' tasks are over.
+      snapshots: hash of a cell -> updates after which its weights are kept.
+    """
+
+    entries: tuple[Entry, ...]
+    datasets: tuple[Dataset, ...]
+    snapshots: Mapping[str, Sequence[int]] = dataclasses.field(default_factory=dict)
 
 
 def as_config(value: Any) -> Any:
@@ -73,17 +99,20 @@ def network_config(name: str, **arguments: Any) -> ConfigDict:
     return ConfigDict({**fields, **arguments}, type_safe=False)
 
 
-def dataset_from(config: Mapping, data_dir: str, workdir: Path) -> Dataset:
+def dataset_from(
+    config: Mapping, data_dir: str, workdir: Path, *, multilabel: bool = False
+) -> Dataset | MultiLabelDataset:
     """Opens the dataset that a config's `dataset` describes, preparing it at first use.
 
     Prepared datasets are kept in data_dir; where that cannot be written, because it holds somebody
     else's originals, in the workdir.
 
     Args:
-      config: fields of DatasetSpec. An empty path of a folder or of Tiny ImageNet stands for
-        data_dir itself.
+      config: fields of DatasetSpec. A path that does not exist is looked for in data_dir; an empty
+        path of a folder or of Tiny ImageNet stands for data_dir itself.
       data_dir: as in the config.
       workdir: of this run.
+      multilabel: whether the images have several labels each.
 
     Raises:
       FileNotFoundError, ValueError, OSError: see `transfer_jax.data.sources.open_dataset`.
@@ -97,11 +126,40 @@ def dataset_from(config: Mapping, data_dir: str, workdir: Path) -> Dataset:
         archive = folder / TINY_IMAGENET_ARCHIVE
         is_archive = fields["kind"] == "tiny_imagenet" and archive.exists()
         fields["path"] = str(archive if is_archive else folder)
+    path = Path(fields["path"]).expanduser()
+    if fields["path"] and not path.exists() and (folder / path).exists():
+        fields["path"] = str(folder / path)
     kept = folder
     if folder.exists() and not os.access(folder, os.W_OK):
         kept = workdir / "data"
         log.warning("%s cannot be written: prepared data go to %s", folder, kept)
-    return open_dataset(_build(DatasetSpec, fields, "dataset"), kept)
+    opening = open_multilabel if multilabel else open_dataset
+    return opening(_build(DatasetSpec, fields, "dataset"), kept)
+
+
+def integers(values: Iterable, name: str) -> tuple[int, ...]:
+    """The integers that the config's field of this name holds.
+
+    Raises:
+      ValueError: when it holds anything else.
+    """
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"config.{name} holds {value!r}: expected integers")
+    return tuple(values)
+
+
+def dataset_opener(data_dir: str, workdir: Path) -> Opener:
+    """`dataset_from` for one run, which opens each dataset once."""
+    opened: dict[str, Any] = {}
+
+    def open_once(config: Mapping, *, multilabel: bool = False) -> Any:
+        key = json.dumps([dict(config), multilabel], sort_keys=True, default=str)
+        if key not in opened:
+            opened[key] = dataset_from(config, data_dir, workdir, multilabel=multilabel)
+        return opened[key]
+
+    return open_once
 
 
 def _placeholder(hint: Any) -> FieldReference:

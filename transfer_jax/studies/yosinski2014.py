@@ -11,7 +11,7 @@ from transfer_jax.data.splits import man_made_natural, random_halves
 from transfer_jax.data.tasks import Task, subset_task, whole_task
 from transfer_jax.grid.cell import Cell
 from transfer_jax.grid.run import Entry
-from transfer_jax.studies.settings import network_from, recipe_from
+from transfer_jax.studies.settings import Opener, Work, integers, network_from, recipe_from
 from transfer_jax.training.recipe import Recipe
 from transfer_jax.transfer import Treatment
 
@@ -21,6 +21,12 @@ TREATMENTS = (
     "selffer_finetuned",
     "transfer_finetuned",
 )
+
+
+def plan(config: ConfigDict, open_dataset: Opener) -> Work:
+    """Every network that the config asks for, over its one dataset; see `entries`."""
+    dataset = open_dataset(config.dataset)
+    return Work(tuple(entries(config, dataset)), (dataset,))
 
 
 def entries(config: ConfigDict, dataset: Dataset) -> list[Entry]:
@@ -51,7 +57,7 @@ def entries(config: ConfigDict, dataset: Dataset) -> list[Entry]:
 def _random_halves(config, dataset, recipe) -> Iterator[Entry]:
     """Section 4.1: halves of the classes drawn at random, once per split."""
     wanted = config.experiments.random_halves
-    for split in _integers(wanted.splits, "random_halves.splits"):
+    for split in integers(wanted.splits, "experiments.random_halves.splits"):
         tasks = _pair(dataset, random_halves(len(dataset.class_names), split))
         cells = _directions(config, tasks, recipe, split, wanted)
         yield from (("random_halves", str(split), cell) for cell in cells)
@@ -92,7 +98,7 @@ def _images_per_class(config, dataset) -> Iterator[Entry]:
     """Supplement: bases trained on the first images of each class, by a recipe of their own."""
     wanted = config.experiments.images_per_class
     recipe = recipe_from(config.recipe, **dict(wanted.recipe))
-    for count in _integers(wanted.counts, "images_per_class.counts"):
+    for count in integers(wanted.counts, "experiments.images_per_class.counts"):
         task = whole_task("W", dataset, images_per_class=count)
         cell = _cell(config, task, "baseW", recipe, config.seed)
         yield "images_per_class", str(count), cell
@@ -129,13 +135,6 @@ def _directions(config, tasks: dict[str, Task], recipe: Recipe, seed: int, wante
             for n in wanted.ns:
                 name = f"{source}{n}{target}{plus}"
                 yield _cell(config, tasks[target], name, recipe, seed, bases[source])
-
-
-def _integers(values, name: str) -> tuple[int, ...]:
-    for value in values:
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise ValueError(f"config.experiments.{name} holds {value!r}: expected integers")
-    return tuple(values)
 
 
 def _cell(config, task: Task, treatment: str, recipe: Recipe, seed: int, source=None) -> Cell:

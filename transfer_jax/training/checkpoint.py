@@ -1,4 +1,4 @@
-"""Checkpoints of a group in training, and stored parameters of finished cells, both by Orbax."""
+"""Checkpoints of a group in training, and stored parameters and snapshots of cells, by Orbax."""
 
 from __future__ import annotations
 
@@ -88,6 +88,31 @@ def load_params(path: Path) -> dict:
         metadata = checkpointer.metadata(path.absolute()).item_metadata
         like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), metadata.tree)
         return checkpointer.restore(path.absolute(), like)
+
+
+def save_snapshot(directory: Path, step: int, params: Any) -> None:
+    """Keeps params as those after `step` updates, under `directory`/snapshots/`step`.
+
+    A snapshot has its name only once it is complete. One that is there already stays: a run that is
+    made again makes the same one.
+
+    Raises:
+      OSError: when the disk is full.
+    """
+    path = snapshot_path(directory, step)
+    if not path.exists():
+        save_params(path, params)
+
+
+def snapshot_path(directory: Path, step: int) -> Path:
+    """Where the snapshot of a step lies; `load_params` reads it."""
+    return directory / "snapshots" / str(step)
+
+
+def snapshot_steps(directory: Path) -> tuple[int, ...]:
+    """Steps of the complete snapshots under a directory, ascending."""
+    names = (path.name for path in (directory / "snapshots").glob("*"))
+    return tuple(sorted(int(name) for name in names if name.isdecimal()))
 
 
 def _require_room(path: Path, tree: Any) -> None:

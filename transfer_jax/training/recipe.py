@@ -1,17 +1,16 @@
-"""Recipe: how a network is trained. Schedules and optimisers are built from optax."""
+"""Recipe: how a network is trained, and its learning rate as a function of the step."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 
-import jax
 import jax.numpy as jnp
 import optax
 
-from transfer_jax.data.augment import Augmentation
+from transfer_jax.data.augment import CROPS, Augmentation
 
-SCHEDULES = ("step", "one_cycle", "cosine", "constant")
+SCHEDULES = ("step", "one_cycle", "cosine", "constant", "plateau")
 SOLVERS = ("caffe", "sgd", "adamw")
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -20,16 +19,20 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 class Recipe:
     """How a network is trained; the defaults are those of Yosinski et al. 2014.
 
+    A field that equals its default is left out of a cell's hash: new fields need a default under
+    which everything stays as it was, and no default may change (see `grid.cell`).
+
     Attributes:
       batch_size: images a step, over all devices.
       steps: number of parameter updates.
-      solver: 'caffe', 'sgd' or 'adamw', see `optimizer`.
+      solver: 'caffe', 'sgd' or 'adamw', see `solvers.optimizer`.
       learning_rate: the largest learning rate of the schedule.
       schedule: 'step' (times decay_factor every decay_every steps), 'one_cycle' (optax's cosine
         one-cycle: up from learning_rate / 25 during warmup_fraction of the steps, then down to
-        nothing), 'cosine' (linear warm-up, then half a cosine to 0) or 'constant'.
+        nothing), 'cosine' (linear warm-up, then half a cosine to 0), 'constant', or 'plateau'
+        (times decay_factor whenever the validation error stops falling, see `plateau`).
       decay_every: steps between drops of the step schedule.
-      decay_factor: factor of each drop.
+      decay_factor: factor of each drop of the step and plateau schedules.
       warmup_fraction: share of the steps in which one_cycle and cosine rise.
       momentum: factor of the momentum buffer.
       nesterov: Nesterov momentum, for 'sgd' and 'adamw'.
@@ -46,6 +49,21 @@ class Recipe:
       eval_every: steps between evaluations.
       best_evals: how many of the best evaluations are averaged in top1_best_mean.
       ten_crop: evaluate on ten crops (averaged probabilities) instead of the centre crop.
+      crops: where training views are cut: 'random', or 'ten' for one of the ten fixed views
+        (corners, centre, mirrored), drawn anew for each example and step.
+      plateau_patience: evaluations in a row without an improvement that make the plateau schedule
+        drop.
+      plateau_rtol, plateau_atol: an evaluation improves when its top-1 error, as a share of the
+        images, is below (1 - plateau_rtol) * the lowest so far - plateau_atol.
+      max_filter_rms: root mean square above which a convolution filter is scaled back after each
+        update, see `solvers.limit_filter_rms`; None sets no limit.
+
+    Example, the recipe of Zeiler & Fergus 2013, section 3 (dropout and the initial weights belong
+    to the network; they lowered the rate by hand, so steps and patience are choices):
+      >>> recipe = Recipe(batch_size=128, steps=700_000, learning_rate=1e-2, momentum=0.9,
+      ...                 schedule='plateau', weight_decay=0.0, bias_lr_multiplier=1.0,
+      ...                 augmentation=Augmentation(size=224), crops='ten', ten_crop=True,
+      ...                 max_filter_rms=1e-1, eval_every=10_000)
     """
 
     batch_size: int = 256
@@ -68,9 +86,15 @@ class Recipe:
     eval_every: int = 1000
     best_evals: int = 10
     ten_crop: bool = False
+    crops: str = "random"
+    plateau_patience: int = 5
+    plateau_rtol: float = 1e-4
+    plateau_atol: float = 0.0
+    max_filter_rms: float | None = None
 
     def __post_init__(self):
-        for name in ("batch_size", "steps", "decay_every", "eval_every", "best_evals"):
+        counts = ("batch_size", "steps", "decay_every", "eval_every", "best_evals")
+        for name in (*counts, "plateau_patience"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"recipe.{name}={value!r}: expected an integer of at least 1")
@@ -79,6 +103,7 @@ class Recipe:
             ("schedule", SCHEDULES),
             ("dtype", tuple(DTYPES)),
             ("mean", ("image", "channel")),
+            ("crops", CROPS),
         ):
             if getattr(self, name) not in legal:
                 raise ValueError(f"recipe.{name}={getattr(self, name)!r}: expected one of {legal}")
@@ -91,8 +116,13 @@ class Recipe:
             ("warmup_fraction", 1),
             ("decay_factor", math.inf),
             ("pixel_scale", math.inf),
+            ("plateau_rtol", 1),
+            ("plateau_atol", math.inf),
+            ("max_filter_rms", math.inf),
         ):
             value = getattr(self, name)
+            if name == "max_filter_rms" and value is None:
+                continue
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if not number or not 0 <= value < high:
                 raise ValueError(f"recipe.{name}={value!r}: expected a number in [0, {high})")
@@ -108,10 +138,26 @@ class Recipe:
                 raise ValueError(f"recipe.{name}={found!r}: expected one of type {kind.__name__}")
         if self.solver == "caffe" and self.nesterov:
             raise ValueError("recipe.nesterov=True: expected False with recipe.solver='caffe'")
+        if self.max_filter_rms == 0:
+            raise ValueError("recipe.max_filter_rms=0.0: expected a number above 0, or None")
+        if self.schedule == "plateau":
+            if not 0 < self.decay_factor < 1:
+                raise ValueError(
+                    f"recipe.decay_factor={self.decay_factor}: expected a number between 0 and 1 "
+                    "with recipe.schedule='plateau'"
+                )
+            if self.plateau_rtol == self.plateau_atol == 0:
+                raise ValueError(
+                    "recipe.plateau_rtol=0.0 and recipe.plateau_atol=0.0: expected one above 0"
+                )
 
 
 def learning_rate_schedule(recipe: Recipe) -> optax.Schedule:
-    """The recipe's learning rate as a function of the step, counted from 0."""
+    """The recipe's learning rate as a function of the step, counted from 0.
+
+    Of the plateau schedule this is the rate before any drop: the drops are part of the train state,
+    see `plateau`.
+    """
     peak, steps = recipe.learning_rate, recipe.steps
     match recipe.schedule:
         case "step":
@@ -125,48 +171,3 @@ def learning_rate_schedule(recipe: Recipe) -> optax.Schedule:
             return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, max(steps, warmup + 1))
         case _:
             return optax.constant_schedule(peak)
-
-
-def is_kernel(params) -> dict:
-    """A tree like params that says True at kernels (weights) and False at biases."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
-
-
-def optimizer(recipe: Recipe) -> optax.GradientTransformation:
-    """The recipe's solver as an optax transformation, for all layers; `transfer.freeze` wraps it.
-
-    'caffe': Caffe's SGD, v = momentum v + lr (g + wd w); w = w - v. The learning rate is *inside*
-    the momentum buffer, so after a drop of the learning rate the old, larger steps still ring for
-    about 1 / (1 - momentum) updates. 'sgd': v = momentum v + (g + wd w); w = w - lr v, the
-    convention of optax.sgd and PyTorch, where a drop acts at once. The two are equal while the
-    learning rate is constant. In both, weight decay acts on kernels only, and biases learn
-    bias_lr_multiplier times faster.
-
-    'adamw': optax.adamw with `momentum` as its b1 and weight decay apart from the gradient
-    (Loshchilov & Hutter 2019), on kernels only; it needs the fewest steps on small data.
-    """
-    schedule = learning_rate_schedule(recipe)
-    if recipe.solver == "adamw":
-        return optax.adamw(
-            schedule,
-            b1=recipe.momentum,
-            weight_decay=recipe.weight_decay,
-            mask=is_kernel,
-            nesterov=recipe.nesterov,
-        )
-    steps = [optax.add_decayed_weights(recipe.weight_decay, mask=is_kernel)]
-    if recipe.bias_lr_multiplier != 1.0:
-        biases = lambda params: jax.tree.map(lambda kernel: not kernel, is_kernel(params))  # noqa: E731
-        steps.append(optax.masked(optax.scale(recipe.bias_lr_multiplier), biases))
-    if recipe.solver == "caffe":
-        steps += [
-            optax.scale_by_learning_rate(schedule, flip_sign=False),
-            optax.trace(recipe.momentum),
-            optax.scale(-1.0),
-        ]
-    else:
-        steps += [
-            optax.trace(recipe.momentum, nesterov=recipe.nesterov),
-            optax.scale_by_learning_rate(schedule),
-        ]
-    return optax.chain(*steps)

@@ -21,7 +21,9 @@ from jax import lax
 from transfer_jax.data.augment import eval_view, ten_crop_view, train_view
 from transfer_jax.networks import Network
 from transfer_jax.training.devices import BATCH_AXIS
-from transfer_jax.training.recipe import DTYPES, Recipe, optimizer
+from transfer_jax.training.plateau import initial_plateau
+from transfer_jax.training.recipe import DTYPES, Recipe
+from transfer_jax.training.solvers import optimizer
 from transfer_jax.transfer import freeze, lower_layers
 
 
@@ -59,12 +61,14 @@ class TrainState(NamedTuple):
       learned: for each cell, params of its layers that learn.
       opt_state: for each cell, its optimiser's state; none for frozen layers.
       bad_step: (cells,) int32, the first step whose loss was not finite, or -1.
+      plateau: state of the plateau schedule, see `initial_plateau`; () for other schedules.
     """
 
     step: jax.Array
     learned: tuple[Any, ...]
     opt_state: tuple[Any, ...]
     bad_step: jax.Array
+    plateau: Any
 
 
 class Source(NamedTuple):
@@ -105,7 +109,9 @@ def initial_state(program: Program, params: tuple[Any, ...]) -> tuple[TrainState
         learned.append({name: full[name] for name in program.network.layer_names[n:]})
         opt_states.append(tx.init(full))
     bad = jnp.full((len(params),), -1, jnp.int32)
-    return TrainState(jnp.zeros((), jnp.int32), tuple(learned), tuple(opt_states), bad), shared
+    plateau = initial_plateau(program.recipe, len(params))
+    step = jnp.zeros((), jnp.int32)
+    return TrainState(step, tuple(learned), tuple(opt_states), bad, plateau), shared
 
 
 def full_params(program: Program, shared: Any, learned: tuple[Any, ...]) -> tuple[dict, ...]:
@@ -134,15 +140,20 @@ def make_train_step(program: Program) -> Callable:
         keys = example_keys(jax.random.fold_in(key, state.step), indices.shape[0])
         view_keys, dropout_keys = keys
         x = train_view(
-            source.images[indices], view_keys, recipe.augmentation, source.mean, recipe.pixel_scale
+            source.images[indices],
+            view_keys,
+            recipe.augmentation,
+            source.mean,
+            recipe.pixel_scale,
+            recipe.crops,
         ).astype(dtype)
         labels = smooth_labels(source.labels[indices], network.num_classes, recipe.label_smoothing)
         taps = _taps(program, shared, x, dtype, dropout_keys)
         params = full_params(program, shared, state.learned)
 
         learned, opt_states, losses = [], [], []
-        for n, full, tx, opt_state in zip(
-            program.frozen, params, transformations, state.opt_state, strict=True
+        for i, (n, full, tx, opt_state) in enumerate(
+            zip(program.frozen, params, transformations, state.opt_state, strict=True)
         ):
 
             def loss_of(full, n=n):
@@ -155,7 +166,10 @@ def make_train_step(program: Program) -> Callable:
             mean_gradients = lax.pmean(
                 {name: gradients[name] for name in network.layer_names[n:]}, BATCH_AXIS
             )
-            updates, opt_state = tx.update({**gradients, **mean_gradients}, opt_state, full)
+            drops = {"rate_scale": state.plateau.scale[i]} if state.plateau else {}
+            updates, opt_state = tx.update(
+                {**gradients, **mean_gradients}, opt_state, full, **drops
+            )
             updated = optax.apply_updates(full, updates)
             learned.append({name: updated[name] for name in network.layer_names[n:]})
             opt_states.append(opt_state)
@@ -163,7 +177,10 @@ def make_train_step(program: Program) -> Callable:
         losses = lax.pmean(jnp.stack(losses), BATCH_AXIS)
         first_bad = (state.bad_step < 0) & ~jnp.isfinite(losses)
         bad_step = jnp.where(first_bad, state.step, state.bad_step)
-        return TrainState(state.step + 1, tuple(learned), tuple(opt_states), bad_step), losses
+        state = TrainState(
+            state.step + 1, tuple(learned), tuple(opt_states), bad_step, state.plateau
+        )
+        return state, losses
 
     return step
 
@@ -192,20 +209,15 @@ def make_eval_step(program: Program) -> Callable:
       step(learned, shared, source, indices, mask) -> (cells, 3) float32 sums over the examples
       whose mask is 1 of: top-1 hits, top-5 hits, cross-entropy in nats.
     """
-    network, recipe = program.network, program.recipe
-    dtype = DTYPES[recipe.dtype]
+    dtype = DTYPES[program.recipe.dtype]
 
     def step(learned, shared, source: Source, indices, mask):
-        images, labels = source.images[indices], source.labels[indices]
-        view = ten_crop_view if recipe.ten_crop else eval_view
-        x = view(images, recipe.augmentation, source.mean, recipe.pixel_scale).astype(dtype)
-        crops = x.shape[1] if recipe.ten_crop else 1
+        labels = source.labels[indices]
+        x = _evaluation_views(program.recipe, source, indices)
         taps = _taps(program, shared, x.reshape(-1, *x.shape[-3:]), dtype, None)
         sums = []
         for n, full in zip(program.frozen, full_params(program, shared, learned), strict=True):
-            logits = network.apply_range(_cast(full, dtype), taps[n], n, None)
-            logits = logits.astype(jnp.float32).reshape(len(indices), crops, -1)
-            log_mean = jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=1) - jnp.log(crops)
+            log_mean = _log_probabilities(program, full, taps[n], n, x.shape[:2])
             true = jnp.take_along_axis(log_mean, labels[:, None], axis=1)
             # A tie counts against the network: a class as likely as the true one ranks above it.
             # (Negated, so that a network whose logits are not numbers hits nothing.)
@@ -213,6 +225,23 @@ def make_eval_step(program: Program) -> Callable:
             hits = jnp.stack([rank < 1, rank < 5, -true[:, 0]])
             sums.append(jnp.where(mask > 0, hits, 0).sum(axis=1))
         return lax.psum(jnp.stack(sums), BATCH_AXIS)
+
+    return step
+
+
+def make_probability_step(network: Network, recipe: Recipe) -> Callable:
+    """The pure step that gives one network's class probabilities, in the evaluation's view.
+
+    Returns:
+      step(params, source, indices) -> (local batch, classes) float32, averaged over the ten crops
+      where recipe.ten_crop asks for them; their argmax is what `make_eval_step` counts.
+    """
+    program = Program(network, recipe, (0,))
+
+    def step(params, source: Source, indices):
+        x = _evaluation_views(recipe, source, indices)
+        images = x.reshape(-1, *x.shape[-3:])
+        return jnp.exp(_log_probabilities(program, params, images, 0, x.shape[:2]))
 
     return step
 
@@ -232,6 +261,30 @@ def example_keys(key: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
 def smooth_labels(labels: jax.Array, num_classes: int, smoothing: float) -> jax.Array:
     """One-hot targets (N, num_classes), `smoothing` of their mass spread over all classes."""
     return optax.smooth_labels(jax.nn.one_hot(labels, num_classes), smoothing)
+
+
+def _evaluation_views(recipe: Recipe, source: Source, indices) -> jax.Array:
+    """(N, views of an image, size, size, 3) in the recipe's dtype."""
+    view = ten_crop_view if recipe.ten_crop else eval_view
+    x = view(source.images[indices], recipe.augmentation, source.mean, recipe.pixel_scale)
+    x = x.astype(DTYPES[recipe.dtype])
+    return x if recipe.ten_crop else x[:, None]
+
+
+def _log_probabilities(program: Program, full, x, n: int, views: tuple[int, int]) -> jax.Array:
+    """(N, classes) logarithms of probabilities that are averaged over the views of each image.
+
+    Args:
+      program: its network and dtype.
+      full: whole params of one cell.
+      x: what leaves its n lower layers, for the views of all images.
+      n: where to start.
+      views: (number of images, views of each).
+    """
+    count, crops = views
+    logits = program.network.apply_range(_cast(full, DTYPES[program.recipe.dtype]), x, n, None)
+    logits = logits.astype(jnp.float32).reshape(count, crops, -1)
+    return jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=1) - jnp.log(crops)
 
 
 def _taps(program: Program, shared, x, dtype, dropout_keys) -> dict[int, jax.Array]:

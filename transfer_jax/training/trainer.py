@@ -15,61 +15,22 @@ import numpy as np
 
 from transfer_jax.data.pipeline import BatchOrder
 from transfer_jax.training import checkpoint, devices
-from transfer_jax.training.feed import TaskData, evaluation_batches, training_batches
+from transfer_jax.training.evaluation import evaluate
+from transfer_jax.training.feed import TaskData, training_batches
 from transfer_jax.training.metrics_log import MetricsLog, best_mean
+from transfer_jax.training.plateau import observe, rate_scales
 from transfer_jax.training.progress import Progress
 from transfer_jax.training.recipe import Recipe, learning_rate_schedule
+from transfer_jax.training.runtime import Runtime
 from transfer_jax.training.step import (
     Program,
     TrainState,
     initial_state,
-    make_eval_step,
     make_scanned_step,
     make_train_step,
 )
 
-EVAL_BATCH = 256
-
-
-@dataclasses.dataclass(frozen=True)
-class Runtime:
-    """How a run is carried out; nothing here changes what a cell learns.
-
-    Attributes:
-      checkpoint_every: steps between checkpoints of a group in training.
-      keep_checkpoints: how many of them are kept.
-      log_every: steps between lines of loss and speed in metrics.jsonl.
-      steps_per_call: most steps compiled into one call, or 0 to choose: 1 on CPU, 50 elsewhere.
-      tensorboard: also write TensorBoard event files.
-      data_mode: 'auto' keeps datasets that fit on the device and streams the others; 'resident' and
-        'stream' decide.
-      device_data_bytes: what 'auto' lets resident images take on each device.
-      workers: processes that decode streamed images.
-      cpu_devices: devices that the CPU is shown as, see `devices.set_up_host`; 0 leaves it to
-        XLA_FLAGS. Sums over another number of devices differ in the last bits.
-    """
-
-    checkpoint_every: int = 1000
-    keep_checkpoints: int = 2
-    log_every: int = 100
-    steps_per_call: int = 0
-    tensorboard: bool = False
-    data_mode: str = "auto"
-    device_data_bytes: int = 4 * 2**30
-    workers: int = 0
-    cpu_devices: int = 0
-
-    def __post_init__(self):
-        for name in ("checkpoint_every", "keep_checkpoints", "log_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"runtime.{name}={getattr(self, name)}: expected at least 1")
-        for name in ("steps_per_call", "workers", "cpu_devices"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"runtime.{name}={getattr(self, name)}: expected 0 or more")
-        if self.data_mode not in ("auto", "resident", "stream"):
-            raise ValueError(
-                f"runtime.data_mode={self.data_mode!r}: expected 'auto', 'resident' or 'stream'"
-            )
+__all__ = ["Member", "Outcome", "Runtime", "check_batch", "compiled_train_step", "train_group"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +41,7 @@ class Member:
       name: for messages and bars, such as 'A3B'.
       frozen: number of frozen lower layers.
       params: its full initial params.
-      directory: where its metrics go.
+      directory: where its metrics and snapshots go.
     """
 
     name: str
@@ -128,7 +89,7 @@ def train_group(
     """Trains the cells of one group from their initial params to the recipe's last step.
 
     A group whose training was cut off goes on from its last complete checkpoint, and ends with the
-    same numbers, bit for bit, as one that was not.
+    same numbers and snapshots, bit for bit, as one that was not.
 
     Args:
       program: network, recipe and frozen layers of the members.
@@ -161,6 +122,8 @@ def train_group(
     first = int(state.step)
     for log in logs:
         log.keep_until(first)
+    if first == 0 and 0 in runtime.snapshot_steps:
+        _keep_snapshots(members, state.learned, 0)
 
     state, shared = devices.replicate(state), devices.replicate(shared)
     key = jax.random.key_data(jax.random.key(stream_seed))
@@ -184,25 +147,33 @@ def train_group(
             now = time.perf_counter()
             speed = (step - since[1]) * recipe.batch_size / (now - since[0])
             since = (now, step)
+            scales = rate_scales(devices.unreplicate(state.plateau), len(members))
             for i, log in enumerate(logs):
                 entry = {
                     "step": step,
                     "loss": float(values[i]),
-                    "learning_rate": float(schedule(step - 1)),
+                    "learning_rate": float(schedule(step - 1)) * float(scales[i]),
                     "images_per_second": speed,
                 }
                 log.append(entry)
                 _write_events(events, i, entry)
             bar.update_to(step, loss=float(values.mean()))
         if last or step % recipe.eval_every == 0:
-            for i, (log, entry) in enumerate(
-                zip(logs, evaluate(program, state.learned, shared, data), strict=True)
-            ):
+            accuracies = evaluate(program, state.learned, shared, data)
+            for i, (log, entry) in enumerate(zip(logs, accuracies, strict=True)):
                 log.append({"step": step, **entry})
                 _write_events(events, i, {"step": step, **entry})
-            since = (time.perf_counter(), step)
-            if (devices.unreplicate(state.bad_step) >= 0).all():
+            learning = np.asarray(devices.unreplicate(state.bad_step)) < 0
+            if not learning.any():
                 break
+            if state.plateau:
+                errors = np.array([1 - entry["top1"] for entry in accuracies])
+                plateau = observe(recipe, devices.unreplicate(state.plateau), errors, learning)
+                state = state._replace(plateau=devices.replicate(plateau))
+            since = (time.perf_counter(), step)
+        if step in runtime.snapshot_steps:
+            # Before the checkpoint of this step: a run that resumes from there has them.
+            _keep_snapshots(members, devices.unreplicate(state.learned), step)
         if not last and step % runtime.checkpoint_every == 0:
             position = {"step": step, "seconds": spent + time.perf_counter() - started}
             checkpoint.save(checkpoints, step, devices.unreplicate(state)._asdict(), position)
@@ -232,44 +203,27 @@ def check_batch(recipe: Recipe) -> None:
         )
 
 
-def evaluate(program: Program, learned: Any, shared: Any, data: TaskData) -> list[dict]:
-    """Accuracy of a group's cells on the task's validation images.
-
-    Args:
-      program: the group's program.
-      learned: as in `TrainState`, with a device axis.
-      shared: the group's frozen layers, with a device axis.
-      data: the task's images.
-
-    Returns:
-      for each cell {'top1', 'top5', 'val_loss'}: shares of images, and nats.
-    """
-    step = _compiled_eval_step(program)
-    batch = math.ceil(EVAL_BATCH / devices.num_devices()) * devices.num_devices()
-    total = 0.0
-    for source, indices, mask in evaluation_batches(data, batch):
-        sums = step(learned, shared, source, indices, mask)
-        total = total + np.asarray(sums.addressable_shards[0].data[0], np.float64)
-    means = total / data.num_records("val")
-    return [
-        {"top1": float(top1), "top5": float(top5), "val_loss": float(loss)}
-        for top1, top5, loss in means
-    ]
-
-
 def _steps_per_call(runtime: Runtime, recipe: Recipe, resident: bool, first: int) -> int:
     """Steps in one call: a divisor of every interval, so that calls end where the loop looks."""
+    snapshots = (step for step in runtime.snapshot_steps if step <= recipe.steps)
     wanted = runtime.steps_per_call or (1 if jax.default_backend() == "cpu" else 50)
     if not resident:
         return 1
     intervals = math.gcd(
-        first, recipe.eval_every, runtime.log_every, runtime.checkpoint_every, recipe.steps
+        *(first, recipe.eval_every, runtime.log_every, runtime.checkpoint_every, recipe.steps),
+        *snapshots,
     )
     return max(k for k in range(1, wanted + 1) if intervals % k == 0)
 
 
+def _keep_snapshots(members: Sequence[Member], learned: Sequence[Any], step: int) -> None:
+    for member, params in zip(members, learned, strict=True):
+        checkpoint.save_snapshot(member.directory, step, params)
+
+
 @functools.lru_cache(maxsize=32)
 def compiled_train_step(program: Program, scanned: bool):
+    """A group's training step (or several, scanned), compiled and mapped over the devices."""
     step = make_train_step(program)
 
     def with_key_data(state, shared, source, indices, key_data):
@@ -279,20 +233,17 @@ def compiled_train_step(program: Program, scanned: bool):
     return devices.map_over_devices(with_key_data, donate=(0,), num_broadcast=1)
 
 
-@functools.lru_cache(maxsize=32)
-def _compiled_eval_step(program: Program):
-    return devices.map_over_devices(make_eval_step(program))
-
-
 def _outcome(program, member, log, final: TrainState, i, seconds, num_eval) -> Outcome:
     recipe, bad = program.recipe, int(final.bad_step[i])
     steps = int(final.step)
     speed = steps * recipe.batch_size / seconds if seconds else 0.0
     learned = final.learned[i]
     if bad >= 0:
+        rate = float(learning_rate_schedule(recipe)(bad))
+        rate *= float(rate_scales(final.plateau, len(program.frozen))[i])
         error = (
             f"cell {member.name}: the loss was not finite at step {bad} (learning rate "
-            f"{float(learning_rate_schedule(recipe)(bad)):.4g}) with recipe {recipe}"
+            f"{rate:.4g}) with recipe {recipe}"
         )
         return Outcome(learned, None, None, bad, seconds, speed, num_eval, error)
     top1s = [entry["top1"] for entry in log.evaluations()]

@@ -1,0 +1,1 @@
+"""Readouts: what the features of a frozen network are worth on another task."""

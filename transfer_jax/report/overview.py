@@ -1,0 +1,128 @@
+"""What the reports of all studies say about a workdir: what was trained, failed, is missing."""
+
+from __future__ import annotations
+
+import statistics as stdlib_statistics
+from collections.abc import Iterable, Mapping, Sequence
+
+from transfer_jax.report.cell_files import Failure, Planned
+from transfer_jax.report.claims import Claim
+from transfer_jax.report.page import Section
+from transfer_jax.report.results import SYMBOLS, Row
+from transfer_jax.report.statistics import percent
+from transfer_jax.report.tables import Table
+
+
+def check_notes(notes: Sequence[str]) -> None:
+    """Refuses a single string where a list of lines belongs.
+
+    Raises:
+      TypeError: notes is a string.
+    """
+    if isinstance(notes, str):
+        raise TypeError(f"notes is one string, {notes!r}; expected a list of strings")
+
+
+def duration(seconds: float) -> str:
+    """Seconds as '42 s', '7 min' or '3.5 h'."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def warning(rows: Iterable[Row], failures: Sequence[Failure], missing: Sequence[Planned]) -> str:
+    """What the head of a page says of a workdir that is not complete; empty for one that is."""
+    parts = []
+    if not any(row.finished for row in rows):
+        parts.append("No network has finished yet.")
+    if failures:
+        parts.append(f"{len(failures)} failed: see the end of the page.")
+    if missing:
+        parts.append(f"{len(missing)} planned but not finished: figures show what is there.")
+    return " ".join(parts)
+
+
+def finished_networks(rows: Iterable[Row]) -> list[Row]:
+    """The finished networks, each once however many experiments it takes part in."""
+    return list({row.hash or row.key: row for row in rows if row.finished}.values())
+
+
+def claims_number(verdicts: Iterable[Claim]) -> tuple[str, str]:
+    """The headline of the claims, such as ('4 of 5', 'tested claims reproduced')."""
+    tested = [claim for claim in verdicts if claim.verdict != "not tested"]
+    count = sum(claim.verdict == "reproduced" for claim in tested)
+    return f"{count} of {len(tested)}", "tested claims reproduced"
+
+
+def training_numbers(rows: Iterable[Row]) -> tuple[tuple[str, str], ...]:
+    """Headline numbers of what training took: time over all networks, median speed."""
+    finished, numbers = finished_networks(rows), []
+    seconds = sum(row.seconds or 0.0 for row in finished)
+    if seconds:
+        numbers.append((duration(seconds), "of training, summed over networks"))
+    speeds = [row.images_per_second for row in finished if row.images_per_second]
+    if speeds:
+        numbers.append((f"{stdlib_statistics.median(speeds):,.0f}", "images a second, median"))
+    return tuple(numbers)
+
+
+def every_network(
+    rows: Sequence[Row],
+    failures: Sequence[Failure],
+    missing: Sequence[Planned],
+    *,
+    split: str = "split",
+) -> Section:
+    """The tables that close a report: failed, planned and all networks.
+
+    Args:
+      rows: of results.csv.
+      failures, missing: see `cell_files`.
+      split: heading of the column that says which network of an experiment a row is.
+
+    Returns:
+      The section; without items where there is nothing.
+    """
+    items = []
+    where = ("experiment", split, "network")
+    if failures:
+        header = (*where, "step", "error")
+        caption = "Networks whose training stopped with an error; they take part in no mean."
+        items.append(Table(header, tuple(failures), caption, words=frozenset({0, 1, 2, 4})))
+    if missing:
+        caption = f"Planned networks that have not finished: {len(missing)}."
+        items.append(Table(where, tuple(missing), caption, frozenset({0, 1, 2}), len(missing) > 20))
+    header = (*where, "treatment", "n", "top-1, best (%)")
+    header += ("top-1, end (%)", "steps", "time", "images/s", "hash")
+    texts = tuple(_texts(row) for row in sorted(rows, key=_order))
+    if texts:
+        caption = (
+            f"All {len(rows)} networks. Best: mean of the best evaluations, which the figures "
+            "show; end: accuracy at the end of training."
+        )
+        words = frozenset({0, 1, 2, 3, 10})
+        items.append(Table(header, texts, caption, words, folded=len(rows) > 40))
+    return Section("Every network", (), tuple(items))
+
+
+def _texts(row: Row) -> tuple[str, ...]:
+    speed, seconds = row.images_per_second, row.seconds
+    return (
+        row.experiment,
+        row.split,
+        row.cell,
+        SYMBOLS[row.treatment],
+        str(row.n),
+        percent(row.top1_best_mean, 2) if row.finished else "failed",
+        percent(row.top1, 2),
+        "" if row.steps is None else f"{row.steps:,}",
+        "" if seconds is None else duration(seconds),
+        "" if speed is None else f"{speed:,.0f}",
+        row.hash[:12],
+    )
+
+
+def _order(row: Row):
+    split = (0, int(row.split), "") if row.split.isdigit() else (1, 0, row.split)
+    treatments: Mapping[str, int] = {name: index for index, name in enumerate(SYMBOLS)}
+    return row.experiment, split, row.target, treatments[row.treatment], row.n
