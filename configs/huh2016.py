@@ -1,7 +1,7 @@
 """Huh et al. 2016, "What makes ImageNet good for transfer learning?".
 
 Presets, chosen by `--config=configs/huh2016.py:<preset>`:
-  demo           the embedded world at 32x32, 8 of its 40 classes held out as the target: minutes
+  demo           the embedded world at 32x32, 12 of its 40 classes held out as targets: minutes
   tiny_imagenet  200 ImageNet classes at 32x32 from `--config.data_dir`; targets are 40 held-out
                  classes and the embedded world
   imagenet       the paper: AlexNet on ILSVRC2012; targets SUN397 and VOC 2012 actions
@@ -50,13 +50,15 @@ def target(dataset: DatasetSpec, **settings) -> ConfigDict:
     classes: 'held_out', the classes of the pretraining dataset that pretraining never sees;
     'held_out_natural', the natural ones among them; or 'all' of `dataset`. train_per_class images
     of each class are trained on and at most test_per_class tested, drawn anew for each seed;
-    train_per_class=0 takes the dataset's own training and validation images.
+    train_per_class=0 takes the dataset's own training and validation images. questions: those whose
+    networks are tried on it, () for all.
     """
     fields = {
         "dataset": as_config(dataset),
         "classes": "all",
         "train_per_class": 20,
         "test_per_class": 50,
+        "questions": (),
     }
     return ConfigDict({**fields, **settings}, type_safe=False)
 
@@ -91,11 +93,13 @@ def base_config(
                 # Names in `targets`.
                 "targets": (),
                 "images_per_class": (),
-                # Numbers of classes to merge to, or 'all' levels of the hierarchy.
+                # Numbers of classes to merge to, or ('all',) levels of the hierarchy.
                 "classes": {"bottom_up": (), "top_down": ()},
                 "budget": {"num_classes": (), "total_images": 0},
                 "overlap": False,
-                "halves": False,
+                # Which halves are pretrained on alone: of a random division of the classes, and of
+                # one that shares as few ancestors as can be.
+                "halves": (),
                 "unrelated": False,
                 # Nearest neighbours over the fine classes, and siblings among them.
                 "neighbours": True,
@@ -113,32 +117,36 @@ def demo() -> ConfigDict:
     widths = dict(conv1=16, conv2=32, conv3=48, conv4=48, conv5=32, fc6=128, fc7=128)
     recipe = dataclasses.replace(
         SMALL_IMAGES,
-        batch_size=32,
-        steps=400,
-        learning_rate=0.003,
-        weight_decay=0.01,
-        eval_every=400,
+        steps=250,
+        eval_every=250,
         augmentation=Augmentation(size=32, pad=0, mirror=True),
     )
     config = base_config(
         DatasetSpec("world"),
         network_config("alexnet_mini", widths=widths, dropout=0.0, init="he_quiet_conv1"),
         recipe,
-        Runtime(checkpoint_every=400, log_every=100),
+        Runtime(checkpoint_every=250, log_every=50),
     )
-    config.held_out = 8
-    config.fine_tune_recipe = {"steps": 100, "eval_every": 100, "learning_rate": 0.001}
+    config.held_out = 12
+    config.fine_tune_recipe = {"steps": 100, "eval_every": 100}
     config.targets.held_out = target(
         DatasetSpec("world"), classes="held_out", train_per_class=20, test_per_class=80
     )
+    config.targets.natural = target(
+        DatasetSpec("world"),
+        classes="held_out_natural",
+        train_per_class=20,
+        test_per_class=80,
+        questions=("unrelated",),
+    )
     config.experiments = {
         **config.experiments.to_dict(),
-        "targets": ("held_out",),
-        "images_per_class": (30, 60, 125, 250),
-        "classes": {"bottom_up": "all", "top_down": ()},
-        "budget": {"num_classes": (8, 16, 32), "total_images": 4000},
+        "targets": ("held_out", "natural"),
+        "images_per_class": (30, 125),
+        "classes": {"bottom_up": ("all",), "top_down": ()},
+        "budget": {"num_classes": (7, 14, 28), "total_images": 3500},
         "overlap": True,
-        "halves": True,
+        "halves": ("A",),
         "unrelated": True,
     }
     return config
@@ -158,15 +166,22 @@ def tiny_imagenet() -> ConfigDict:
     config.targets.held_out = target(
         DatasetSpec("world"), classes="held_out", train_per_class=20, test_per_class=30
     )
+    config.targets.natural = target(
+        DatasetSpec("world"),
+        classes="held_out_natural",
+        train_per_class=20,
+        test_per_class=30,
+        questions=("unrelated",),
+    )
     config.targets.world = target(DatasetSpec("world"), train_per_class=20, test_per_class=50)
     config.experiments = {
         **config.experiments.to_dict(),
-        "targets": ("held_out", "world"),
+        "targets": ("held_out", "natural", "world"),
         "images_per_class": (50, 125, 250),
-        "classes": {"bottom_up": "all", "top_down": "all"},
+        "classes": {"bottom_up": ("all",), "top_down": ("all",)},
         "budget": {"num_classes": (40, 80, 160), "total_images": 20_000},
         "overlap": True,
-        "halves": True,
+        "halves": ("A", "B"),
         "unrelated": True,
     }
     return config
@@ -198,7 +213,7 @@ def imagenet() -> ConfigDict:
         "images_per_class": (50, 125, 250, 500, 1000),
         "classes": {"bottom_up": (918, 753, 486, 79, 9), "top_down": (127, 10, 2)},
         "budget": {"num_classes": (250, 500, 1000), "total_images": 125_000},
-        "halves": True,
+        "halves": ("A", "B"),
         "unrelated": True,
     }
     return config

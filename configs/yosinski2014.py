@@ -102,7 +102,7 @@ def demo() -> ConfigDict:
     )
     config = base_config(
         DatasetSpec("world"),
-        network_config("alexnet_mini", widths=widths, dropout=0.0, init="he_quiet_conv1"),
+        network_config("alexnet_mini", widths=widths, dropout=0.0),
         recipe,
         Runtime(checkpoint_every=350, log_every=50),
     )

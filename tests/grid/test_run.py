@@ -237,3 +237,29 @@ def test_flops_of_a_group_count_shared_layers_once(grids):
     per_image = 2 * (sum(counts[:2]) + shallow + deep)
     assert group.train_flops == per_image * 8 * STEPS
     assert math.prod(network.kernel_shapes["conv1"]) * 64 == counts[0]
+
+
+def test_cells_are_called_by_the_first_entry_that_wants_them(grids):
+    entries = [*grids.entries(["baseA"]), ("images", "5", grids.cell("baseB")),
+               ("other", "1", grids.cell("baseA"))]  # fmt: skip
+    assert grid_run.labels(entries) == {
+        grids.cell("baseA").hash: "random_halves 0",
+        grids.cell("baseB").hash: "images 5",
+    }
+    assert grid_run.labels([]) == {}
+
+
+def test_snapshots_can_be_asked_of_single_cells(grids, store, tmp_path, caplog):
+    """Beside those that the runtime asks of every cell."""
+    runtime = dataclasses.replace(RUNTIME, snapshot_steps=(2,))
+    one, other = grids.cell("baseA"), grids.cell("baseB")
+    wanted = {one.hash: (3, STEPS), "unknown": (1,)}
+    kept = grids.run(tmp_path, [one, other], runtime, snapshots=wanted)
+    assert kept.snapshots(one) == (2, 3, STEPS) and kept.snapshots(other) == (2,)
+    assert small.same_bits(kept.snapshot_params(one, STEPS), kept.params(one))
+    for each in (one, other):  # Keeping them changes nothing of the training.
+        assert small.same_bits(kept.params(each), store.params(each))
+    assert not caplog.records
+    grids.run(tmp_path, [one, other], runtime, snapshots={other.hash: (4,)})
+    (told,) = (record.getMessage() for record in caplog.records)
+    assert "baseB on B has no snapshots of steps [4]" in told

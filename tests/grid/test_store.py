@@ -84,3 +84,58 @@ def test_files_are_replaced_whole(tmp_path):
         write_json(path, {"a": object()})
     assert json.loads(path.read_text()) == {"a": 1}
     assert [item.name for item in path.parent.iterdir()] == ["file.json"]
+
+
+def finish(workdir, wanted, content):
+    """As if the workdir had trained a cell."""
+    store = Store(workdir)
+    write_json(store.cell_dir(wanted) / "done.json", {"top1": 0.5})
+    (store.cell_dir(wanted) / "params").mkdir()
+    (store.cell_dir(wanted) / "params" / "weights").write_text(content)
+    return store
+
+
+def test_finished_cells_of_other_workdirs_are_copied(tmp_path):
+    """The first workdir that has a cell gives it; what is here already stays."""
+    finish(tmp_path / "one", cell("baseA"), "one")
+    finish(tmp_path / "other", cell("baseA"), "other")
+    finish(tmp_path / "other", cell("baseB"), "other")
+    here = finish(tmp_path / "here", cell("R1B"), "here")
+    finish(tmp_path / "one", cell("R1B"), "one")
+    (here.workdir / "cells" / f".partial-{cell('baseA').hash}").mkdir()  # A copy that was cut off.
+    wanted = [cell(name) for name in ("baseA", "baseB", "R1B", "R2B")]
+    others = [tmp_path / "one", str(tmp_path / "other")]
+    assert here.adopt(wanted, others) == wanted[:2]
+    texts = [(here.cell_dir(c) / "params" / "weights").read_text() for c in wanted[:3]]
+    assert texts == ["one", "other", "here"]
+    assert here.outcome(wanted[0]) == {"top1": 0.5} and here.outcome(wanted[3]) is None
+    names = {path.name for path in (here.workdir / "cells").iterdir()}
+    assert names == {c.hash for c in wanted[:3]}
+    assert here.adopt(wanted, others) == []
+    assert (tmp_path / "one" / "cells" / wanted[0].hash / "params" / "weights").exists()
+
+
+def test_unfinished_and_failed_cells_are_not_copied(tmp_path):
+    other, here = Store(tmp_path / "other"), Store(tmp_path / "here")
+    other.fail(cell("baseA"), "it broke")
+    other.describe(cell("baseB"))
+    assert here.adopt([cell("baseA"), cell("baseB")], [other.workdir]) == []
+    assert here.outcome(cell("baseA")) is None and not (here.workdir / "cells").exists()
+
+
+def test_what_was_begun_here_gives_way_to_a_finished_copy(tmp_path):
+    """A failure counts as an outcome: whoever wants another try asks for it."""
+    other = finish(tmp_path / "other", cell("baseA"), "other").workdir
+    finish(other, cell("baseB"), "other")
+    here = Store(tmp_path / "here")
+    here.describe(cell("baseA"))
+    (here.cell_dir(cell("baseA")) / "metrics.jsonl").write_text("{}")
+    here.fail(cell("baseB"), "it broke")
+    assert here.adopt([cell("baseA"), cell("baseB")], [other]) == [cell("baseA")]
+    assert not (here.cell_dir(cell("baseA")) / "metrics.jsonl").exists()
+    assert here.error(cell("baseB")) == "it broke"
+
+
+def test_a_workdir_without_cells_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"workdir .*nowhere.* to be reused, has none"):
+        Store(tmp_path).adopt([], [tmp_path / "nowhere"])

@@ -6,11 +6,15 @@ import os
 import pytest
 
 from tests.data.image_trees import image_folder
+from transfer_jax.data.multilabel import MultiLabelDataset
 from transfer_jax.data.sources import DatasetSpec
 from transfer_jax.networks import alexnet_mini, caffenet
+from transfer_jax.studies import settings
 from transfer_jax.studies.settings import (
     as_config,
     dataset_from,
+    dataset_opener,
+    integers,
     network_config,
     network_from,
     recipe_from,
@@ -82,3 +86,58 @@ def test_a_data_dir_that_cannot_be_written_is_left_alone(tmp_path, monkeypatch):
     dataset = dataset_from(fields, str(images), tmp_path / "workdir")
     assert dataset.directory.is_relative_to(tmp_path / "workdir" / "data")
     assert sorted(images.rglob("*")) == before
+
+
+def folder_fields(path, **changes):
+    return {**dataclasses.asdict(DatasetSpec("folder", path=str(path), image_size=16)), **changes}
+
+
+def test_a_path_is_looked_for_in_data_dir(tmp_path, monkeypatch):
+    """Unless it is there as it stands."""
+    image_folder(tmp_path / "data" / "pets")
+    monkeypatch.chdir(tmp_path)
+    dataset = dataset_from(folder_fields("pets"), "data", tmp_path / "workdir")
+    assert dataset.class_names == ("cat", "dog", "owl")
+    image_folder(tmp_path / "pets", classes=("ant", "bee"))
+    dataset = dataset_from(folder_fields("pets"), "data", tmp_path / "workdir")
+    assert dataset.class_names == ("ant", "bee")
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        dataset_from(folder_fields("nothing"), "data", tmp_path / "workdir")
+
+
+def test_an_opener_opens_each_dataset_once(tmp_path, monkeypatch):
+    image_folder(tmp_path / "one")
+    image_folder(tmp_path / "two", classes=("ant", "bee"))
+    opened = []
+
+    def opening(*arguments, **options):
+        opened.append(arguments[0]["path"])
+        return dataset_from(*arguments, **options)
+
+    monkeypatch.setattr(settings, "dataset_from", opening)
+    open_dataset = dataset_opener(str(tmp_path), tmp_path / "workdir")
+    one, two = (open_dataset(folder_fields(name)) for name in ("one", "two"))
+    spec = as_config(DatasetSpec("folder", path="one", image_size=16))
+    assert open_dataset(spec) is one and open_dataset(folder_fields("two")) is two
+    assert open_dataset(folder_fields("one", image_size=8)) is not one
+    assert opened == ["one", "two", "one"]
+    # Another run's opener has its own.
+    assert dataset_opener(str(tmp_path), tmp_path)(spec) is not one
+
+
+def test_images_of_several_labels_are_opened_as_such(tmp_path):
+    fields = DatasetSpec("world_scenes", image_size=8, train_per_class=1, val_per_class=1)
+    open_dataset = dataset_opener(str(tmp_path), tmp_path / "workdir")
+    scenes = open_dataset(as_config(fields), multilabel=True)
+    assert isinstance(scenes, MultiLabelDataset)
+    assert open_dataset(as_config(fields), multilabel=True) is scenes
+    assert scenes.directory.is_relative_to(tmp_path)
+    with pytest.raises(ValueError, match="world_scenes"):
+        open_dataset(as_config(fields))
+
+
+def test_integers_are_told_from_what_is_like_them():
+    assert integers((3, 1), "seeds") == (3, 1)
+    for value in (True, 1.0, "1", None):
+        with pytest.raises(ValueError, match=r"config\.seeds holds .*: expected integers"):
+            integers((1, value), "seeds")

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from transfer_jax.grid.cell import Cell
 from transfer_jax.grid.plan import Group, all_cells, build_plan
@@ -116,14 +117,16 @@ def _run_group(
                 store.describe(cell)
                 store.fail(cell, f"cell {cell.name}: its base {base.name} failed")
             return
+    program, first = group.program, group.cells[0]
+    data = supply(first)
     for cell in group.cells:
         store.describe(cell)
+        np.save(store.cell_dir(cell) / "mean.npy", data.mean)
     checkpoints = store.open_group(group)
-    program, first = group.program, group.cells[0]
     outcomes = train_group(
         program,
         members(group, store),
-        supply(first),
+        data,
         stream_seed=first.stream_seed,
         checkpoint_dir=checkpoints,
         runtime=runtime,

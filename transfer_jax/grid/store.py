@@ -31,10 +31,11 @@ class WorkdirInUseError(RuntimeError):
 class Store:
     """Files of one workdir.
 
-    `cells/<hash>/` holds cell.json, metrics.jsonl, params/ (the layers that the cell learned),
-    snapshots/<step>/ where they were asked for (the same layers after so many updates), conv1.npy
-    and, last of all, done.json or failed.json. `groups/<hash>/` holds the checkpoints of a group in
-    training and is removed when its cells are done.
+    `cells/<hash>/` holds cell.json, mean.npy (what is subtracted from its images), metrics.jsonl,
+    params/ (the layers that the cell learned), snapshots/<step>/ where they were asked for (the
+    same layers after so many updates), conv1.npy and, last of all, done.json or failed.json.
+    `groups/<hash>/` holds the checkpoints of a group in training and is removed when its cells are
+    done.
     """
 
     def __init__(self, workdir: str | Path):
@@ -104,6 +105,7 @@ class Store:
             "content": cell.content,
             "network": to_json(cell.network),
             "recipe": to_json(cell.recipe),
+            "random_layers_seed": cell.random_layers_seed,
         }
         write_json(self.cell_dir(cell) / "cell.json", content)
 

@@ -141,9 +141,12 @@ def _fewer_classes(analysis: Analysis) -> Claim:
         f"{chosen} in place of {total}: {_listed(changes[chosen])}. The bound is "
         f"{percent(LITTLE * accuracy)} points."
     )
-    others = [f"{n} {changes[n][measure]}" for n in changes if n != chosen if measure in changes[n]]
-    if others:
-        finding += f" Others, {MEASURES[measure]}: {', '.join(others)}."
+    run = {name: found[measure] for name, found in changes.items() if measure in found}
+    best = max(run, key=lambda name: run[name].value)
+    coarsest = min(run, key=sizes.__getitem__)
+    for word, name in (("Best", best), ("Coarsest", coarsest)):
+        if name != chosen:
+            finding += f" {word}, {MEASURES[measure]}: {name} {run[name]}."
     return Claim(3, claim, finding + remark(change, verdict), rule, verdict)
 
 

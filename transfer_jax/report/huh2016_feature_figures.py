@@ -90,7 +90,7 @@ def draw_siblings(analysis: Analysis, path: Path) -> Path | None:
     if not levels:
         return None
     with figures.style():
-        figure = figures.new_figure(7.0, 0.36 * len(levels) + 1.7)
+        figure = figures.new_figure(7.0, 0.3 * len(levels) + 1.7)
         axes = figure.add_subplot()
         for row, (_, level) in enumerate(levels):
             mine = [n for n in lines if n.level == level]
@@ -102,7 +102,10 @@ def draw_siblings(analysis: Analysis, path: Path) -> Path | None:
         axes.set_yticks(range(len(levels)), [f"{level}" for _, level in levels])
         axes.set_ylim(len(levels) - 0.5, -0.5)
         axes.set_xlim(-3, 103)
-        axes.set(xlabel="nearest other class has the same parent (%)", ylabel="level, parents")
+        axes.set(
+            xlabel="nearest other class has the same parent (%)",
+            ylabel="level and number of parents",
+        )
         axes.set_title("Siblings among nearest classes")
         handles = [
             Line2D([], [], color=LOOKS["fine_tuned"][0], marker="o", linestyle="none",

@@ -194,7 +194,7 @@ def log_axis(axes: Axes, values, everything: float | None) -> None:
     axes.set_xlim(math.exp(low - margin), math.exp(high + margin))
     ticks: list[float] = []
     for value in values:
-        if not ticks or math.log(ticks[-1] / value) >= 0.11 * (high - low):
+        if not ticks or math.log(ticks[-1] / value) >= 0.15 * (high - low):
             ticks.append(value)
     labels = [f"{t:,.0f}\n(all)" if t == everything else f"{t:,.0f}" for t in ticks]
     axes.set_xticks(ticks, labels)

@@ -76,7 +76,8 @@ class Precision:
     """Average precision of one class of multi-label images; a line of multilabel.csv.
 
     Attributes:
-      readout: 'softmax' or 'sigmoid', the loss that the classifier was trained with.
+      readout: 'softmax' or 'sigmoid', the loss that the classifier was trained with, or 'scratch':
+        the same network trained on the target alone.
       class_name: column `class`.
       positives: images that show the class.
       ap_area: area under the precision-recall curve.

@@ -191,7 +191,8 @@ def table5(analysis: Analysis, theirs: Lines) -> tuple[Table, ...]:
         of = {(n.class_name, n.readout): n for n in lines}
         names = list(dict.fromkeys(n.class_name for n in lines))
         beside = bool(theirs) and any(name in paper for name in names)
-        readouts = [r for r in ("softmax", "sigmoid") if any(n.readout == r for n in lines)]
+        run = {n.readout for n in lines}
+        readouts = [r for r in ("softmax", "sigmoid", "scratch") if r in run]
         measures = [(r, m) for m in ("ap_area", "ap_voc2007") for r in readouts]
         rows = []
         for name in names:
@@ -212,7 +213,9 @@ def table5(analysis: Analysis, theirs: Lines) -> tuple[Table, ...]:
         caption = (
             f"{target}: average precision (%) of each class, as the area under the "
             "precision-recall curve and as the mean precision at 11 recalls (VOC 2007); the "
-            "last line is the mean of the classes."
+            "last line is the mean of the classes. Softmax and sigmoid learn from the pretrained "
+            "network's last hidden layer; scratch is the same network trained on the target's "
+            "images of one class alone."
         )
         if theirs and not beside:
             mean = next(line for line in theirs if not line["voc_name"])

@@ -11,9 +11,16 @@ from ml_collections import ConfigDict
 
 from transfer_jax.data.datasets import Dataset
 from transfer_jax.grid.store import Store
+from transfer_jax.report import huh2016 as huh2016_report
 from transfer_jax.report import yosinski2014 as yosinski2014_report
 from transfer_jax.report import zeiler2013 as zeiler2013_report
-from transfer_jax.studies import yosinski2014, zeiler2013, zeiler2013_analysis
+from transfer_jax.studies import (
+    huh2016,
+    huh2016_analysis,
+    yosinski2014,
+    zeiler2013,
+    zeiler2013_analysis,
+)
 from transfer_jax.studies.settings import Opener, Work
 
 
@@ -43,5 +50,8 @@ STUDIES: dict[str, Study] = {
         zeiler2013.plan,
         zeiler2013_report.write_report,
         zeiler2013_analysis.analyse,
+    ),
+    "huh2016": Study(
+        ("network",), huh2016.plan, huh2016_report.write_report, huh2016_analysis.analyse
     ),
 }

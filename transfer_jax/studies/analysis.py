@@ -61,7 +61,8 @@ class Parts:
         text = json.dumps(inputs, sort_keys=True, default=str)
         digest = hashlib.sha256(text.encode()).hexdigest()[:16]
         mark = self.directory / f"{name}.json"
-        if mark.exists() and json.loads(mark.read_text())["digest"] == digest:
+        kept = json.loads(mark.read_text()) if mark.exists() else {"digest": None, "files": []}
+        if kept["digest"] == digest:
             return
         mark.unlink(missing_ok=True)
         started = time.perf_counter()
@@ -75,6 +76,9 @@ class Parts:
             else:
                 np.savez_compressed(partial, **content)
             os.replace(partial, path)
+        # What only other inputs gave must not be shown beside these.
+        for file_name in set(kept["files"]) - set(files):
+            (self.directory / file_name).unlink(missing_ok=True)
         seconds = time.perf_counter() - started
         write_json(mark, {"digest": digest, "seconds": seconds, "files": sorted(files)})
         log.info("analysis: %s in %.0f s", name, seconds)

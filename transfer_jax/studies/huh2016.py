@@ -8,7 +8,7 @@ question asks for it, are one network.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from ml_collections import ConfigDict
 
@@ -62,6 +62,11 @@ class Target:
     classes: tuple[int, ...]
     settings: ConfigDict
     splits: tuple[str, ...]
+
+    def asked_of(self, conditions: Sequence[Condition]) -> list[Condition]:
+        """The conditions whose networks are tried on this target: those of its questions."""
+        asked = self.settings.questions or tuple(QUESTIONS)
+        return [condition for condition in conditions if condition.question in asked]
 
     def fold(self, seed: int) -> Dataset | FoldedDataset | SingleLabelDataset:
         """One draw of training and test images; the pool's own split where none are drawn."""
@@ -129,27 +134,28 @@ def plan(config: ConfigDict, open_dataset: Opener) -> Work:
       open_dataset: opens a dataset that the config describes.
     """
     source = source_of(config, open_dataset)
-    folds = {
-        (target.name, seed): target.fold(seed)
-        for target in targets(config, source, open_dataset)
-        for seed in integers(config.seeds, "seeds")
-    }
+    wanted, seeds = list(targets(config, source, open_dataset)), integers(config.seeds, "seeds")
+    declared = conditions(config, source)
+    datasets = {source.dataset.name: source.dataset}
     entries: dict[tuple[str, str, str], Entry] = {}
-    for condition in conditions(config, source):
-        for seed in config.seeds:
-            base = base_cell(config, condition.task, seed)
-            name = f"{condition.name} seed {seed}"
-            entries.setdefault(("pretrained", name, base.name), ("pretrained", name, base))
-            for (target, of_seed), fold in folds.items():
-                if of_seed == seed:
-                    cell = fine_tuned_cell(config, base, fold, seed)
-                    name = f"{condition.name} to {target} seed {seed}"
-                    entries.setdefault(("fine_tuned", name, cell.name), ("fine_tuned", name, cell))
-    if config.experiments.scratch:
-        for (target, seed), fold in folds.items():
-            name, cell = f"{target} seed {seed}", scratch_cell(config, fold, seed)
-            entries["scratch", name, cell.name] = ("scratch", name, cell)
-    datasets = {source.dataset.name: source.dataset} | {f.name: f for f in folds.values()}
+
+    def add(experiment: str, split: str, cell: Cell) -> None:
+        entries.setdefault((experiment, split, cell.name), (experiment, split, cell))
+
+    for condition in declared:
+        for seed in seeds:
+            cell = base_cell(config, condition.task, seed)
+            add("pretrained", f"{condition.name} seed {seed}", cell)
+    for target in wanted:
+        for seed in seeds:
+            fold = target.fold(seed)
+            datasets[fold.name] = fold
+            for condition in target.asked_of(declared):
+                base = base_cell(config, condition.task, seed)
+                name = f"{condition.name} to {target.name} seed {seed}"
+                add("fine_tuned", name, fine_tuned_cell(config, base, fold, seed))
+            if config.experiments.scratch:
+                add("scratch", f"{target.name} seed {seed}", scratch_cell(config, fold, seed))
     return Work(tuple(entries.values()), tuple(datasets.values()))
 
 
@@ -190,6 +196,11 @@ def targets(config: ConfigDict, source: Source, open_dataset: Opener) -> Iterato
                 f"{sorted(config.targets)}"
             )
         settings = config.targets[name]
+        if unknown := set(settings.questions) - set(QUESTIONS):
+            raise ValueError(
+                f"config.targets.{name}.questions holds {sorted(unknown)}; expected some of "
+                f"{sorted(QUESTIONS)}"
+            )
         kinds = {
             "held_out": set(source.held_out),
             "held_out_natural": set(source.held_out) & source.natural,
@@ -253,7 +264,7 @@ def _classes(config, source, question) -> Iterator[Condition]:
     for kind, merge in (("bottom_up", bottom_up), ("top_down", top_down)):
         levels = merge(source.hierarchy, source.dataset, classes=source.pretraining)
         sizes = {level.num_classes: level for level in levels}
-        asked = tuple(sizes) if wanted[kind] == "all" else wanted[kind]
+        asked = tuple(sizes) if tuple(wanted[kind]) == ("all",) else wanted[kind]
         for size in asked:
             if size not in sizes:
                 raise ValueError(
@@ -283,14 +294,20 @@ def _overlap(config, source, question) -> Iterator[Condition]:
 
 def _halves(config, source, question) -> Iterator[Condition]:
     """Question 6, section 6: does the other half of the classes help, near or far?"""
-    if not config.experiments.halves:
+    sides = config.experiments.halves
+    if unknown := set(sides) - {"A", "B"}:
+        raise ValueError(
+            f"config.experiments.halves holds {sorted(unknown)}: expected some of 'A', 'B'"
+        )
+    if not sides:
         return
     names = [source.dataset.class_names[i] for i in source.pretraining]
     for kind, halves in (
         ("random", random_halves(len(names), config.seed)),
         ("apart", split_by_ancestors(source.hierarchy, names, config.seed)),
     ):
-        for side, half in zip(("A", "B"), halves, strict=True):
+        for side in sides:
+            half = halves["AB".index(side)]
             classes = [source.pretraining[i] for i in half]
             task = subset_task("A", source.dataset, classes)
             yield Condition(question, f"half {kind} {side}", None, task)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,6 +52,10 @@ class Run:
         """A cell as it was trained, or None where its training failed."""
         return trained(self.store, self.datasets, cell)
 
+    def state(self, cell: Cell) -> tuple[str, str | None]:
+        """Which cell, and why it failed: a part is computed anew once it has been retried."""
+        return cell.hash, self.store.error(cell)
+
 
 def analyse(
     config: ConfigDict, open_dataset: Opener, store: Store, datasets: Sequence[Dataset]
@@ -66,33 +71,48 @@ def analyse(
         for c in conditions
         for seed in config.seeds
     }
-    hashes = {f"{name} seed {seed}": cell.hash for (name, seed), cell in cells.items()}
-    parts.compute("conditions", hashes, lambda: _conditions(run, conditions, cells))
+    states = {f"{name} seed {seed}": run.state(cell) for (name, seed), cell in cells.items()}
+    inputs = [[[c.question, c.name, c.value] for c in conditions], states]
+    parts.compute("conditions", inputs, lambda: _conditions(run, conditions, cells))
     parts.compute("targets", [_settings(target) for target in targets], lambda: _targets(targets))
-    names = []
-    for target in targets:
-        for (name, seed), cell in cells.items():
-            part = f"transfer-{target.name}-{cell.hash}"
-            names.append(f"{part}.csv")
-            inputs = [name, seed, _settings(target), config.fine_tune_recipe.to_dict()]
-            parts.compute(
-                part, inputs,
-                lambda t=target, n=name, s=seed, c=cell, p=part: _transfer(run, t, n, s, c, p),
-            )  # fmt: skip
-        if config.experiments.scratch:
-            part = f"transfer-{target.name}-scratch"
-            names.append(f"{part}.csv")
-            inputs = [_settings(target), list(config.seeds), config.fine_tune_recipe.to_dict()]
-            parts.compute(part, inputs, lambda t=target, p=part: _scratch(run, t, p))
-    merged(parts.directory, list(dict.fromkeys(names)), "transfer.csv")
-    actions = [name.replace(".csv", "-actions.csv") for name in dict.fromkeys(names)]
+    names = [name for target in targets for name in _transfers(run, parts, target, conditions)]
+    merged(parts.directory, names, "transfer.csv")
+    actions = [name.replace(".csv", "-actions.csv") for name in names]
     kept = [name for name in actions if (parts.directory / name).exists()]
     merged(parts.directory, kept, "actions.csv")
     if config.experiments.neighbours:
         levels = [c for c in conditions if c.question == "classes"]
-        inputs = [hashes, [c.name for c in levels]]
+        inputs = [states, [c.name for c in levels]]
         parts.compute("neighbours", inputs, lambda: _neighbours(run, levels, cells))
     parts.write_timings()
+
+
+def _transfers(run: Run, parts: Parts, target: study.Target, conditions) -> list[str]:
+    """What each network is worth on a target, a part for each; names of the parts' tables."""
+    config, names = run.config, []
+    folds = {seed: target.fold(seed) for seed in config.seeds}
+    # Conditions that are the same task are one network, whose numbers count for each of them.
+    called: dict[str, tuple[Cell, dict[str, None]]] = {}
+    for condition in target.asked_of(conditions):
+        for seed in config.seeds:
+            base = study.base_cell(config, condition.task, seed)
+            called.setdefault(base.hash, (base, {}))[1][condition.name] = None
+    for base, of in called.values():
+        part, fold, of = f"transfer-{target.name}-{base.hash}", folds[base.seed], list(of)
+        tuned = study.fine_tuned_cell(config, base, fold, base.seed)
+        inputs = [of, _settings(target), config.experiments.frozen_features,
+                  run.state(base), run.state(tuned)]  # fmt: skip
+        compute = functools.partial(_transfer, run, target, fold, of, base, tuned, part)
+        parts.compute(part, inputs, compute)
+        names.append(f"{part}.csv")
+    if config.experiments.scratch:
+        part = f"transfer-{target.name}-scratch"
+        cells = {seed: study.scratch_cell(config, fold, seed) for seed, fold in folds.items()}
+        inputs = [_settings(target), [run.state(cell) for cell in cells.values()]]
+        compute = functools.partial(_scratch, run, target, folds, cells, part)
+        parts.compute(part, inputs, compute)
+        names.append(f"{part}.csv")
+    return names
 
 
 def _settings(target: study.Target) -> list:
@@ -133,13 +153,14 @@ def _kind(target: study.Target) -> str:
 _TRANSFER = ("condition", "seed", "target", "measure", "accuracy", "num_test")
 
 
-def _transfer(run: Run, target, name: str, seed: int, base: Cell, part: str) -> Files:
+def _transfer(
+    run: Run, target, fold, names: Sequence[str], base: Cell, tuned: Cell, part: str
+) -> Files:
     """A pretrained network on a target: fine-tuned, and by an SVM on its frozen features."""
-    fold, rows = target.fold(seed), []
-    tuned = run.network(study.fine_tuned_cell(run.config, base, fold, seed))
-    if tuned is not None:
-        rows.append((name, seed, target.name, "fine_tuned", *_accuracy(tuned, fold)))
-    frozen = run.network(base)
+    found: list[tuple] = []
+    after, frozen, seed = run.network(tuned), run.network(base), base.seed
+    if after is not None:
+        found.append(("fine_tuned", *_accuracy(after, fold)))
     if frozen is not None and run.config.experiments.frozen_features:
         layer = hidden_layers(frozen)[-1]
         x, labels = {}, {}
@@ -147,17 +168,20 @@ def _transfer(run: Run, target, name: str, seed: int, base: Cell, part: str) -> 
             indices, labels[split] = select(fold, split, whole_task("B", fold))
             x[split] = layer_features(frozen, fold, split, indices, (layer,), run.cache)[layer]
         accuracy = layer_accuracy(x["train"], labels["train"], x["val"], labels["val"], "svm")
-        rows.append((name, seed, target.name, "svm", accuracy, len(labels["val"])))
+        found.append(("svm", accuracy, len(labels["val"])))
+    rows = [(name, seed, target.name, *numbers) for name in names for numbers in found]
     files: dict = {f"{part}.csv": Rows(_TRANSFER, rows)}
-    if tuned is not None and isinstance(fold, SingleLabelDataset):
-        files[f"{part}-actions.csv"] = Rows(_ACTIONS, _actions(name, seed, tuned, fold))
+    if after is not None and isinstance(fold, SingleLabelDataset):
+        files[f"{part}-actions.csv"] = Rows(_ACTIONS, _actions(names, seed, after, fold))
     return files
 
 
 _ACTIONS = ("condition", "seed", "class", "ap_area")
 
 
-def _actions(name: str, seed: int, tuned: Trained, people: SingleLabelDataset) -> list[tuple]:
+def _actions(
+    names: Sequence[str], seed: int, tuned: Trained, people: SingleLabelDataset
+) -> list[tuple]:
     """Average precision of each action over all people of the validation split, those who do
     several things at once among them."""
     targets = people.base.targets("val")
@@ -165,18 +189,24 @@ def _actions(name: str, seed: int, tuned: Trained, people: SingleLabelDataset) -
     last = cell.network.layer_names[-1]
     scores = layer_features(tuned, people, "val", everyone, (last,), None)[last]
     found = average_precisions(log_softmax(scores, axis=1), targets, "area")
-    return [(name, seed, c, float(ap)) for c, ap in zip(people.class_names, found, strict=True)]
+    columns = list(zip(people.class_names, found.tolist(), strict=True))
+    return [(name, seed, c, ap) for name in names for c, ap in columns]
 
 
-def _scratch(run: Run, target, part: str) -> Files:
+def _scratch(run: Run, target, folds, cells, part: str) -> Files:
     """The same network trained on the target alone."""
-    rows = []
-    for seed in run.config.seeds:
-        fold = target.fold(seed)
-        network = run.network(study.scratch_cell(run.config, fold, seed))
-        if network is not None:
-            rows.append((SCRATCH, seed, target.name, "fine_tuned", *_accuracy(network, fold)))
-    return {f"{part}.csv": Rows(_TRANSFER, rows)}
+    rows, actions = [], []
+    for seed, fold in folds.items():
+        network = run.network(cells[seed])
+        if network is None:
+            continue
+        rows.append((SCRATCH, seed, target.name, "fine_tuned", *_accuracy(network, fold)))
+        if isinstance(fold, SingleLabelDataset):
+            actions += _actions([SCRATCH], seed, network, fold)
+    files: dict = {f"{part}.csv": Rows(_TRANSFER, rows)}
+    if actions:
+        files[f"{part}-actions.csv"] = Rows(_ACTIONS, actions)
+    return files
 
 
 def _accuracy(network: Trained, fold) -> tuple[float, int]:

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from transfer_jax.data.datasets import Dataset
 from transfer_jax.data.folds import FoldedDataset
+from transfer_jax.data.single_label import SingleLabelDataset
 from transfer_jax.data.tasks import Task, whole_task
 from transfer_jax.grid.cell import Cell
 from transfer_jax.studies.settings import Opener, Work, integers, network_from, recipe_from
@@ -61,6 +62,11 @@ def plan(config: ConfigDict, open_dataset: Opener) -> Work:
         for size, seed, fold, cell in scratch_cells(config, target):
             entries.append(("scratch", f"{target.name} {size} fold {seed}", cell))
             datasets[fold.name] = fold
+    wanted = config.experiments.multilabel
+    if wanted.name and wanted.scratch:
+        single, cell = multilabel_scratch_cell(config, open_dataset)
+        entries.append(("scratch", wanted.name, cell))
+        datasets[single.name] = single
     snapshots = {networks[0].cell.hash: tuple(snapshot_steps(config, source))}
     return Work(tuple(entries), tuple(datasets.values()), snapshots)
 
@@ -133,6 +139,20 @@ def scratch_cells(
             task = whole_task("B", fold)
             network = network_from(config.zfnet, task.num_classes)
             yield size, seed, fold, Cell(network, task, Treatment.parse("baseB"), recipe, seed)
+
+
+def multilabel_scratch_cell(
+    config: ConfigDict, open_dataset: Opener
+) -> tuple[SingleLabelDataset, Cell]:
+    """The source architecture trained anew on images of several classes, or rather on those that
+    show one class only, as its softmax wants; and these images."""
+    single = SingleLabelDataset(
+        open_dataset(config.experiments.multilabel.dataset, multilabel=True)
+    )
+    task = whole_task("B", single)
+    network = network_from(config.zfnet, task.num_classes)
+    recipe = recipe_from(config.recipe, **dict(config.scratch_recipe))
+    return single, Cell(network, task, Treatment.parse("baseB"), recipe, int(config.seed))
 
 
 def snapshot_steps(config: ConfigDict, dataset: Dataset) -> dict[int, float]:

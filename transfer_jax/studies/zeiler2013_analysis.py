@@ -102,10 +102,13 @@ def _transfer(config, parts, store, datasets, open_dataset, main: Trained, cache
     wanted = config.experiments.multilabel
     if wanted.name:
         dataset = open_dataset(wanted.dataset, multilabel=True)
+        alone = None
+        if wanted.scratch:
+            alone = trained(store, datasets, study.multilabel_scratch_cell(config, open_dataset)[1])
         parts.compute(
             "multilabel",
-            [main.cell.hash, dataset.name, wanted.name],
-            lambda: readout.multilabel(main, wanted.name, dataset, cache),
+            [main.cell.hash, dataset.name, wanted.name, alone and alone.cell.hash],
+            lambda: readout.multilabel(main, alone, wanted.name, dataset, cache),
         )
 
 

@@ -123,22 +123,32 @@ def _fold_features(trained, target, seed, size, cache):
     return found
 
 
-def multilabel(trained: Trained, name: str, dataset: MultiLabelDataset, cache: Path) -> Files:
-    """Table 5: average precision of each class, by softmax and by sigmoid readouts of layer 7."""
+def multilabel(
+    trained: Trained, scratch: Trained | None, name: str, dataset: MultiLabelDataset, cache: Path
+) -> Files:
+    """Table 5: average precision of each class, by softmax and by sigmoid readouts of the last
+    hidden layer, and by the network that was trained from scratch where there is one."""
+    targets = {split: dataset.targets(split) for split in ("train", "val")}
     layer = hidden_layers(trained)[-1]
-    x, targets = {}, {}
-    for split in ("train", "val"):
-        targets[split] = dataset.targets(split)
-        indices = np.arange(len(targets[split]))
-        x[split] = layer_features(trained, dataset, split, indices, (layer,), cache)[layer]
+    x = {
+        split: layer_features(trained, dataset, split, np.arange(len(of)), (layer,), cache)[layer]
+        for split, of in targets.items()
+    }
+    scores = {
+        readout: fit_readout(x["train"], targets["train"], readout).scores(x["val"])
+        for readout in ("softmax", "sigmoid")
+    }
+    if scratch is not None:
+        last, everyone = scratch.cell.network.layer_names[-1], np.arange(len(targets["val"]))
+        scores["scratch"] = layer_features(scratch, dataset, "val", everyone, (last,), None)[last]
     positives = (targets["val"] > 0).sum(axis=0)
     rows = []
-    for readout in ("softmax", "sigmoid"):
-        scores = fit_readout(x["train"], targets["train"], readout).scores(x["val"])
-        # Logits of a softmax compare classes of one image; probabilities compare images.
-        scores = log_softmax(scores, axis=1) if readout == "softmax" else scores
+    for readout, of_images in scores.items():
+        if readout != "sigmoid":
+            # Logits of a softmax compare classes of one image; probabilities compare images.
+            of_images = log_softmax(of_images, axis=1)
         area, voc2007 = (
-            average_precisions(scores, targets["val"], method) for method in ("area", "voc2007")
+            average_precisions(of_images, targets["val"], method) for method in ("area", "voc2007")
         )
         columns = zip(dataset.class_names, positives, area, voc2007, strict=True)
         rows += [(name, readout, c, int(count), float(a), float(b)) for c, count, a, b in columns]

@@ -112,7 +112,8 @@ def _patches(trained, images, layer, maps, ids, places):
 
 def _project(trained: Trained, pixels: np.ndarray, layer: str, maps, positions=None) -> np.ndarray:
     """Projections (n, H, W, 3) of one unit per image, a batch of one size at a time."""
-    network, results = trained.cell.network, []
+    network = trained.cell.network
+    results = [np.empty((0, network.input_size, network.input_size, 3), np.float32)]
     for start in range(0, len(pixels), BATCH):
         rows = np.arange(start, min(start + BATCH, len(pixels)))
         padded = np.resize(rows, BATCH) if len(pixels) > BATCH else rows
@@ -125,12 +126,14 @@ def _project(trained: Trained, pixels: np.ndarray, layer: str, maps, positions=N
 
 
 def _cut(pictures: np.ndarray, starts: np.ndarray, size: int, mode: str) -> np.ndarray:
-    pad = int(max(0, -starts.min(), (starts + size).max() - pictures.shape[1]))
+    outside = np.maximum(-starts, starts + size - pictures.shape[1])
+    pad = int(outside.max(initial=0))
     padded = np.pad(pictures, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode=mode)
     corners = starts + pad
-    return np.stack(
-        [p[r : r + size, c : c + size] for p, (r, c) in zip(padded, corners, strict=True)]
-    )
+    cut = np.empty((len(padded), size, size, 3), pictures.dtype)
+    for index, (row, column) in enumerate(corners):
+        cut[index] = padded[index, row : row + size, column : column + size]
+    return cut
 
 
 def rules(trained: Trained, images: Images) -> Files:
@@ -181,8 +184,8 @@ def evolution(snapshots: Mapping[float, Trained], images: Images, maps_per_layer
             pixels = images[top.image_ids[maps, 0]]
             pictures.append(_project(trained, pixels, name, maps, top.positions[maps, 0]))
             pairs = zip(top.image_ids[alive], last.image_ids[alive], strict=True)
-            overlap = np.mean([len(np.intersect1d(a, b)) / last.image_ids.shape[1]
-                               for a, b in pairs])  # fmt: skip
+            shares = [len(np.intersect1d(a, b)) / last.image_ids.shape[1] for a, b in pairs]
+            overlap = np.mean(shares) if shares else None
             rows.append((name, epoch, overlap, _cosine(trained, final, name)))
         arrays[f"{name}/maps"] = maps
         arrays[f"{name}/projections"] = np.stack(pictures, axis=1)
