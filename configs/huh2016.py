@@ -1,7 +1,7 @@
 """Huh et al. 2016, "What makes ImageNet good for transfer learning?".
 
 Presets, chosen by `--config=configs/huh2016.py:<preset>`:
-  demo           the embedded world at 32x32, 12 of its 40 classes held out as targets: minutes
+  demo           the embedded world at 24x24, 12 of its 40 classes held out as targets: minutes
   tiny_imagenet  200 ImageNet classes at 32x32 from `--config.data_dir`; targets are 40 held-out
                  classes and the embedded world
   imagenet       the paper: AlexNet on ILSVRC2012; targets SUN397 and VOC 2012 actions
@@ -117,34 +117,37 @@ def demo() -> ConfigDict:
     widths = dict(conv1=16, conv2=32, conv3=48, conv4=48, conv5=32, fc6=128, fc7=128)
     recipe = dataclasses.replace(
         SMALL_IMAGES,
-        steps=250,
-        eval_every=250,
-        augmentation=Augmentation(size=32, pad=0, mirror=True),
+        steps=400,
+        learning_rate=0.003,
+        eval_every=400,
+        augmentation=Augmentation(size=24, pad=0, mirror=True),
     )
     config = base_config(
-        DatasetSpec("world"),
-        network_config("alexnet_mini", widths=widths, dropout=0.0, init="he_quiet_conv1"),
+        DatasetSpec("world", image_size=24),
+        network_config(
+            "alexnet_mini", widths=widths, input_size=24, dropout=0.0, init="he_quiet_conv1"
+        ),
         recipe,
-        Runtime(checkpoint_every=250, log_every=50),
+        Runtime(checkpoint_every=400, log_every=100),
     )
     config.held_out = 12
     config.fine_tune_recipe = {"steps": 100, "eval_every": 100}
     config.targets.held_out = target(
-        DatasetSpec("world"), classes="held_out", train_per_class=20, test_per_class=80
+        DatasetSpec("world"), classes="held_out", train_per_class=10, test_per_class=80
     )
     config.targets.natural = target(
         DatasetSpec("world"),
         classes="held_out_natural",
-        train_per_class=20,
+        train_per_class=10,
         test_per_class=80,
         questions=("unrelated",),
     )
     config.experiments = {
         **config.experiments.to_dict(),
         "targets": ("held_out", "natural"),
-        "images_per_class": (30, 125),
+        "images_per_class": (30,),
         "classes": {"bottom_up": ("all",), "top_down": ()},
-        "budget": {"num_classes": (7, 14, 28), "total_images": 3500},
+        "budget": {"num_classes": (7, 28), "total_images": 3500},
         "overlap": True,
         "halves": ("A",),
         "unrelated": True,

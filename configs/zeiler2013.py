@@ -41,15 +41,15 @@ def table2_variants(fc: int, conv345: tuple[int, int, int]) -> ConfigDict:
     return ConfigDict({"alexnet": REMOVED | sizes, "zfnet": sizes | wider})
 
 
-# After 600 steps of zfnet on half A of the embedded world (500 images a class) AdamW at 2e-3 had
-# reached 78 % top-1, SGD at 0.02 72 %; after 2000 steps SGD had reached 93 %.
+# AdamW at 2e-3 is a little ahead after so few steps (68 % against 64 % after 500 of the embedded
+# world), but leaves more of the random draw in the upper layers, which projections then show.
 SMALL_IMAGES = Recipe(
     batch_size=64,
-    solver="adamw",
-    learning_rate=0.002,
+    solver="sgd",
+    learning_rate=0.02,
     schedule="cosine",
     warmup_fraction=0.1,
-    weight_decay=0.02,
+    weight_decay=5e-4,
     bias_lr_multiplier=1.0,
     augmentation=Augmentation(size=64, pad=4, mirror=True),
     mean="channel",
@@ -149,11 +149,11 @@ def base_config(dataset: DatasetSpec, recipe: Recipe, runtime: Runtime) -> Confi
 
 def demo() -> ConfigDict:
     """Everything at 64x64 on the embedded world: half of its classes is source, half is target."""
-    recipe = dataclasses.replace(SMALL_IMAGES, steps=400, eval_every=200)
+    recipe = dataclasses.replace(SMALL_IMAGES, steps=450, eval_every=225)
     config = base_config(
         DatasetSpec("world", image_size=64, train_per_class=300, val_per_class=100),
         recipe,
-        Runtime(checkpoint_every=400, log_every=50),
+        Runtime(checkpoint_every=450, log_every=50),
     )
     _small_networks(config)
     config.scratch_recipe = {"steps": 150, "eval_every": 150}
@@ -181,7 +181,8 @@ def _small_networks(config: ConfigDict) -> None:
 def tiny_imagenet() -> ConfigDict:
     """Photographs at 64x64 (enlarged from 32): half of the 200 classes is the source; targets are
     the other half and the embedded world."""
-    recipe = dataclasses.replace(SMALL_IMAGES, steps=12_000, eval_every=1000)
+    # With a limit of 0.03 the loss stayed near its start for thousands of steps.
+    recipe = dataclasses.replace(SMALL_IMAGES, steps=20_000, eval_every=1000, max_filter_rms=0.1)
     config = base_config(
         DatasetSpec("tiny_imagenet", path=".", image_size=64),
         recipe,

@@ -23,6 +23,9 @@ BELOW["studies"] = BELOW["bench"] | {"visual", "readout"}
 BELOW["main"] = BELOW["studies"] | {"studies"}
 
 
+STUDIES = ("yosinski2014", "zeiler2013", "huh2016")
+
+
 def imports_of(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -40,6 +43,22 @@ def test_imports_run_downward(path):
         if name.startswith("transfer_jax."):
             used = name.split(".")[1]
             assert used == part or used in BELOW[part], (path, name)
+
+
+def study_of(module):
+    """The study that a module's name starts with; None for one that studies share."""
+    return next((study for study in STUDIES if module.startswith(study)), None)
+
+
+@pytest.mark.parametrize("part", ["report", "studies"])
+def test_no_study_uses_another(part):
+    """What two studies need is a module of no study's name, which uses none of theirs either."""
+    paths = [path for path in (PACKAGE / part).glob("*.py") if path.name != "__init__.py"]
+    assert {study_of(path.stem) for path in paths} == {None, *STUDIES}
+    for path in paths:
+        for name in imports_of(path):
+            used = {study_of(module) for module in name.split(".")} - {None}
+            assert used <= {study_of(path.stem)}, (path, name)
 
 
 def test_the_grid_takes_nothing_but_rows_from_the_report():

@@ -1,12 +1,12 @@
 """A workdir of the Huh et al. study, made without training: it behaves as the paper says."""
 
-import csv
 import json
 import math
 
 import numpy as np
 
 from tests.report.conftest import first_layer, learning_curve, network
+from tests.report.reading import write_lines
 from transfer_jax.grid.cell import to_json
 from transfer_jax.networks import build
 from transfer_jax.report.results import write_results
@@ -129,11 +129,8 @@ def hash_of(name, seed):
 
 
 def write_tables(directory, found):
-    folder = directory / "analysis"
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, lines in found.items():
-        with (folder / f"{name}.csv").open("w", newline="") as file:
-            csv.writer(file).writerows([COLUMNS[name].split(), *lines])
+    """Writes the .csv files of an analysis."""
+    write_lines(directory, COLUMNS, found)
 
 
 def write_workdir(directory, found=None, *, num_eval=8000, files=True):

@@ -1,21 +1,18 @@
 """The report of Huh et al. 2016, drawn from made numbers."""
 
-import base64
-import csv
-import html
 import math
-import re
 import statistics
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from tests.report import huh2016_store as store
+from tests.report.reading import assert_needs_nothing_else, pictures_on_page, read_csv, text_of
 from transfer_jax.report import huh2016_numbers as numbers
 from transfer_jax.report import huh2016_tables as report_tables
+from transfer_jax.report.analysis_files import AnalysisError
 from transfer_jax.report.claims import Claim
 from transfer_jax.report.huh2016 import write_report
 from transfer_jax.report.huh2016_claims import claims
@@ -24,7 +21,6 @@ from transfer_jax.report.huh2016_files import read_analysis
 from transfer_jax.report.huh2016_numbers import Share, contrast
 from transfer_jax.report.results import write_results
 from transfer_jax.report.statistics import Estimate
-from transfer_jax.report.zeiler2013_files import AnalysisError
 
 PICTURES = {"images", "classes", "neighbours", "siblings", "budget", "overlap", "halves",
             "unrelated", "learning_curves", "filters"}  # fmt: skip
@@ -33,7 +29,7 @@ PICTURES = {"images", "classes", "neighbours", "siblings", "budget", "overlap", 
 def report_of(directory, **fields):
     path = write_report(directory, title="A <title> & more", **fields)
     assert path == directory / "report" / "index.html"
-    return path.parent, html.unescape(path.read_text()).replace("\u00a0", " ")
+    return path.parent, text_of(path)
 
 
 def analysis_of(directory, found, **fields):
@@ -67,8 +63,7 @@ def full_report(full):
 
 def test_numbers_that_behave_as_the_paper_says_give_its_claims(full_report):
     folder, text = full_report
-    with (folder / "claims.csv").open(newline="") as file:
-        lines = list(csv.DictReader(file))
+    lines = read_csv(folder / "claims.csv")
     assert [line["verdict"] for line in lines] == ["reproduced"] * 10
     assert all(line["rule"] and line["finding"] for line in lines)
     assert "10 of 10" in text and "two < three" in text and "All 249 networks" in text
@@ -81,16 +76,9 @@ def test_numbers_that_behave_as_the_paper_says_give_its_claims(full_report):
 
 def test_every_figure_is_a_real_picture_on_the_page(full_report):
     folder, _ = full_report
-    assert {path.stem for path in folder.glob("*.png")} == PICTURES
-    for path in folder.glob("*.png"):
-        with Image.open(path) as image:
-            assert min(image.size) > 200 and np.asarray(image.convert("L")).std() > 5
-    page = (folder / "index.html").read_text()
-    embedded = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
-    assert {base64.b64decode(e) for e in embedded} == {p.read_bytes() for p in folder.glob("*.png")}
-    assert "<script" not in page and "http" not in page and "url(" not in page
-    assert not re.search(r'(?:src|href)="(?!data:)', page)
-    assert "<title>A &lt;title&gt; &amp; more</title>" in page
+    assert pictures_on_page(folder) == {f"{name}.png" for name in PICTURES}
+    assert_needs_nothing_else(folder)
+    assert "<title>A &lt;title&gt; &amp; more</title>" in (folder / "index.html").read_text()
 
 
 def test_detection_is_marked_as_not_built_and_absent_targets_as_not_run(full_report, full):

@@ -12,8 +12,10 @@ from transfer_jax.report.statistics import (
     UNKNOWN_NOISE,
     Contrast,
     Estimate,
+    binomial_error,
     estimate,
     layers,
+    mean_and_spread,
     percent,
     points,
 )
@@ -86,3 +88,16 @@ def test_numbers_in_words():
     assert (points(0.0123), percent(0.62514, 2), percent(None)) == ("+1.2", "62.51", "")
     assert layers([7, 1, 2, 3, 5]) == "n = 1 to 3, 5, 7"
     assert layers([6, 7]) == "n = 6, 7"
+
+
+def test_a_binomial_error_is_the_deviation_of_a_share():
+    for share, count in ((0.3, 50), (0.99, 7), (1.0, 12)):
+        expected = stats.binom(count, share).std() / count
+        assert binomial_error(share, count) == pytest.approx(expected)
+
+
+def test_mean_and_spread_are_in_percent():
+    values = [0.739, 0.742, 0.745]
+    assert mean_and_spread(values) == "74.2 ± 0.3"
+    assert mean_and_spread(iter(values), digits=2) == f"74.20 ± {100 * np.std(values, ddof=1):.2f}"
+    assert mean_and_spread([0.6251]) == "62.5" and mean_and_spread([]) == ""

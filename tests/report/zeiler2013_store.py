@@ -1,10 +1,10 @@
 """A workdir of the Zeiler & Fergus study with the paper's own numbers, made without training."""
 
-import csv
 import json
 
 import numpy as np
 
+from tests.report.reading import write_lines
 from transfer_jax.grid.cell import to_json
 from transfer_jax.networks import build
 from transfer_jax.report.published import read_published_table
@@ -175,10 +175,7 @@ def blobs(rng, count, side):
 
 def write_tables(directory, tables):
     """Writes the .csv files of an analysis."""
-    (directory / "analysis").mkdir(parents=True, exist_ok=True)
-    for name, lines in tables.items():
-        with (directory / "analysis" / f"{name}.csv").open("w", newline="") as file:
-            csv.writer(file).writerows([COLUMNS[name].split(), *lines])
+    write_lines(directory, COLUMNS, tables)
 
 
 def write_workdir(directory, tables, arrays):

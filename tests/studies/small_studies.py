@@ -85,10 +85,11 @@ def small_huh2016(data_dir: Path) -> ConfigDict:
         **config.experiments.to_dict(),
         "targets": ("held_out", "scenes"),
         "images_per_class": (),
-        "classes": {"bottom_up": (2,), "top_down": ()},
+        # The same task by two names.
+        "classes": {"bottom_up": (2,), "top_down": (2,)},
         "budget": {"num_classes": (), "total_images": 0},
         "overlap": True,
-        "halves": False,
+        "halves": (),
         "unrelated": False,
     }
     return config

@@ -99,6 +99,18 @@ def test_timings_are_those_of_the_parts(parts):
         assert float(row["seconds"]) == pytest.approx(part["seconds"], abs=1e-5)
 
 
+def test_timings_of_parts_of_several_cells_are_added_up(parts):
+    names = [f"transfer-{hash}" for hash in ("0123456789abcdef", "f" * 16)]
+    for name in (*names, "transfer-scratch"):
+        parts.compute(name, 1, Part({}))
+    parts.write_timings()
+    with open(parts.directory / "timings.csv", newline="") as file:
+        rows = {row["part"]: float(row["seconds"]) for row in csv.DictReader(file)}
+    kept = [json.loads((parts.directory / f"{name}.json").read_text())["seconds"] for name in names]
+    assert set(rows) == {"transfer", "transfer-scratch"}
+    assert rows["transfer"] == pytest.approx(sum(kept), abs=1e-5)
+
+
 def test_tables_of_one_header_are_joined(parts):
     for name, number in (("p", 1), ("q", 2), ("empty", None)):
         rows = [] if number is None else [(number, "a\nb"), (number, "c")]

@@ -12,16 +12,17 @@ from tests.studies.small_studies import get_config
 from transfer_jax.data.ancestor_splits import shared_ancestors
 from transfer_jax.data.folds import FoldedDataset
 from transfer_jax.data.single_label import SingleLabelDataset
+from transfer_jax.data.splits import ilsvrc_indices
 from transfer_jax.data.subsets import random_classes
 from transfer_jax.data.world import class_names, class_paths
 from transfer_jax.studies import huh2016 as study
 
 EVERY = {
     "images_per_class": (2, 4),
-    "classes": {"bottom_up": "all", "top_down": (2,)},
+    "classes": {"bottom_up": ("all",), "top_down": (2,)},
     "budget": {"num_classes": (5, 10), "total_images": 40},
     "overlap": True,
-    "halves": True,
+    "halves": ("A", "B"),
     "unrelated": True,
 }
 KINGDOMS = [path[1] for path in class_paths()]
@@ -105,8 +106,11 @@ def test_merged_classes_are_nodes_of_the_hierarchy(config, source):
     # Families of one class remain what they are.
     assert list(found) == ["all", f"{len(families)} classes bottom-up", "2 classes bottom-up",
                            "2 classes top-down"]  # fmt: skip
-    for name, nodes in ((f"{len(families)} classes bottom-up", FAMILIES),
-                        ("2 classes bottom-up", KINGDOMS), ("2 classes top-down", KINGDOMS)):  # fmt: skip
+    for name, nodes in (
+        (f"{len(families)} classes bottom-up", FAMILIES),
+        ("2 classes bottom-up", KINGDOMS),
+        ("2 classes top-down", KINGDOMS),
+    ):
         condition = found[name]
         assert condition.value == condition.task.num_classes == int(name.split()[0])
         parents = collections.defaultdict(set)
@@ -126,6 +130,10 @@ def test_halves_are_random_or_apart(config, source):
         names = [[class_names()[c] for c in half] for half in (a, b)]
         shared[kind] = len(shared_ancestors(source.hierarchy, *names))
     assert shared["apart"] < shared["random"]
+    config.experiments.halves = ("B",)
+    one = by_question(config, source)["halves"]
+    assert list(one) == ["half random B", "half apart B", "all"]
+    assert one["half apart B"].task == found["half apart B"].task
 
 
 def test_unrelated_classes_are_of_one_kind(config, source):
@@ -274,11 +282,15 @@ def test_tables_can_tell_hierarchy_and_kinds(config, tmp_path):
     )
     config.hierarchy_csv, config.superclass_csv = str(tree), str(kinds)
     config.held_out = 0
-    config.experiments.classes = {"bottom_up": (), "top_down": ()}
+    config.experiments.budget.num_classes = (4,)
+    config.experiments.classes = {"bottom_up": (), "top_down": ("all",)}
     source = study.source_of(config, lambda fields: dataset)
     assert source.held_out == () and source.natural == {0, 2, 3, 4}
     found = by_question(config, source)
     assert found["unrelated"]["natural only"].task.dataset_classes == (0, 2, 3, 4)
+    # One step up from each class; a tool is two steps below the root, so there is no second.
+    assert list(found["classes"]) == ["all", "5 classes top-down"]
+    assert found["classes"]["5 classes top-down"].task.class_map == (0, 1, 2, 3, 3, 1, 1, 4)
     config.hierarchy_csv = ""
     with pytest.raises(ValueError, match="toy has no class hierarchy"):
         study.source_of(config, lambda fields: dataset)
@@ -311,6 +323,7 @@ def test_tables_can_tell_hierarchy_and_kinds(config, tmp_path):
         ),
         ({"experiments.budget.total_images": 90}, r"18 images of each of 5 classes are wanted"),
         ({"experiments.images_per_class": ("all",)}, r"images_per_class holds 'all'"),
+        ({"experiments.halves": ("A", "C")}, r"halves holds \['C'\]: expected some of 'A', 'B'"),
         ({"seeds": ("x",)}, r"config\.seeds holds 'x': expected integers"),
     ],
 )
@@ -323,8 +336,6 @@ def test_bad_configs_are_named(config, huh, change, message):
 def test_the_imagenet_preset_is_the_papers_conditions():
     """On labels alone: ILSVRC's classes, of 1300 images each."""
     config = get_config("huh2016", "imagenet")
-    from transfer_jax.data.splits import ilsvrc_indices
-
     labels = np.repeat(np.arange(1000), 1300).astype(np.int32)
     dataset = types.SimpleNamespace(
         name="ilsvrc", class_names=tuple(ilsvrc_indices()), class_paths=None,

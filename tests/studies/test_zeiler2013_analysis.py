@@ -497,13 +497,38 @@ def test_transfer_is_the_accuracy_of_readouts_of_each_fold(zeiler, network):
         assert np.bincount(labels["train"]).tolist() == [size] * 20
         model = fit_readout(x["train"], labels["train"], kind)
         expected = mean_per_class(model.scores(x["val"]).argmax(1), labels["val"])
-        assert rows[kind, layer, size, fold] == pytest.approx(expected, abs=0.021)
+        assert rows[kind, layer, size, fold] == pytest.approx(expected, abs=0.011)
     for fold in (0, 1):
         drawn = target.fold(fold, 2)
         alone = zeiler.trained(f"others 2 fold {fold}")
         answers = softmax_of(alone, drawn, "val", np.arange(100)).argmax(1)
         expected = mean_per_class(answers, drawn.labels("val"))
         assert rows["scratch", "", 2, fold] == pytest.approx(expected, abs=1e-5)
+
+
+def test_readouts_learn_from_nested_sets_and_share_their_test_images(
+    zeiler, network, tmp_path, monkeypatch
+):
+    """What is fitted, for each row that is not from scratch, is what a fold of that size draws."""
+    calls = []
+
+    def fitted(*arrays, kind):
+        calls.append((kind, *arrays))
+        return 0.0
+
+    monkeypatch.setattr(readout, "layer_accuracy", fitted)
+    (target,) = targets(zeiler.config, zeiler.open_dataset)
+    files = readout.transfer(network, target, [], tmp_path)
+    rows = files["transfer-others.csv"].rows
+    assert len(rows) == len(calls) == 16
+    for row, (kind, x, labels, queries, wanted) in zip(rows, calls, strict=True):
+        assert row[3] == kind
+        drawn = target.fold(row[6], row[5])
+        for split, found, of in (("train", x, labels), ("val", queries, wanted)):
+            np.testing.assert_array_equal(of, drawn.labels(split))
+            pixels = drawn.images(split, np.arange(len(of)))
+            expected = activations(network, pixels)[row[4]].reshape(len(pixels), -1)
+            np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_average_precisions_of_images_of_several_classes(zeiler, network):

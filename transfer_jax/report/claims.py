@@ -11,6 +11,9 @@ from transfer_jax.report import tables
 
 Verdict = Literal["reproduced", "not reproduced", "not tested"]
 
+ABSENT = "The networks that this needs are not in the store."
+"""The finding of a claim that cannot be tested for want of networks."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
@@ -39,6 +42,13 @@ class Claim:
 def decide(holds: bool) -> Verdict:
     """The verdict of a rule that could be applied."""
     return "reproduced" if holds else "not reproduced"
+
+
+def decide_all(verdicts: Iterable[Verdict]) -> Verdict:
+    """The verdict on what must hold everywhere, from those on each part, of which there is one
+    or more: not reproduced if one is not, else not tested if one is not, else reproduced."""
+    order = ("not reproduced", "not tested", "reproduced")
+    return min(verdicts, key=order.index)
 
 
 def write_claims(path: str | os.PathLike[str], claims: Iterable[Claim]) -> None:

@@ -14,12 +14,13 @@ from transfer_jax.report import huh2016_tables as tables
 from transfer_jax.report.claims import Claim, write_claims
 from transfer_jax.report.huh2016_claims import claims
 from transfer_jax.report.huh2016_files import ALL, MEASURES, Analysis, read_analysis
+from transfer_jax.report.network_pictures import first_layer_filters, learning_curves
 from transfer_jax.report.network_table import layer_table
-from transfer_jax.report.page import Page, Picture, Section, write_page
-from transfer_jax.report.results import Row, read_results
+from transfer_jax.report.page import Picture, Section
+from transfer_jax.report.results import Row
 from transfer_jax.report.statistics import percent
 from transfer_jax.report.tables import Table
-from transfer_jax.report.zeiler2013_measures import timings_table
+from transfer_jax.report.workdir import Workdir, read_workdir, report_folder
 
 LEAD = (
     "What in the pretraining data makes features transfer: the number of images, of classes, how "
@@ -93,17 +94,10 @@ def write_report(
       AnalysisError: a file of the analysis cannot be read.
     """
     overview.check_notes(notes)
-    directory = Path(workdir)
-    rows = read_results(directory / "results.csv")
-    analysis = read_analysis(directory)
-    failures = cell_files.read_failures(directory, rows)
-    missing = cell_files.read_missing(directory, rows)
+    found, analysis = read_workdir(workdir), read_analysis(workdir)
     verdicts = claims(analysis)
 
-    folder = directory / "report"
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.glob("*.png"):
-        path.unlink()
+    folder = report_folder(workdir)
     write_claims(folder / "claims.csv", verdicts)
     questions = [_question(analysis, folder, n + 1, verdicts) for n in range(len(QUESTIONS))]
     beside = tables.published_tables(analysis) if published else ()
@@ -113,19 +107,20 @@ def write_report(
         Section("Beside the paper's numbers", (), beside),
         Section("The paper's claims, tested", (numbers.NOISE_RULE,), (_overview(verdicts),)),
         Section("Where each question stands", (), (_places(questions),)),
-        Section("The networks themselves", (), _networks(folder, directory, rows, analysis)),
-        Section("Timings", (), timings_table(analysis)),
-        overview.every_network(rows, failures, missing, split="which"),
+        Section("The networks themselves", (), _networks(folder, found, analysis)),
+        Section("Timings", (), overview.timings_table(analysis.timings)),
     )
-    page = Page(
+    numbers_shown = overview.headline(found.rows, _effects(analysis), verdicts, analysis.timings)
+    return overview.write_index(
+        found,
+        folder,
+        sections,
         title=title,
         lead=LEAD,
-        notes=tuple(notes),
-        numbers=_numbers(rows, analysis, verdicts),
-        sections=tuple(section for section in sections if section.items),
-        warning=overview.warning(rows, failures, missing),
+        notes=notes,
+        numbers=numbers_shown,
+        split="which",
     )
-    return write_page(page, folder / "index.html")
 
 
 def _targets(analysis: Analysis) -> tuple[Table, ...]:
@@ -189,10 +184,10 @@ def _places(questions: Sequence[Section]) -> Table:
     return Table(("question", "in the paper", "in this report"), rows, words=frozenset({0, 1, 2}))
 
 
-def _networks(folder, directory, rows: Sequence[Row], analysis: Analysis) -> tuple:
+def _networks(folder: Path, workdir: Workdir, analysis: Analysis) -> tuple[Picture | Table, ...]:
     """Layers, learning curves and first-layer filters of some networks, as far as they are kept."""
     items: list[Picture | Table] = []
-    chosen = _chosen(analysis)
+    directory, chosen = workdir.directory, _chosen(analysis)
     bases = {name: cell_files.read_cell(directory, hash) for name, hash in chosen.items()}
     network = next((c["network"] for c in bases.values() if isinstance(c.get("network"), dict)), {})
     if "layers" in network:
@@ -200,26 +195,13 @@ def _networks(folder, directory, rows: Sequence[Row], analysis: Analysis) -> tup
         items.append(layer_table(network, caption))
     palette = [colour for name, colour in figures.COLOURS.items() if name != "grey"]
     curves = [(name, cell_files.read_metrics(directory, hash)) for name, hash in chosen.items()]
-    curves += _target_curves(directory, rows)
+    curves += _target_curves(directory, workdir.rows)
     curves = [(name, records) for name, records in curves if records][: len(palette)]
-    if curves:
-        drawn = [(n, c, records) for (n, records), c in zip(curves, palette, strict=False)]
-        path = figures.draw_learning_curves(drawn, folder / "learning_curves.png")
-        caption = (
-            "Learning curves of one seed: training loss (running mean over a fortieth of the "
-            "records) and validation accuracy at each evaluation."
-        )
-        items.append(Picture(path, caption, "Training loss and validation accuracy by step"))
+    drawn = [(n, c, records) for (n, records), c in zip(curves, palette, strict=False)]
+    items += learning_curves(drawn, folder, "one seed")
     kernels = {name: cell_files.read_first_layer(directory, hash) for name, hash in chosen.items()}
     kernels = {n: k for n, k in kernels.items() if k is not None and k.shape[2] in (1, 3)}
-    if kernels:
-        path = figures.draw_filters(kernels, folder / "filters.png")
-        caption = (
-            "First-layer filters of pretrained networks, each scaled by its own largest absolute "
-            "weight; mid-grey is zero."
-        )
-        items.append(Picture(path, caption, "First-layer filters as small colour tiles"))
-    return tuple(items)
+    return (*items, *first_layer_filters(kernels, folder, "pretrained networks"))
 
 
 def _chosen(analysis: Analysis) -> dict[str, str]:
@@ -250,11 +232,9 @@ def _target_curves(directory, rows: Sequence[Row]) -> list:
     return found
 
 
-def _numbers(
-    rows: Sequence[Row], analysis: Analysis, verdicts: Sequence[Claim]
-) -> tuple[tuple[str, str], ...]:
-    """The headline: what was trained, and the sizes of the effects."""
-    found = [(str(len(overview.finished_networks(rows))), "networks trained")]
+def _effects(analysis: Analysis) -> list[tuple[str, str]]:
+    """The sizes of the effects, for the head of the page."""
+    found = []
     own = numbers.contrast([(1, numbers.pretraining(analysis, ALL))])
     if own:
         found.append((f"{percent(own.value)} %", "top-1 of pretraining on all data"))
@@ -273,9 +253,4 @@ def _numbers(
         ):
             if change:
                 found.append((str(change), f"{what} with half of the images (points)"))
-    found.append(overview.claims_number(verdicts))
-    found += overview.training_numbers(rows)
-    if analysis.timings:
-        total = overview.duration(sum(line.seconds for line in analysis.timings))
-        found.append((total, "of analysis after training"))
-    return tuple(found)
+    return found

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from transfer_jax.report import huh2016_numbers as numbers
-from transfer_jax.report.claims import Claim, Verdict
+from transfer_jax.report.claims import ABSENT, Claim, Verdict
 from transfer_jax.report.huh2016_feature_claims import coarse_tell_fine_apart, siblings_together
 from transfer_jax.report.huh2016_files import ALL, MEASURES, Analysis
 from transfer_jax.report.huh2016_numbers import LITTLE, SLIGHT
 from transfer_jax.report.statistics import MINUS, Estimate, percent
-
-ABSENT = "The networks that this needs are not in the store."
 
 
 def claims(analysis: Analysis) -> tuple[Claim, ...]:

@@ -7,13 +7,11 @@ import math
 import statistics
 
 from transfer_jax.report import huh2016_numbers as numbers
-from transfer_jax.report.claims import Claim
+from transfer_jax.report.claims import ABSENT, Claim
 from transfer_jax.report.huh2016_files import ALL, Analysis, Neighbours
 from transfer_jax.report.huh2016_numbers import Share
-from transfer_jax.report.statistics import Estimate, percent
-from transfer_jax.report.zeiler2013_numbers import binomial_error
+from transfer_jax.report.statistics import Estimate, binomial_error, percent
 
-ABSENT = "The networks that this needs are not in the store."
 NOISY = " Too noisy to tell, or one seed only."
 
 

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from transfer_jax.report import cell_files
-from transfer_jax.report.zeiler2013_files import read_lines
-from transfer_jax.report.zeiler2013_lines import Fraction, Timing
+from transfer_jax.report.analysis_files import Fraction, Timing, read_tables
 
 ALL = "all"
 """The condition of all pretraining classes with all their images."""
@@ -176,7 +175,6 @@ def read_analysis(workdir: str | os.PathLike[str]) -> Analysis:
       AnalysisError: a column is missing or a value cannot be read; the message names the file,
         the line and what was expected.
     """
-    directory = Path(workdir) / "analysis"
     kinds = {
         "conditions": Pretrained,
         "transfer": Transferred,
@@ -186,6 +184,6 @@ def read_analysis(workdir: str | os.PathLike[str]) -> Analysis:
         "actions": ActionPrecision,
         "timings": Timing,
     }
-    tables = {name: read_lines(directory / f"{name}.csv", kind) for name, kind in kinds.items()}
+    tables = read_tables(Path(workdir, "analysis"), kinds)
     num_eval = cell_files.read_integers(workdir, tables["conditions"], "num_eval")
     return Analysis(**tables, num_eval=num_eval)

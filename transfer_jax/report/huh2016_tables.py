@@ -10,9 +10,8 @@ from transfer_jax.report.huh2016_feature_claims import neighbour_lines, sibling_
 from transfer_jax.report.huh2016_files import ALL, MEASURES, SCRATCH, Analysis
 from transfer_jax.report.huh2016_numbers import Series
 from transfer_jax.report.published import read_published_table
-from transfer_jax.report.statistics import MINUS, Estimate, percent
+from transfer_jax.report.statistics import MINUS, Estimate, mean_and_spread, percent
 from transfer_jax.report.tables import Table
-from transfer_jax.report.zeiler2013_numbers import mean_and_spread
 
 DETECTION = "VOC 2007 detection"
 NOT_BUILT = "not built"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import statistics as stdlib_statistics
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
-from transfer_jax.report.cell_files import Failure, Planned
+from transfer_jax.report.analysis_files import Timing
 from transfer_jax.report.claims import Claim
-from transfer_jax.report.page import Section
+from transfer_jax.report.page import Page, Section, write_page
 from transfer_jax.report.results import SYMBOLS, Row
 from transfer_jax.report.statistics import percent
 from transfer_jax.report.tables import Table
+from transfer_jax.report.workdir import Workdir
 
 
 def check_notes(notes: Sequence[str]) -> None:
@@ -30,15 +32,16 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def warning(rows: Iterable[Row], failures: Sequence[Failure], missing: Sequence[Planned]) -> str:
+def warning(found: Workdir) -> str:
     """What the head of a page says of a workdir that is not complete; empty for one that is."""
     parts = []
-    if not any(row.finished for row in rows):
+    if not any(row.finished for row in found.rows):
         parts.append("No network has finished yet.")
-    if failures:
-        parts.append(f"{len(failures)} failed: see the end of the page.")
-    if missing:
-        parts.append(f"{len(missing)} planned but not finished: figures show what is there.")
+    if found.failures:
+        parts.append(f"{len(found.failures)} failed: see the end of the page.")
+    if found.missing:
+        count = len(found.missing)
+        parts.append(f"{count} planned but not finished: figures show what is there.")
     return " ".join(parts)
 
 
@@ -66,23 +69,85 @@ def training_numbers(rows: Iterable[Row]) -> tuple[tuple[str, str], ...]:
     return tuple(numbers)
 
 
-def every_network(
+def analysis_seconds(timings: Iterable[Timing]) -> float:
+    """What all parts of an analysis took together."""
+    return sum(line.seconds for line in timings)
+
+
+def headline(
     rows: Sequence[Row],
-    failures: Sequence[Failure],
-    missing: Sequence[Planned],
-    *,
-    split: str = "split",
-) -> Section:
-    """The tables that close a report: failed, planned and all networks.
+    effects: Iterable[tuple[str, str]],
+    verdicts: Iterable[Claim],
+    timings: Sequence[Timing] = (),
+) -> tuple[tuple[str, str], ...]:
+    """The (value, what it is) pairs at the head of a page.
 
     Args:
       rows: of results.csv.
-      failures, missing: see `cell_files`.
+      effects: the study's own pairs, shown behind the number of networks.
+      verdicts: on the paper's claims.
+      timings: of the analysis, where the study has one.
+    """
+    numbers = [(str(len(finished_networks(rows))), "networks trained"), *effects]
+    numbers += [claims_number(verdicts), *training_numbers(rows)]
+    if timings:
+        numbers.append((duration(analysis_seconds(timings)), "of analysis after training"))
+    return tuple(numbers)
+
+
+def write_index(
+    found: Workdir,
+    folder: Path,
+    sections: Iterable[Section],
+    *,
+    title: str,
+    lead: str,
+    notes: Sequence[str],
+    numbers: Sequence[tuple[str, str]],
+    split: str = "split",
+) -> Path:
+    """Writes index.html: a study's sections that have items, then every network.
+
+    Args:
+      found: the workdir; what it lacks is said at the head of the page.
+      folder: of the report.
+      sections: in order.
+      title, lead, notes, numbers: see `page.Page`.
+      split: see `every_network`.
+
+    Returns:
+      The path of index.html.
+    """
+    page = Page(
+        title=title,
+        lead=lead,
+        notes=tuple(notes),
+        numbers=tuple(numbers),
+        sections=tuple(s for s in (*sections, every_network(found, split)) if s.items),
+        warning=warning(found),
+    )
+    return write_page(page, folder / "index.html")
+
+
+def timings_table(timings: Sequence[Timing]) -> tuple[Table, ...]:
+    """What each part of an analysis took; nothing where there is none."""
+    rows = tuple((line.part, duration(line.seconds)) for line in timings)
+    caption = "Wall time of each part that was read out of the trained networks."
+    rows += (("all parts", duration(analysis_seconds(timings))),)
+    return (Table(("part", "time"), rows, caption),) if timings else ()
+
+
+def every_network(found: Workdir, split: str = "split") -> Section:
+    """The tables that close a report: failed, planned and all networks.
+
+    Args:
+      found: the workdir.
       split: heading of the column that says which network of an experiment a row is.
 
     Returns:
       The section; without items where there is nothing.
     """
+    rows, failures, missing = found.rows, found.failures, found.missing
     items = []
     where = ("experiment", split, "network")
     if failures:

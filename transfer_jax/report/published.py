@@ -7,6 +7,9 @@ classes; random halves have 500 classes each.
 zeiler2013_table1.csv .. zeiler2013_table6.csv: the tables as printed, in percent; `spread` is what
 the paper writes behind its ±, and a cell that it leaves blank is empty. In Table 5 the printed
 mean of Oquab et al. (82.8) does not follow from that column's classes (81.6).
+
+huh2016_costs.csv: what two changes to the pretraining data cost a target, as the text gives it, in
+points of the target's measure.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
 from transfer_jax.report.results import Row
@@ -128,6 +129,11 @@ def estimate(contrasts: Sequence[Contrast], num_eval: Mapping[str, int]) -> Esti
     return Estimate(mean, max(errors, default=None), units, len(coefficients))
 
 
+def binomial_error(share: float, count: float) -> float:
+    """Standard error of a share that was counted over `count` independent trials."""
+    return math.sqrt(share * (1 - share) / count)
+
+
 def mean(values: Iterable[float]) -> float | None:
     """The plain mean; None of nothing."""
     values = list(values)
@@ -143,6 +149,15 @@ def points(value: float, digits: int = 1) -> str:
 def percent(value: float | None, digits: int = 1) -> str:
     """A fraction as percent without the sign: 0.6251 -> '62.5'; None -> ''."""
     return "" if value is None else f"{100 * value:.{digits}f}".replace("-", MINUS)
+
+
+def mean_and_spread(values: Iterable[float], digits: int = 1) -> str:
+    """Fractions as percent, such as '65.7 ± 0.2' (standard deviation), '65.7' for one; else ''."""
+    values = list(values)
+    if not values:
+        return ""
+    text = percent(statistics.fmean(values), digits)
+    return f"{text} ± {percent(statistics.stdev(values), digits)}" if len(values) > 1 else text
 
 
 def layers(ns: Iterable[int]) -> str:

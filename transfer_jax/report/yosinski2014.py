@@ -10,10 +10,11 @@ from transfer_jax.report import analysis, cell_files, figures, overview
 from transfer_jax.report import yosinski2014_figures as drawings
 from transfer_jax.report import yosinski2014_published as beside
 from transfer_jax.report.claims import write_claims
-from transfer_jax.report.page import Page, Picture, Section, write_page
+from transfer_jax.report.network_pictures import first_layer_filters, learning_curves
+from transfer_jax.report.page import Picture, Section
 from transfer_jax.report.published import read_published
-from transfer_jax.report.results import read_results
 from transfer_jax.report.statistics import MINUS, NOISE_RULE, percent
+from transfer_jax.report.workdir import read_workdir, report_folder
 from transfer_jax.report.yosinski2014_claims import claims
 from transfer_jax.report.yosinski2014_tables import (
     drop_tables,
@@ -66,20 +67,15 @@ def write_report(
       ResultsError: results.csv cannot be read.
     """
     overview.check_notes(notes)
-    directory = Path(workdir)
-    rows = read_results(directory / "results.csv")
+    found = read_workdir(workdir)
+    directory, rows = found.directory, found.rows
     theirs = read_published() if published else ()
     num_eval = cell_files.read_integers(directory, rows, "num_eval")
     num_classes = cell_files.read_integers(directory, rows, "num_classes")
-    failures = cell_files.read_failures(directory, rows)
-    missing = cell_files.read_missing(directory, rows)
     cells = analysis.grid(rows, "random_halves")
     verdicts = claims(rows, num_eval)
 
-    folder = directory / "report"
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in PICTURES:
-        (folder / name).unlink(missing_ok=True)
+    folder = report_folder(directory, PICTURES)
     write_drops(folder / "drop.csv", cells, num_eval)
     write_table1(folder / "table1.csv", cells, num_eval, theirs)
     write_claims(folder / "claims.csv", verdicts)
@@ -90,17 +86,11 @@ def write_report(
         _figure3(folder, rows, theirs, num_eval, num_classes),
         Section("The paper's claims, tested", (NOISE_RULE,), (verdicts,)),
         _networks(folder, directory, rows, theirs, num_classes),
-        overview.every_network(rows, failures, missing),
     )
-    page = Page(
-        title=title,
-        lead=LEAD,
-        notes=tuple(notes),
-        numbers=_numbers(rows, cells, num_eval, verdicts),
-        sections=tuple(section for section in sections if section.items),
-        warning=overview.warning(rows, failures, missing),
+    numbers = overview.headline(rows, _effects(cells, num_eval), verdicts)
+    return overview.write_index(
+        found, folder, sections, title=title, lead=LEAD, notes=notes, numbers=numbers
     )
-    return write_page(page, folder / "index.html")
 
 
 def _figure2(folder, rows, theirs, num_eval, num_classes) -> Section:
@@ -160,23 +150,10 @@ def _figure3(folder, rows, theirs, num_eval, num_classes) -> Section:
 
 def _networks(folder, directory, rows, theirs, num_classes) -> Section:
     """Filters, learning curves, images per class: each where its files exist."""
-    items = []
-    kernels = _bases_filters(directory, rows)
-    if kernels:
-        path = figures.draw_filters(kernels, folder / "filters.png")
-        caption = (
-            "First-layer filters of the bases, each scaled by its own largest absolute weight; "
-            "mid-grey is zero."
-        )
-        items.append(Picture(path, caption, "First-layer filters as small colour tiles"))
-    curves = _curves(directory, rows)
-    if curves:
-        path = figures.draw_learning_curves(curves, folder / "learning_curves.png")
-        caption = (
-            "Learning curves of one split: training loss (running mean over a fortieth of the "
-            "records) and validation accuracy at each evaluation."
-        )
-        items.append(Picture(path, caption, "Training loss and validation accuracy by step"))
+    items = [
+        *first_layer_filters(_bases_filters(directory, rows), folder, "the bases"),
+        *learning_curves(_curves(directory, rows), folder, "one split"),
+    ]
     path = beside.images_per_class(rows, theirs, num_classes, folder / "images_per_class.png")
     if path:
         caption = "A base trained on the first N images of each class only (logarithmic axis)." + (
@@ -223,9 +200,9 @@ def _curves(directory, rows):
     return curves
 
 
-def _numbers(rows, cells, num_eval, verdicts) -> tuple[tuple[str, str], ...]:
-    """The headline: what was trained, and the sizes of the effects."""
-    numbers = [(str(len(overview.finished_networks(rows))), "networks trained")]
+def _effects(cells, num_eval) -> list[tuple[str, str]]:
+    """The sizes of the effects, for the head of the page."""
+    numbers = []
     base = analysis.means(cells).get(("base", 0))
     if base is not None:
         numbers.append((f"{percent(base)} %", "top-1 of the bases, random halves"))
@@ -243,4 +220,4 @@ def _numbers(rows, cells, num_eval, verdicts) -> tuple[tuple[str, str], ...]:
     boost = analysis.compare(cells, "transfer_finetuned", "base", ns, num_eval)
     if boost:
         numbers.append((str(boost), "boost of fine-tuned transfer, mean over n (points)"))
-    return (*numbers, overview.claims_number(verdicts), *overview.training_numbers(rows))
+    return numbers

@@ -12,12 +12,14 @@ from transfer_jax.report import zeiler2013_measures as measures
 from transfer_jax.report import zeiler2013_numbers as numbers
 from transfer_jax.report import zeiler2013_pictures as pictures
 from transfer_jax.report import zeiler2013_tables as tables
-from transfer_jax.report.claims import Claim, write_claims
+from transfer_jax.report.claims import write_claims
+from transfer_jax.report.network_pictures import learning_curves
 from transfer_jax.report.network_table import layer_table
-from transfer_jax.report.page import Page, Picture, Section, write_page
-from transfer_jax.report.results import Row, read_results
+from transfer_jax.report.page import Picture, Section
+from transfer_jax.report.results import Row
 from transfer_jax.report.statistics import percent
 from transfer_jax.report.tables import Table
+from transfer_jax.report.workdir import read_workdir, report_folder
 from transfer_jax.report.zeiler2013_claims import claims
 from transfer_jax.report.zeiler2013_files import Analysis, read_analysis
 
@@ -75,35 +77,29 @@ def write_report(
       AnalysisError: a file of the analysis cannot be read.
     """
     overview.check_notes(notes)
-    directory = Path(workdir)
-    rows = read_results(directory / "results.csv")
-    analysis = read_analysis(directory)
-    failures = cell_files.read_failures(directory, rows)
-    missing = cell_files.read_missing(directory, rows)
+    found, analysis = read_workdir(workdir), read_analysis(workdir)
     verdicts = claims(analysis)
 
-    folder = directory / "report"
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.glob("*.png"):
-        path.unlink()
+    folder = report_folder(workdir)
     write_claims(folder / "claims.csv", verdicts)
-    parts = _parts(directory, folder, rows, analysis, published)
+    parts = _parts(found.directory, folder, found.rows, analysis, published)
     sections = [Section(p.heading, p.paragraphs, p.items) for p in parts]
     sections += [
         Section("Where each table and figure of the paper stands", (), (_places(parts),)),
         Section("The paper's claims, tested", (numbers.NOISE_RULE,), (verdicts,)),
-        Section("Timings", (), measures.timings_table(analysis)),
-        overview.every_network(rows, failures, missing, split="which"),
+        Section("Timings", (), overview.timings_table(analysis.timings)),
     ]
-    page = Page(
+    numbers_shown = overview.headline(found.rows, _effects(analysis), verdicts, analysis.timings)
+    return overview.write_index(
+        found,
+        folder,
+        sections,
         title=title,
         lead=LEAD,
-        notes=tuple(notes),
-        numbers=_numbers(rows, analysis, verdicts),
-        sections=tuple(section for section in sections if section.items),
-        warning=overview.warning(rows, failures, missing),
+        notes=notes,
+        numbers=numbers_shown,
+        split="which",
     )
-    return write_page(page, folder / "index.html")
 
 
 def _parts(directory, folder, rows, analysis: Analysis, published: bool) -> list[Part]:
@@ -119,7 +115,7 @@ def _parts(directory, folder, rows, analysis: Analysis, published: bool) -> list
     figure6, rules, pairs = map(drawn, (pictures.figure6, pictures.rules, pictures.duplicates))
     figure7 = drawn(pictures.figure7, theirs(4))
     network = _network(directory, analysis)
-    curves = tuple(pictures.learning_curves(_curves(directory, rows), folder))
+    curves = learning_curves(_curves(directory, rows), folder, "the source networks")
     table1, table2 = tables.table1(analysis, theirs(1)), tables.table2(analysis, theirs(2))
     table34 = tables.tables_3_and_4(analysis, theirs(3), theirs(4))
     table5, table6 = tables.table5(analysis, theirs(5)), tables.table6(analysis, theirs(6))
@@ -229,11 +225,9 @@ def _curves(directory, rows: Sequence[Row]) -> list:
     return found
 
 
-def _numbers(
-    rows: Sequence[Row], analysis: Analysis, verdicts: Sequence[Claim]
-) -> tuple[tuple[str, str], ...]:
-    """The headline: what was trained, and the sizes of the effects."""
-    found = [(str(len(overview.finished_networks(rows))), "networks trained")]
+def _effects(analysis: Analysis) -> list[tuple[str, str]]:
+    """The sizes of the effects, for the head of the page."""
+    found = []
     for name in ("zfnet", "alexnet"):
         network = analysis.network(name)
         if network:
@@ -250,9 +244,4 @@ def _numbers(
     if inside:
         meaning = f"lowest probability inside the box (chance {percent(inside[1], 0)} %)"
         found.append((f"{percent(inside[0], 0)} %", meaning))
-    found.append(overview.claims_number(verdicts))
-    found += overview.training_numbers(rows)
-    if analysis.timings:
-        total = overview.duration(sum(line.seconds for line in analysis.timings))
-        found.append((total, "of analysis after training"))
-    return tuple(found)
+    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from transfer_jax.report.claims import Claim, Verdict
+from transfer_jax.report.claims import ABSENT, Claim, decide_all
 from transfer_jax.report.statistics import MINUS, percent
 from transfer_jax.report.zeiler2013_feature_claims import feature_claims
 from transfer_jax.report.zeiler2013_files import Analysis
@@ -22,8 +22,6 @@ LITTLE = 0.10
 
 SLIGHT = 0.05
 """A change below this share of the base's accuracy is slight (the paper's: at most 3 %)."""
-
-ABSENT = "The networks that this needs are not in the store."
 
 
 def claims(analysis: Analysis) -> tuple[Claim, ...]:
@@ -89,15 +87,6 @@ def _costs(analysis: Analysis, architecture: str, variants):
     return base, found
 
 
-def _bound(costs, bound: float) -> Verdict:
-    """All costs below the bound: reproduced; any above it: not reproduced; else not tested."""
-    verdicts = {verdict_of_bound(cost, bound) for cost in costs}
-    for verdict in ("not reproduced", "not tested"):
-        if verdict in verdicts:
-            return verdict
-    return "reproduced"
-
-
 def _listed(costs, architecture="alexnet") -> str:
     words = (f"{VARIANTS[variant]} {cost}" for variant, cost in costs.items())
     return f"Change of the top-1 error of {architecture} (points): " + ", ".join(words) + "."
@@ -113,7 +102,7 @@ def _removal(analysis: Analysis, number: int, claim: str, variants) -> Claim:
         return Claim(number, claim, ABSENT, rule, "not tested")
     bound = LITTLE * (1 - base.val_top1_error)
     finding = f"{_listed(costs)} The bound is {percent(bound)} points."
-    verdict = _bound(costs.values(), bound)
+    verdict = decide_all(verdict_of_bound(cost, bound) for cost in costs.values())
     missing = [VARIANTS[variant] for variant in variants if variant not in costs]
     if missing and verdict == "reproduced":
         finding, verdict = (
@@ -154,12 +143,11 @@ def _fc_sizes(analysis: Analysis) -> Claim:
         if costs:
             bound = SLIGHT * (1 - base.val_top1_error)
             sizes = [cost if cost.value >= 0 else -cost for cost in costs.values()]
-            verdicts.append(_bound(sizes, bound))
+            verdicts += [verdict_of_bound(size, bound) for size in sizes]
             findings.append(f"{_listed(costs, architecture)} The bound is {percent(bound)} points.")
     if not verdicts:
         return Claim(6, claim, ABSENT, rule, "not tested")
-    order = ("not reproduced", "not tested", "reproduced")
-    return Claim(6, claim, " ".join(findings), rule, min(verdicts, key=order.index))
+    return Claim(6, claim, " ".join(findings), rule, decide_all(verdicts))
 
 
 def _wider(analysis: Analysis) -> Claim:

@@ -7,8 +7,8 @@ import math
 import statistics
 
 from transfer_jax.report import zeiler2013_numbers as numbers
-from transfer_jax.report.claims import Claim, decide
-from transfer_jax.report.statistics import MINUS, Estimate, percent
+from transfer_jax.report.claims import Claim, decide, decide_all
+from transfer_jax.report.statistics import MINUS, Estimate, binomial_error, percent
 from transfer_jax.report.zeiler2013_files import Analysis, by_depth, depth
 from transfer_jax.report.zeiler2013_lines import FilterNumbers
 
@@ -74,7 +74,7 @@ def _dead_filters(analysis: Analysis) -> Claim:
         return Claim(9, claim, ABSENT, rule, "not tested")
     noise = math.hypot(
         *(
-            numbers.binomial_error((n.dead_share * n.filters + 1) / (n.filters + 2), n.filters + 2)
+            binomial_error((n.dead_share * n.filters + 1) / (n.filters + 2), n.filters + 2)
             for n in (ours, theirs)
         )
     )
@@ -83,8 +83,7 @@ def _dead_filters(analysis: Analysis) -> Claim:
         f"Dead: {theirs.dead_share * theirs.filters:.0f} of {theirs.filters} filters in alexnet, "
         f"{ours.dead_share * ours.filters:.0f} of {ours.filters} in zfnet ({excess} points)."
     )
-    between = 0 < excess.value <= excess.threshold
-    return Claim(9, claim, finding, rule, "not tested" if between else decide(excess.is_gain))
+    return Claim(9, claim, finding, rule, numbers.verdict_of_excess(excess))
 
 
 def _pretraining(analysis: Analysis) -> Claim:
@@ -181,8 +180,7 @@ def _higher_layers(analysis: Analysis) -> Claim:
             verdicts.append("not reproduced" if falls else numbers.verdict_of_gain(whole, None))
     if not verdicts:
         return Claim(12, claim, ABSENT, rule, "not tested")
-    order = ("not reproduced", "not tested", "reproduced")
-    return Claim(12, claim, " ".join(findings), rule, min(verdicts, key=order.index))
+    return Claim(12, claim, " ".join(findings), rule, decide_all(verdicts))
 
 
 def _svm_layers(analysis: Analysis, target: str):
@@ -211,8 +209,7 @@ def _occlusion(analysis: Analysis) -> Claim:
         f"Inside in {percent(share)} % of {count} images, chance {percent(chance)} % "
         f"({excess} points)."
     )
-    between = 0 < excess.value <= excess.threshold
-    return Claim(13, claim, finding, rule, "not tested" if between else decide(excess.is_gain))
+    return Claim(13, claim, finding, rule, numbers.verdict_of_excess(excess))
 
 
 def _convergence(analysis: Analysis) -> Claim:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from transfer_jax.report.analysis_files import Timing, read_arrays, read_tables
 from transfer_jax.report.zeiler2013_lines import (
     KINDS,
     Duplicate,
@@ -22,13 +20,8 @@ from transfer_jax.report.zeiler2013_lines import (
     NetworkErrors,
     Occluded,
     Precision,
-    Timing,
     Transferred,
 )
-
-
-class AnalysisError(ValueError):
-    """A file of the analysis that cannot be read as what it claims to be."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,14 +65,7 @@ class Analysis:
         Raises:
           AnalysisError: the file is not a readable .npz.
         """
-        path = self.directory / f"{name}.npz"
-        if not path.is_file():
-            return {}
-        try:
-            with np.load(path) as arrays:
-                return {key: arrays[key] for key in arrays.files}
-        except Exception as error:  # a damaged zip fails in many ways
-            raise AnalysisError(f"{path}: not a readable .npz file: {error}") from error
+        return read_arrays(self.directory / f"{name}.npz")
 
 
 def read_analysis(workdir: str | os.PathLike[str]) -> Analysis:
@@ -90,50 +76,7 @@ def read_analysis(workdir: str | os.PathLike[str]) -> Analysis:
         the line and what was expected.
     """
     directory = Path(workdir) / "analysis"
-    tables = {name: read_lines(directory / f"{name}.csv", kind) for name, kind in KINDS.items()}
-    return Analysis(directory, **tables)
-
-
-def read_lines(path: str | os.PathLike[str], kind: type) -> tuple[Any, ...]:
-    """Reads a .csv file into dataclasses, one per line, by column name.
-
-    Args:
-      path: the file; other columns than those of `kind` are passed over.
-      kind: a dataclass; its fields' types say how the columns of their names are read. The column
-        of a field with a default may be missing.
-
-    Returns:
-      The lines in file order; empty where there is no such file.
-
-    Raises:
-      AnalysisError: see `read_analysis`.
-    """
-    path = Path(path)
-    if not path.is_file():
-        return ()
-    fields = dataclasses.fields(kind)
-    columns = {field.name: field.metadata.get("column", field.name) for field in fields}
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file, restval="")
-        there = [field for field in fields if columns[field.name] in (reader.fieldnames or ())]
-        missing = [
-            columns[field.name]
-            for field in fields
-            if field not in there and field.default is dataclasses.MISSING
-        ]
-        if missing:
-            raise AnalysisError(f"{path}: no column {', '.join(missing)}")
-        lines = []
-        for texts in reader:
-            try:
-                values = {
-                    field.name: _parse(columns[field.name], texts[columns[field.name]], field.type)
-                    for field in there
-                }
-            except ValueError as error:
-                raise AnalysisError(f"{path}, line {reader.line_num}: {error}") from error
-            lines.append(kind(**values))
-    return tuple(lines)
+    return Analysis(directory, **read_tables(directory, KINDS))
 
 
 def depth(layer: str) -> int:
@@ -145,39 +88,3 @@ def depth(layer: str) -> int:
 def by_depth(layers: Iterable[str]) -> list[str]:
     """Distinct layers from the lowest to the highest."""
     return sorted(set(layers), key=lambda layer: (depth(layer), layer))
-
-
-def _flag(text: str) -> bool:
-    return {"0": False, "1": True, "False": False, "True": True}[text]
-
-
-def _fraction(text: str) -> float:
-    value = float(text)
-    # A probability in single precision may come out a little above 1.
-    if not -1e-5 <= value <= 1 + 1e-5:
-        raise ValueError
-    return min(max(value, 0.0), 1.0)
-
-
-_PARSERS: Mapping[str, tuple[Callable[[str], Any], str]] = {
-    "str": (str, "text"),
-    "int": (int, "a whole number"),
-    "float": (float, "a number"),
-    "bool": (_flag, "0 or 1"),
-    "Fraction": (_fraction, "a fraction between 0 and 1"),
-}
-
-
-def _parse(column: str, text: str, kind: str) -> Any:
-    optional = kind.endswith(" | None")
-    parse, expected = _PARSERS[kind.removesuffix(" | None")]
-    if optional and text in ("", "nan"):
-        return None
-    try:
-        value = parse(text)
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError
-        return value
-    except (ValueError, KeyError):
-        expected += " or nothing" if optional else ""
-        raise ValueError(f"{column} = {text!r}; expected {expected}") from None

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-Fraction = float
-"""An accuracy, an error or a share: between 0 and 1."""
+from transfer_jax.report.analysis_files import Fraction, Timing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,14 +168,6 @@ class Duplicate:
     target_position: int
     correlation: float
     removed: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class Timing:
-    """How long a part of the analysis took; a line of timings.csv."""
-
-    part: str
-    seconds: float
 
 
 KINDS: Mapping[str, type] = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 
 from transfer_jax.report import zeiler2013_numbers as numbers
-from transfer_jax.report.overview import duration
 from transfer_jax.report.statistics import Estimate, percent
 from transfer_jax.report.tables import Table
 from transfer_jax.report.zeiler2013_files import Analysis, by_depth
@@ -114,12 +113,3 @@ def duplicate_tables(analysis: Analysis, most: int = 200) -> tuple[Table, ...]:
     header = ("target", "source image", "target image", "correlation", "removed")
     caption = f"The {len(listed)} strongest of {len(analysis.duplicates)} pairs."
     return counts, Table(header, listed, caption, words=frozenset({0, 4}), folded=True)
-
-
-def timings_table(analysis: Analysis) -> tuple[Table, ...]:
-    """What each part of the analysis took."""
-    rows = tuple((line.part, duration(line.seconds)) for line in analysis.timings)
-    total = sum(line.seconds for line in analysis.timings)
-    caption = "Wall time of each part that was read out of the trained networks."
-    rows += (("all parts", duration(total)),)
-    return (Table(("part", "time"), rows, caption),) if analysis.timings else ()

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
 from transfer_jax.report.claims import Verdict, decide
-from transfer_jax.report.statistics import Estimate, percent
+from transfer_jax.report.statistics import Estimate, binomial_error
 from transfer_jax.report.zeiler2013_files import Analysis, by_depth
 from transfer_jax.report.zeiler2013_lines import (
     EnsembleErrors,
@@ -29,11 +29,6 @@ NOISE_RULE = (
 
 Folds = Mapping[int, Transferred]
 """Fold -> its line of transfer.csv, for one target, readout, layer and size."""
-
-
-def binomial_error(share: float, count: float) -> float:
-    """Standard error of a share that was counted over `count` independent trials."""
-    return math.sqrt(share * (1 - share) / count)
 
 
 def seed_spread(analysis: Analysis) -> float | None:
@@ -164,20 +159,18 @@ def verdict_of_gain(gain: Estimate, effect: float | None) -> Verdict:
     return "not tested" if within and (effect is None or gain.threshold > effect) else decide(False)
 
 
+def verdict_of_excess(excess: Estimate) -> Verdict:
+    """The verdict on a claim that something is larger, of which the paper gives no size: not
+    reproduced where it is not larger, not tested where it is within the noise."""
+    within = 0 < excess.value <= excess.threshold
+    return "not tested" if within else decide(excess.is_gain)
+
+
 def verdict_of_bound(cost: Estimate, bound: float) -> Verdict:
     """The verdict on a claim that a cost stays below a bound: both sides by 2 standard errors."""
     if abs(cost.value - bound) <= cost.threshold:
         return "not tested"
     return decide(cost.value < bound)
-
-
-def mean_and_spread(values: Iterable[float], digits: int = 1) -> str:
-    """Fractions as percent, such as '65.7 ± 0.2' (standard deviation), '65.7' for one; else ''."""
-    values = list(values)
-    if not values:
-        return ""
-    text = percent(statistics.fmean(values), digits)
-    return f"{text} ± {percent(statistics.stdev(values), digits)}" if len(values) > 1 else text
 
 
 def inside_box(lines: Iterable[Occluded]) -> tuple[float, float, float, int] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,9 @@ import numpy as np
 from transfer_jax.report import figures
 from transfer_jax.report import visual_figures as visual
 from transfer_jax.report import zeiler2013_numbers as numbers
+from transfer_jax.report.analysis_files import AnalysisError
 from transfer_jax.report.page import Picture
-from transfer_jax.report.zeiler2013_files import Analysis, AnalysisError, depth
+from transfer_jax.report.zeiler2013_files import Analysis, depth
 from transfer_jax.report.zeiler2013_tables import Lines
 
 MOST_PAIRS = 16
@@ -267,18 +268,6 @@ def duplicates(analysis: Analysis, folder: Path) -> list[Picture]:
         return []
     path = visual.draw_duplicates(folder / "duplicates.png", pairs)
     return [Picture(path, "The pairs that correlate most.", "Pairs of near-identical images")]
-
-
-def learning_curves(curves: Sequence, folder: Path) -> list[Picture]:
-    """Training loss and validation accuracy of the source networks."""
-    if not curves:
-        return []
-    path = figures.draw_learning_curves(curves, folder / "learning_curves.png")
-    caption = (
-        "Learning curves of the source networks: training loss (running mean over a fortieth of "
-        "the records) and validation accuracy at each evaluation."
-    )
-    return [Picture(path, caption, "Training loss and validation accuracy by step")]
 
 
 def _array(arrays: Mapping[str, np.ndarray], file: str, key: str) -> np.ndarray:

@@ -8,7 +8,13 @@ from collections.abc import Mapping, Sequence
 
 from transfer_jax.report import zeiler2013_numbers as numbers
 from transfer_jax.report.published import read_published_table
-from transfer_jax.report.statistics import EN_DASH, percent, points
+from transfer_jax.report.statistics import (
+    EN_DASH,
+    binomial_error,
+    mean_and_spread,
+    percent,
+    points,
+)
 from transfer_jax.report.tables import Table
 from transfer_jax.report.zeiler2013_files import Analysis, by_depth, depth
 from transfer_jax.report.zeiler2013_lines import NetworkErrors
@@ -49,7 +55,7 @@ def table1(analysis: Analysis, theirs: Lines) -> tuple[Table, ...]:
     lines += [(e.name, e.members, e) for e in analysis.ensembles]
     rows = []
     for name, members, line in lines:
-        error = numbers.binomial_error(line.val_top1_error, line.num_val)
+        error = binomial_error(line.val_top1_error, line.num_val)
         top1 = f"{percent(line.val_top1_error)} ± {percent(error)}"
         row = [name, str(members), top1, percent(line.val_top5_error), f"{line.num_val:,}"]
         if theirs:
@@ -148,8 +154,8 @@ def tables_3_and_4(analysis: Analysis, caltech101: Lines, caltech256: Lines) -> 
                     str(any_line.num_classes),
                     str(size),
                     str(len({*ours, *scratch})),
-                    numbers.mean_and_spread(n.accuracy for n in ours.values()),
-                    numbers.mean_and_spread(n.accuracy for n in scratch.values()),
+                    mean_and_spread(n.accuracy for n in ours.values()),
+                    mean_and_spread(n.accuracy for n in scratch.values()),
                     "" if difference is None else str(difference),
                 )
             )
@@ -244,7 +250,7 @@ def table6(analysis: Analysis, theirs: Lines) -> tuple[Table, ...]:
             row = [layer]
             for readout in ("svm", "softmax"):
                 folds = numbers.folds(lines, target, readout, layer, most)
-                row.append(numbers.mean_and_spread(n.accuracy for n in folds.values()))
+                row.append(mean_and_spread(n.accuracy for n in folds.values()))
             for readout in ("svm", "softmax") if theirs else ():
                 line = paper.get((readout, depth(layer)))
                 for name in ("caltech101", "caltech256"):

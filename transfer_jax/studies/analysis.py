@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -81,13 +82,16 @@ class Parts:
             (self.directory / file_name).unlink(missing_ok=True)
         seconds = time.perf_counter() - started
         write_json(mark, {"digest": digest, "seconds": seconds, "files": sorted(files)})
-        log.info("analysis: %s in %.0f s", name, seconds)
+        if seconds > 2:
+            log.info("analysis: %s in %.0f s", name, seconds)
 
     def write_timings(self) -> None:
-        """Writes timings.csv: part, seconds."""
-        marks = sorted(self.directory.glob("*.json"))
-        rows = [(path.stem, json.loads(path.read_text())["seconds"]) for path in marks]
-        write_csv(self.directory / "timings.csv", ("part", "seconds"), rows)
+        """Writes timings.csv: part, seconds; parts that differ in a cell's hash are added up."""
+        total: dict[str, float] = {}
+        for path in sorted(self.directory.glob("*.json")):
+            part = re.sub(r"-[0-9a-f]{16}$", "", path.stem)
+            total[part] = total.get(part, 0.0) + json.loads(path.read_text())["seconds"]
+        write_csv(self.directory / "timings.csv", ("part", "seconds"), list(total.items()))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

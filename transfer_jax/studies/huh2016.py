@@ -17,7 +17,14 @@ from transfer_jax.data.dataset_spec import MULTILABEL_KINDS
 from transfer_jax.data.datasets import Dataset
 from transfer_jax.data.folds import Fold, FoldedDataset, fold_dataset
 from transfer_jax.data.hierarchy import Hierarchy, dataset_hierarchy
-from transfer_jax.data.relabelling import bottom_up, top_down
+from transfer_jax.data.label_sets import HUH2016_TOP_DOWN, read_label_sets
+from transfer_jax.data.relabelling import (
+    Relabelling,
+    bottom_up,
+    distinct,
+    label_set_tasks,
+    top_down,
+)
 from transfer_jax.data.single_label import SingleLabelDataset
 from transfer_jax.data.splits import man_made_natural, random_halves
 from transfer_jax.data.subsets import budget_task, random_classes
@@ -94,6 +101,7 @@ class Source:
       pretraining: classes that pretraining may see.
       held_out: the others.
       natural, man_made: the same classes in two kinds; empty where that is not known.
+      published: whether the hierarchy is that of the paper's label sets for ILSVRC2012.
     """
 
     dataset: Dataset
@@ -102,6 +110,7 @@ class Source:
     held_out: tuple[int, ...]
     natural: frozenset[int]
     man_made: frozenset[int]
+    published: bool = False
 
 
 def source_of(config: ConfigDict, open_dataset: Opener) -> Source:
@@ -122,7 +131,13 @@ def source_of(config: ConfigDict, open_dataset: Opener) -> Source:
         csv_path = config.superclass_csv or None
         man_made, natural = man_made_natural(dataset.class_names, dataset.class_paths, csv_path)
     return Source(
-        dataset, hierarchy, pretraining, tuple(held_out), frozenset(natural), frozenset(man_made)
+        dataset=dataset,
+        hierarchy=hierarchy,
+        pretraining=pretraining,
+        held_out=tuple(held_out),
+        natural=frozenset(natural),
+        man_made=frozenset(man_made),
+        published=not config.hierarchy_csv and dataset.class_paths is None,
     )
 
 
@@ -255,15 +270,30 @@ def _images(config, source, question) -> Iterator[Condition]:
         yield Condition(question, "all", _images_each(source), everything(source))
 
 
+def relabellings(source: Source, kind: str) -> list[Relabelling]:
+    """The pretraining classes merged to fewer and fewer, by 'bottom_up' or 'top_down' merging.
+
+    The tree of ILSVRC2012 is that of the paper's bottom-up label sets, from which its top-down ones
+    do not follow: they are read from its table.
+    """
+    if kind == "top_down" and source.published:
+        table = read_label_sets(columns=HUH2016_TOP_DOWN)
+        levels = distinct(
+            label_set_tasks(table, source.dataset, classes=source.pretraining).values()
+        )
+        return [level for level in levels if level.num_classes < len(source.pretraining)]
+    merge = {"bottom_up": bottom_up, "top_down": top_down}[kind]
+    return merge(source.hierarchy, source.dataset, classes=source.pretraining)
+
+
 def _classes(config, source, question) -> Iterator[Condition]:
     """Questions 2 and 3, section 5.1: how many pretraining classes, and how fine, are needed?"""
     wanted = config.experiments.classes
     if not (wanted.bottom_up or wanted.top_down):
         return
     yield Condition(question, "all", len(source.pretraining), everything(source))
-    for kind, merge in (("bottom_up", bottom_up), ("top_down", top_down)):
-        levels = merge(source.hierarchy, source.dataset, classes=source.pretraining)
-        sizes = {level.num_classes: level for level in levels}
+    for kind in ("bottom_up", "top_down"):
+        sizes = {level.num_classes: level for level in relabellings(source, kind)}
         asked = tuple(sizes) if tuple(wanted[kind]) == ("all",) else wanted[kind]
         for size in asked:
             if size not in sizes:

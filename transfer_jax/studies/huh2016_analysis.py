@@ -13,7 +13,7 @@ from scipy.special import log_softmax
 
 from transfer_jax.data.datasets import Dataset
 from transfer_jax.data.pipeline import select
-from transfer_jax.data.relabelling import Relabelling, bottom_up, top_down
+from transfer_jax.data.relabelling import Relabelling
 from transfer_jax.data.single_label import SingleLabelDataset
 from transfer_jax.data.tasks import whole_task
 from transfer_jax.grid.cell import Cell
@@ -220,8 +220,8 @@ def _neighbours(run: Run, levels, cells) -> Files:
     source, fine = run.source, study.everything(run.source)
     merges = [
         (kind.replace("_", "-"), level)
-        for kind, merge in (("bottom_up", bottom_up), ("top_down", top_down))
-        for level in merge(source.hierarchy, source.dataset, classes=source.pretraining)
+        for kind in ("bottom_up", "top_down")
+        for level in study.relabellings(source, kind)
         if run.config.experiments.classes[kind]
     ]
     rows, siblings = [], []

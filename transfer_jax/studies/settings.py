@@ -130,11 +130,17 @@ def dataset_from(
     if fields["path"] and not path.exists() and (folder / path).exists():
         fields["path"] = str(folder / path)
     kept = folder
-    if folder.exists() and not os.access(folder, os.W_OK):
+    if folder.exists() and not _may_write(folder):
         kept = workdir / "data"
         log.warning("%s cannot be written: prepared data go to %s", folder, kept)
     opening = open_multilabel if multilabel else open_dataset
     return opening(_build(DatasetSpec, fields, "dataset"), kept)
+
+
+def _may_write(folder: Path) -> bool:
+    """Whether files may be put there. Root can write anywhere, but a folder without any write
+    permission is meant to stay as it is."""
+    return os.access(folder, os.W_OK) and bool(folder.stat().st_mode & 0o222)
 
 
 def integers(values: Iterable, name: str) -> tuple[int, ...]:
