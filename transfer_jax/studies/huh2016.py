@@ -220,6 +220,11 @@ def targets(config: ConfigDict, source: Source, open_dataset: Opener) -> Iterato
             "held_out": set(source.held_out),
             "held_out_natural": set(source.held_out) & source.natural,
         }
+        if settings.classes == "held_out_natural" and not config.experiments.unrelated:
+            raise ValueError(
+                f"config.targets.{name}.classes='held_out_natural': expected "
+                "config.experiments.unrelated=True, without which natural is not told from man-made"
+            )
         if settings.classes in kinds:
             # Pretraining learns from 'train': the target's images are others, whatever the class.
             pool, classes, splits = source.dataset, kinds[settings.classes], ("val",)

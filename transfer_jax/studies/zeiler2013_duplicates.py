@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 
 import numpy as np
+import PIL.Image
 from ml_collections import ConfigDict
 
 from transfer_jax.data.labels import replacing
@@ -80,9 +81,9 @@ def files(config: ConfigDict, open_dataset: Opener, pairs: Mapping[str, Duplicat
         ]
         shown = np.argsort(-found.correlation, kind="stable")[:SHOWN]
         if len(shown):
-            pictures.append((source.images("train", found.source[shown]),
-                             _images(target)[found.target[shown]],
-                             found.correlation[shown]))  # fmt: skip
+            theirs = source.images("train", found.source[shown])
+            ours = _images(target)[found.target[shown]]
+            pictures.append((theirs, _squashed(ours, theirs.shape[1:3]), found.correlation[shown]))
     header = ("target", "source_position", "target_position", "correlation", "removed")
     result: dict = {"duplicates.csv": Rows(header, rows)}
     if pictures:
@@ -103,6 +104,14 @@ def _wanted(config: ConfigDict, open_dataset: Opener) -> Iterator[Target]:
             f"{list(config.experiments.targets)}, the targets that are asked for"
         )
     return (target for target in targets(config, open_dataset) if target.name in wanted)
+
+
+def _squashed(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Images of any size as ones of (height, width), to be shown beside others."""
+    height, width = size
+    return np.stack(
+        [np.asarray(PIL.Image.fromarray(image).resize((width, height))) for image in images]
+    )
 
 
 def _images(target: Target) -> np.ndarray:
