@@ -145,7 +145,7 @@ def demo() -> ConfigDict:
     config.experiments = {
         **config.experiments.to_dict(),
         "targets": ("held_out", "natural"),
-        "images_per_class": (30,),
+        "images_per_class": (60, 250),
         "classes": {"bottom_up": ("all",), "top_down": ()},
         "budget": {"num_classes": (7, 28), "total_images": 3500},
         "overlap": True,

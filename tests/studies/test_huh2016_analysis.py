@@ -18,6 +18,7 @@ from transfer_jax.readout.protocols import fit_readout
 from transfer_jax.report.huh2016_files import read_analysis
 from transfer_jax.studies import huh2016 as study
 from transfer_jax.studies import huh2016_analysis
+from transfer_jax.studies.analysis import layer_features
 from transfer_jax.studies.huh2016_analysis import analyse
 
 TWO = ("2 classes bottom-up", "2 classes top-down")
@@ -236,11 +237,18 @@ def test_transfer_is_the_mean_of_the_classes_accuracies(huh, targets, target):
         assert rows[condition, "fine_tuned"] == pytest.approx(mean_per_class(scores), abs=1e-5)
     if target == "held_out":
         frozen = huh.trained("with target classes seed 0")
-        x = {split: activations(frozen, of)[0] for split, of in pixels.items()}
+        last = frozen.cell.network.layer_names[-2]
+        # Near chance the fit hangs on the features' last bits: the study's own, once known right.
+        x = {
+            split: layer_features(frozen, fold, split, at, (last,), None)[last]
+            for split, at in places.items()
+        }
+        for split, found in x.items():
+            own = activations(frozen, pixels[split])[0]
+            np.testing.assert_allclose(found, own, rtol=1e-4, atol=1e-5)
         model = fit_readout(x["train"], labels["train"], "svm")
         expected = mean_per_class(model.scores(x["val"]))
-        # Rounding may move an image.
-        assert rows["with target classes", "svm"] == pytest.approx(expected, abs=0.011)
+        assert rows["with target classes", "svm"] == pytest.approx(expected, abs=1e-6)
 
 
 def test_actions_are_ranked_over_all_images_of_several_labels(huh, targets):

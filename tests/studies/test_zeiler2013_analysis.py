@@ -22,7 +22,7 @@ from transfer_jax.report.zeiler2013_files import read_analysis
 from transfer_jax.studies import zeiler2013 as study
 from transfer_jax.studies import zeiler2013_readout as readout
 from transfer_jax.studies import zeiler2013_visual as visual
-from transfer_jax.studies.analysis import Trained
+from transfer_jax.studies.analysis import Trained, hidden_layers, layer_features
 from transfer_jax.studies.zeiler2013_analysis import analyse
 from transfer_jax.studies.zeiler2013_targets import targets
 from transfer_jax.visual.deconvnet import project_units
@@ -493,11 +493,22 @@ def test_transfer_is_the_accuracy_of_readouts_of_each_fold(zeiler, network):
         for split in ("train", "val"):
             labels[split] = drawn.labels(split)
             pixels = drawn.images(split, np.arange(len(labels[split])))
-            x[split] = activations(network, pixels)[layer].reshape(len(pixels), -1)
+            whole = target.fold(fold, 4)
+            first = np.arange(len(whole.labels(split)))
+            if split == "train":
+                first = first[first % 4 < size]
+            np.testing.assert_array_equal(whole.images(split, first), pixels)
+            # At chance the choice of the regularisation hangs on the features' last bits, so the
+            # study's own are taken once they are known to be right.
+            found = layer_features(network, whole, split, np.arange(len(whole.labels(split))),
+                                   hidden_layers(network), None)[layer][first]  # fmt: skip
+            x[split] = found
+            own = activations(network, pixels)[layer].reshape(len(pixels), -1)
+            np.testing.assert_allclose(found, own, rtol=1e-4, atol=1e-5)
         assert np.bincount(labels["train"]).tolist() == [size] * 20
         model = fit_readout(x["train"], labels["train"], kind)
         expected = mean_per_class(model.scores(x["val"]).argmax(1), labels["val"])
-        assert rows[kind, layer, size, fold] == pytest.approx(expected, abs=0.011)
+        assert rows[kind, layer, size, fold] == pytest.approx(expected, abs=1e-6)
     for fold in (0, 1):
         drawn = target.fold(fold, 2)
         alone = zeiler.trained(f"others 2 fold {fold}")

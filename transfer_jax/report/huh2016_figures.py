@@ -135,7 +135,9 @@ def _panels(analysis: Analysis, places) -> list[Panel]:
                 MEASURES[measure],
             )
         scratch = numbers.transfer(analysis, SCRATCH, target, "fine_tuned")
-        if found:
+        # A target that other questions ask for shows nothing here but the condition they share.
+        alone = {x for line in found for x, _, _ in line.points} == {places.get(ALL)}
+        if found and not (alone and len(places) > 1):
             level = percents(scratch)[0] if scratch else None
             panels.append(Panel(f"Transfer to {target}", tuple(found), level))
     return panels
