@@ -117,29 +117,29 @@ def demo() -> ConfigDict:
     widths = dict(conv1=16, conv2=32, conv3=48, conv4=48, conv5=32, fc6=128, fc7=128)
     recipe = dataclasses.replace(
         SMALL_IMAGES,
-        steps=400,
+        steps=600,
         learning_rate=0.003,
-        eval_every=400,
+        eval_every=600,
         augmentation=Augmentation(size=24, pad=0, mirror=True),
     )
     config = base_config(
-        DatasetSpec("world", image_size=24),
+        DatasetSpec("world", image_size=24, val_per_class=300),
         network_config(
             "alexnet_mini", widths=widths, input_size=24, dropout=0.0, init="he_quiet_conv1"
         ),
         recipe,
-        Runtime(checkpoint_every=400, log_every=100),
+        Runtime(checkpoint_every=600, log_every=100),
     )
     config.held_out = 12
     config.fine_tune_recipe = {"steps": 100, "eval_every": 100}
     config.targets.held_out = target(
-        DatasetSpec("world"), classes="held_out", train_per_class=10, test_per_class=80
+        DatasetSpec("world"), classes="held_out", train_per_class=10, test_per_class=280
     )
     config.targets.natural = target(
         DatasetSpec("world"),
         classes="held_out_natural",
         train_per_class=10,
-        test_per_class=80,
+        test_per_class=280,
         questions=("unrelated",),
     )
     config.experiments = {
