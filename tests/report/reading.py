@@ -3,10 +3,13 @@
 import base64
 import csv
 import html
+import io
 import re
 
 import numpy as np
 from PIL import Image
+
+from transfer_jax.report.page import LARGE_PICTURE
 
 
 def write_lines(directory, columns, tables):
@@ -44,9 +47,28 @@ def pictures_on_page(folder):
     for path in drawn:
         with Image.open(path) as image:
             assert min(image.size) > 200 and np.asarray(image.convert("L")).std() > 5, path
-    found = re.findall(r'src="data:image/png;base64,([^"]+)"', (folder / "index.html").read_text())
-    assert {base64.b64decode(data) for data in found} == {path.read_bytes() for path in drawn}
+    found = [
+        base64.b64decode(data)
+        for data in re.findall(
+            r'src="data:image/(?:png|webp);base64,([^"]+)"', (folder / "index.html").read_text()
+        )
+    ]
+    assert len(found) == len(drawn)
+    for path in drawn:
+        if path.stat().st_size <= LARGE_PICTURE:
+            assert path.read_bytes() in found, path
+        else:
+            assert any(is_nearly(data, path) for data in found), path
     return {path.name for path in drawn}
+
+
+def is_nearly(data, path):
+    """Whether a compressed picture shows what a PNG shows."""
+    with Image.open(io.BytesIO(data)) as image, Image.open(path) as exact:
+        if image.size != exact.size:
+            return False
+        one, other = (np.asarray(i.convert("RGB"), float) for i in (image, exact))
+        return np.abs(one - other).mean() < 4
 
 
 def assert_needs_nothing_else(folder):

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import io
 import os
 from pathlib import Path
 
 import jinja2
+import PIL.Image
 
 from transfer_jax.report.claims import Claim
 from transfer_jax.report.tables import Table
+
+LARGE_PICTURE = 2**17
+"""Bytes beyond which a page shows a picture compressed: grids of photographs make large PNGs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,9 +34,13 @@ class Picture:
 
     @property
     def data(self) -> str:
-        """The image as a data URL."""
-        encoded = base64.b64encode(Path(self.path).read_bytes()).decode("ascii")
-        return f"data:image/png;base64,{encoded}"
+        """The image as a data URL; a large one as WebP, the PNG itself stays beside the page."""
+        content, kind = Path(self.path).read_bytes(), "png"
+        if len(content) > LARGE_PICTURE:
+            with PIL.Image.open(self.path) as image, io.BytesIO() as buffer:
+                image.convert("RGB").save(buffer, "webp", quality=75)
+                content, kind = buffer.getvalue(), "webp"
+        return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 @dataclasses.dataclass(frozen=True)
