@@ -31,7 +31,14 @@ from transfer_jax.data.subsets import budget_task, random_classes
 from transfer_jax.data.tasks import Task, subset_task, whole_task
 from transfer_jax.grid.cell import Cell
 from transfer_jax.grid.run import Entry
-from transfer_jax.studies.settings import Opener, Work, integers, network_from, recipe_from
+from transfer_jax.studies.settings import (
+    Opener,
+    Work,
+    asked_targets,
+    integers,
+    network_from,
+    recipe_from,
+)
 from transfer_jax.transfer import Treatment
 
 
@@ -204,13 +211,7 @@ def targets(config: ConfigDict, source: Source, open_dataset: Opener) -> Iterato
     Raises:
       ValueError: for a target or set of classes that there is not.
     """
-    for name in config.experiments.targets:
-        if name not in config.targets:
-            raise ValueError(
-                f"config.experiments.targets holds {name!r}; expected some of "
-                f"{sorted(config.targets)}"
-            )
-        settings = config.targets[name]
+    for name, settings in asked_targets(config):
         if unknown := set(settings.questions) - set(QUESTIONS):
             raise ValueError(
                 f"config.targets.{name}.questions holds {sorted(unknown)}; expected some of "

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -153,6 +153,21 @@ def integers(values: Iterable, name: str) -> tuple[int, ...]:
         if isinstance(value, bool) or not isinstance(value, int):
             raise ValueError(f"config.{name} holds {value!r}: expected integers")
     return tuple(values)
+
+
+def asked_targets(config: ConfigDict) -> Iterator[tuple[str, ConfigDict]]:
+    """Name and fields of each target of the config that its `experiments.targets` asks for.
+
+    Raises:
+      ValueError: for a name that `targets` does not hold.
+    """
+    for name in config.experiments.targets:
+        if name not in config.targets:
+            raise ValueError(
+                f"config.experiments.targets holds {name!r}; expected some of "
+                f"{sorted(config.targets)}"
+            )
+        yield name, config.targets[name]
 
 
 def dataset_opener(data_dir: str, workdir: Path) -> Opener:

@@ -12,7 +12,7 @@ from transfer_jax.data.datasets import Dataset
 from transfer_jax.data.folds import Fold, FoldedDataset, classes_without, fold_dataset
 from transfer_jax.data.splits import random_halves
 from transfer_jax.data.tasks import Task, subset_task, whole_task
-from transfer_jax.studies.settings import Opener
+from transfer_jax.studies.settings import Opener, asked_targets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,13 +64,7 @@ def all_source_images(config: ConfigDict, dataset: Dataset) -> Task:
 
 def targets(config: ConfigDict, open_dataset: Opener) -> Iterator[Target]:
     """The targets of Tables 3, 4 and 6 that the config asks for."""
-    for name in config.experiments.targets:
-        if name not in config.targets:
-            raise ValueError(
-                f"config.experiments.targets holds {name!r}; expected some of "
-                f"{sorted(config.targets)}"
-            )
-        settings = config.targets[name]
+    for name, settings in asked_targets(config):
         if settings.classes == "others":
             pool = open_dataset(config.dataset)
             _, classes = random_halves(len(pool.class_names), config.seed)
