@@ -3,9 +3,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from scipy import optimize
 
 from transfer_jax.report.figures import (
+    draw_learning_curves,
     filter_tiles,
     new_figure,
     not_run,
@@ -70,3 +72,14 @@ def test_drawing_leaves_the_callers_settings_alone(tmp_path):
         not_run(figure.subplots())
         assert save(figure, tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     assert dict(mpl.rcParams) == before
+
+
+def test_a_curve_of_one_evaluation_is_seen(tmp_path):
+    def red(records):
+        path = draw_learning_curves([("one", "#ff0000", records)], tmp_path / "curves.png")
+        with Image.open(path) as picture:
+            pixels = np.asarray(picture.convert("RGB")).astype(int)
+        return int(((pixels[..., 0] > 200) & (pixels[..., 1:].max(axis=-1) < 80)).sum())
+
+    losses = [{"step": step, "loss": 1.0 / step} for step in (10, 20, 30)]
+    assert red([*losses, {"step": 30, "top1": 0.5}]) > red(losses) + 20

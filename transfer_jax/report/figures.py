@@ -273,11 +273,11 @@ def draw_learning_curves(
             losses = [(r["step"], r["loss"]) for r in records if r.get("loss") is not None]
             if losses:
                 steps, values = zip(*losses, strict=True)
-                loss_axes.plot(steps, smooth(values, len(values) // 40), label=label, **line)
+                _plot(loss_axes, steps, smooth(values, len(values) // 40), label, line)
             top1 = [(r["step"], r["top1"]) for r in records if r.get("top1") is not None]
             if top1:
                 steps, values = zip(*top1, strict=True)
-                top1_axes.plot(steps, [100 * value for value in values], label=label, **line)
+                _plot(top1_axes, steps, [100 * value for value in values], label, line)
         loss_axes.set(xlabel="training step", ylabel="training loss (nats)", title="Loss")
         top1_axes.set(xlabel="training step", ylabel="top-1 accuracy (%)", title="Validation")
         for axes in (loss_axes, top1_axes):
@@ -289,3 +289,8 @@ def draw_learning_curves(
                 handles.setdefault(label, handle)
         figure.legend(handles.values(), handles.keys(), loc="outside right center")
         return save(figure, path)
+
+
+def _plot(axes: Axes, steps, values, label: str, line: Mapping[str, Any]) -> None:
+    """A curve; one of a single point, which a line does not show, as a dot."""
+    axes.plot(steps, values, label=label, marker="o" if len(steps) == 1 else None, **line)
