@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 DEMO_DIR := runs/demo
+# A file of tests stays with one worker, whose fixtures and compiled steps its tests share.
+PARALLEL := -n auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-slow lint clean
 
@@ -12,7 +14,7 @@ demo: $(READY)
 		--config.data_dir=$(DEMO_DIR)/data --workdir=$(DEMO_DIR)
 
 test: $(READY)
-	$(VENV)/bin/python -m pytest -q
+	$(VENV)/bin/python -m pytest -q $(PARALLEL)
 
 test-slow: $(READY)
 	$(VENV)/bin/python -m pytest -q -m slow

@@ -1,4 +1,4 @@
-"""Views against NumPy loops, the distribution of random crops, and means against float64."""
+"""Views against NumPy loops, and the distribution of random crops."""
 
 import collections
 import functools
@@ -300,40 +300,3 @@ def test_ten_crops_do_not_depend_on_the_split_of_the_batch():
 def test_bad_arguments_are_refused_by_name(error, message, call):
     with pytest.raises(error, match=message):
         call()
-
-
-def test_means_equal_float64_and_chunks_do_not_matter():
-    images = random_images(2500, 6, 5, seed=4)
-    exact = images.astype(np.float64).mean(axis=0)
-    mean, channels = augment.mean_image(images), augment.channel_mean(images)
-    assert mean.dtype == channels.dtype == np.float32
-    np.testing.assert_array_equal(mean, exact.astype(np.float32))
-    np.testing.assert_allclose(channels, images.astype(np.float64).mean((0, 1, 2)), rtol=6e-8)
-    batches = (images[:7], images[7:1500], images[1500:])
-    np.testing.assert_array_equal(augment.mean_image(iter(batches)), mean)
-    np.testing.assert_array_equal(augment.channel_mean(iter(batches)), channels)
-
-
-def test_means_do_not_drift_on_a_bright_set():
-    # A float32 accumulator stops at 2**24 = 65,794 additions of 255.
-    images = np.broadcast_to(np.uint8(255), (100_000, 2, 2, 3))
-    assert (augment.mean_image(images) == 255).all()
-    assert (augment.channel_mean(images) == 255).all()
-
-
-def test_channel_mean_weighs_pixels_and_mean_image_needs_one_size():
-    batches = [np.full((1, 2, 2, 3), 10, np.uint8), np.full((1, 4, 4, 3), 60, np.uint8)]
-    np.testing.assert_allclose(augment.channel_mean(batches), np.full(3, 50.0))
-    with pytest.raises(ValueError, match=r"\(4, 4, 3\) where the ones before were \(2, 2, 3\)"):
-        augment.mean_image(batches)
-    with pytest.raises(ValueError, match="4 channels where the ones before had 3"):
-        augment.channel_mean([batches[0], np.zeros((1, 2, 2, 4), np.uint8)])
-
-
-@pytest.mark.parametrize("mean", [augment.channel_mean, augment.mean_image])
-def test_means_of_nothing_are_refused(mean):
-    for nothing in (np.zeros((0, 4, 4, 3), np.uint8), []):
-        with pytest.raises(ValueError, match="no images"):
-            mean(nothing)
-    with pytest.raises(TypeError, match="float64; expected uint8"):
-        mean(np.zeros((2, 4, 4, 3)))

@@ -106,6 +106,33 @@ def test_a_split_without_annotations(from_tfds):
         from_tfds.targets("test")
 
 
+@pytest.mark.parametrize("kind", ["tfds", "voc", "voc_actions"])
+def test_the_middle_of_each_image(tmp_path, kind):
+    fields = {"name": "voc/2012"} if kind == "tfds" else {"path": str(tmp_path / "VOCdevkit")}
+    voc_tree.folder(tmp_path / "VOCdevkit")
+    voc_tree.tfds_folder(tmp_path)
+    squashed, centred = (
+        open_quietly(tmp_path, kind, image_size=8, fit=fit, **fields)
+        for fit in ("squash", "centre")
+    )
+    assert "8px_centre" in centred.name and "centre" not in squashed.name
+    # The first two are whole images of 30 x 41 pixels, the third one a person of 12 x 16.
+    index, name, box = {
+        "tfds": (0, next(iter(voc_tree.IMAGES["train"])), (5.5, 0, 35.5, 30)),
+        "voc": (0, next(iter(voc_tree.IMAGES["train"])), (5.5, 0, 35.5, 30)),
+        "voc_actions": (1, "2008_000003", (0, 2, 12, 14)),
+    }[kind]
+    image = Image.open(tmp_path / f"VOCdevkit/VOC2012/JPEGImages/{name}.jpg")
+    if kind == "voc_actions":
+        image = image.crop((4, 4, 16, 20))
+    expected = np.asarray(image.resize((8, 8), Image.Resampling.LANCZOS, box))
+    np.testing.assert_array_equal(centred.images("train", [index])[0], expected)
+    record = centred.record_source("train")[index]
+    np.testing.assert_array_equal(record["image"], expected)
+    assert (squashed.images("train", [index])[0] != expected).any()
+    assert "boxes" not in record
+
+
 def test_images_of_several_shapes(tmp_path):
     voc_tree.tfds_folder(tmp_path)
     dataset = open_quietly(tmp_path, "tfds", name="voc/2012")

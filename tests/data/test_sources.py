@@ -1,13 +1,15 @@
+import io
 import shutil
 
 import image_trees
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from PIL import Image
 
 from transfer_jax.data import listings, splits
 from transfer_jax.data.images import BrokenImageError
-from transfer_jax.data.sources import DatasetSpec, open_dataset
+from transfer_jax.data.sources import DatasetSpec, open_builder, open_dataset
 
 
 def test_folder(tmp_path):
@@ -60,6 +62,67 @@ def test_the_name_follows_content_and_not_place(tmp_path):
     (second / "train/cat/0.JPEG").unlink()
     assert name(second) != original
     assert name(first) == original
+
+
+def test_centred_images_are_another_dataset_and_squashed_ones_the_same_as_ever(tmp_path):
+    root = image_trees.image_folder(tmp_path / "photos", size=16)
+    wide = image_trees.pixels(5, 16, 24)
+    image_trees.write(root / "train/cat/wide.png", image_trees.encoded(wide, "PNG"))
+
+    def opened(kind="folder", **options):
+        spec = DatasetSpec(kind, image_size=16, **options)
+        return open_dataset(spec, tmp_path / "data", progress=False)
+
+    squashed = opened(path=str(root))
+    centred = opened(path=str(root), fit="centre")
+    fingerprint = listings.image_folder(root).fingerprint()
+    assert squashed.name == f"image_folder/16px_{fingerprint}/1.0.0"
+    assert centred.name == f"image_folder/16px_centre_{fingerprint}/1.0.0"
+    index = 5
+    assert centred.record_source("train")[index]["id"] == "train/cat/wide.png"
+    np.testing.assert_array_equal(centred.images("train", [index])[0], wide[:, 4:20])
+    assert (squashed.images("train", [index])[0] != wide[:, 4:20]).any()
+    # The same, where images are made squares as they are read.
+    whole = {fit: open_wide(tmp_path, wide, fit) for fit in ("squash", "centre")}
+    assert whole["centre"].name == whole["squash"].name.removesuffix("/16px") + "/16px_centre"
+    np.testing.assert_array_equal(whole["centre"].images("train", [0])[0], wide[:, 4:20])
+    np.testing.assert_array_equal(whole["centre"].record_source("train")[0]["image"], wide[:, 4:20])
+    squashed = Image.fromarray(wide).resize((16, 16), Image.Resampling.LANCZOS)
+    np.testing.assert_array_equal(whole["squash"].images("train", [0])[0], squashed)
+
+
+class Wide(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    VERSION = tfds.core.Version("1.0.0")
+
+    def __init__(self, *, pixels, **options):
+        self.pixels = pixels
+        super().__init__(**options)
+
+    def _info(self):
+        features = {
+            "image": tfds.features.Image(),
+            "label": tfds.features.ClassLabel(num_classes=2),
+            "bbox": tfds.features.BBoxFeature(),
+        }
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples(), "val": self._generate_examples()}
+
+    def _generate_examples(self):
+        box = tfds.features.BBox(0.0, 0.5, 1.0, 1.0)
+        data = io.BytesIO(image_trees.encoded(self.pixels, "PNG"))
+        yield 0, {"image": data, "label": 1, "bbox": box}
+
+
+def open_wide(tmp_path, pixels, fit):
+    builder = Wide(pixels=pixels, data_dir=tmp_path / "tfds", file_format="array_record")
+    open_builder(builder, progress=False)
+    spec = DatasetSpec("tfds", name="wide", image_size=16, fit=fit)
+    dataset = open_dataset(spec, tmp_path / "tfds", progress=False)
+    # What a box of the whole image says of its middle is not what it says of the whole.
+    assert ("boxes" in dataset.record_source("train")[0]) == (fit == "squash")
+    return dataset
 
 
 def test_a_prepared_folder_outlives_its_files(tmp_path):
@@ -140,6 +203,11 @@ def test_unknown_tfds_name(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"kind": "ilsvrc2012"}, "'ilsvrc2012' needs the path of its folders, or the name of"),
+        ({"kind": "folder", "path": "x", "fit": "crop"}, "one of squash, centre; got 'crop'"),
+        ({"kind": "world", "fit": "centre"}, "fit='centre' has no meaning for kind 'world'"),
+        ({"kind": "tiny_imagenet", "path": "x", "fit": "centre"}, "its images are squares"),
+        ({"kind": "tfds", "name": "x", "fit": "centre"}, "fit='centre' needs an image_size"),
         ({"kind": "zip"}, "kind must be one of world, tfds, folder, .*, voc_actions; got 'zip'"),
         ({"kind": "tfds"}, "needs a name"),
         ({"kind": "folder"}, "kind 'folder' needs the path"),

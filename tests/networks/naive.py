@@ -3,7 +3,14 @@
 import numpy as np
 from scipy.signal import correlate
 
-from transfer_jax.networks import Conv, Dropout, LocalResponseNorm, MaxPool, Relu
+from transfer_jax.networks import (
+    AdaptiveAvgPool,
+    Conv,
+    Dropout,
+    LocalResponseNorm,
+    MaxPool,
+    Relu,
+)
 
 
 def conv(x, kernel, bias, stride, padding, groups):
@@ -19,10 +26,12 @@ def conv(x, kernel, bias, stride, padding, groups):
     return np.stack(maps, axis=-1)
 
 
-def max_pool(x, window, stride, padding):
+def max_pool(x, window, stride, padding, round_up=True):
     """Caffe's PoolingLayer, window by window."""
 
     def size(length):
+        if not round_up:
+            return (length + 2 * padding - window) // stride + 1
         count = int(np.ceil((length + 2 * padding - window) / stride)) + 1
         return count - 1 if (count - 1) * stride >= length + padding else count
 
@@ -34,6 +43,17 @@ def max_pool(x, window, stride, padding):
             patch = x[max(top, 0) : top + window, max(left, 0) : left + window]
             out[i, j] = patch.max(axis=(0, 1))
     return out
+
+
+def adaptive_avg_pool(x, size):
+    """The mean of each window, whose borders are fractions of the map rounded outwards."""
+    borders = [
+        [(int(np.floor(i * n / size)), int(np.ceil((i + 1) * n / size))) for i in range(size)]
+        for n in x.shape[:2]
+    ]
+    rows, columns = borders
+    means = [[x[t:b, left:r].mean(axis=(0, 1)) for left, r in columns] for t, b in rows]
+    return np.array(means)
 
 
 def lrn(x, size, alpha, beta, k):
@@ -59,8 +79,10 @@ def activations(network, params, image):
             match after:
                 case Relu():
                     x = np.maximum(x, 0)
-                case MaxPool(window, stride, padding):
-                    x = max_pool(x, window, stride, padding)
+                case MaxPool(window, stride, padding, round_up):
+                    x = max_pool(x, window, stride, padding, round_up)
+                case AdaptiveAvgPool(size):
+                    x = adaptive_avg_pool(x, size)
                 case LocalResponseNorm(size, alpha, beta, k):
                     x = lrn(x, size, alpha, beta, k)
                 case Dropout():

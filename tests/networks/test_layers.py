@@ -10,7 +10,9 @@ import scipy.signal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.networks import naive
 from transfer_jax.networks import cpu_layers, layers
+from transfer_jax.networks.adaptive_pool import adaptive_avg_pool
 
 # name: (size, channels, window, stride, padding, groups, filters). Channels and filters are fewer
 # than in the papers, windows, strides, padding and groups are theirs.
@@ -156,6 +158,32 @@ def test_max_pool_forms_agree(size, window, stride):
     assert_forms_agree(lambda x: layers.max_pool(x, window=window, stride=stride), x)
 
 
+@pytest.mark.parametrize("form", ["plain", "cpu"])
+@pytest.mark.parametrize("size,window,stride,padding", [(32, 3, 2, 0), (7, 2, 3, 1), (9, 4, 3, 0)])
+def test_pooling_that_rounds_down_equals_loops(form, size, window, stride, padding):
+    x = normal(0, 2, size, size, 3)
+    with layers.use_implementation(form):
+        y = layers.max_pool(x, window=window, stride=stride, padding=padding, round_up=False)
+    expected = [naive.max_pool(np.asarray(one), window, stride, padding, False) for one in x]
+    np.testing.assert_array_equal(y, expected)
+    assert y.shape[1] == layers.pool_output_size(size, window, stride, padding, round_up=False)
+
+
+@pytest.mark.parametrize(
+    "height,width,size", [(7, 9, 6), (13, 8, 6), (3, 4, 6), (12, 6, 6), (5, 5, 1)]
+)
+def test_adaptive_average_pooling_equals_loops(height, width, size):
+    x = normal(0, 2, height, width, 3)
+    expected = [naive.adaptive_avg_pool(np.asarray(one), size) for one in x]
+    np.testing.assert_allclose(adaptive_avg_pool(x, size), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_adaptive_average_pooling_of_maps_of_its_size_changes_nothing():
+    x = normal(0, 2, 6, 6, 3, dtype=jnp.bfloat16)
+    np.testing.assert_array_equal(adaptive_avg_pool(x, 6), x)
+    assert adaptive_avg_pool(x, 4).dtype == jnp.bfloat16
+
+
 def lrn_by_loops(x, size, alpha, beta, k):
     y = np.zeros_like(x)
     for c in range(x.shape[-1]):
@@ -298,6 +326,9 @@ def test_keep_freed_memory_can_be_repeated():
         (lambda: layers.max_pool(normal(0, 2, 8, 8, 3), window=3, stride=2, padding=3), "padding"),
         (lambda: layers.max_pool(normal(0, 8, 8), window=3, stride=2), r"\(8, 8\)"),
         (lambda: layers.pool_output_size(0, 3, 2), "0 pixels"),
+        (lambda: layers.pool_output_size(2, 3, 2, round_up=False), "window of 3.*2 pixels"),
+        (lambda: adaptive_avg_pool(normal(0, 8, 8), 3), r"\(8, 8\)"),
+        (lambda: adaptive_avg_pool(normal(0, 1, 8, 8, 3), 0), "size is 0"),
         (lambda: layers.lrn(normal(0, 2, 8), size=4), "4.*odd"),
         (lambda: layers.dropout(normal(0, 2, 8), 1.0, jax.random.split(jax.random.key(0), 2)), "1"),
         (

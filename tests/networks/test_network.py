@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.networks import naive
 from transfer_jax import networks
-from transfer_jax.networks import alexnet, alexnet_mini, caffenet, zfnet
+from transfer_jax.networks import alexnet, alexnet_mini, caffenet, torchvision_alexnet, zfnet
 
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 MINI = alexnet_mini(10)
@@ -22,7 +23,13 @@ def images(network, count=2, seed=0):
 
 
 @pytest.mark.parametrize(
-    ("build", "count"), [(caffenet, 60_965_224), (alexnet, 60_965_224), (zfnet, 62_357_608)]
+    ("build", "count"),
+    [
+        (caffenet, 60_965_224),
+        (alexnet, 60_965_224),
+        (torchvision_alexnet, 61_100_840),
+        (zfnet, 62_357_608),
+    ],
 )
 def test_published_parameter_counts(build, count):
     network = build(num_classes=1000)
@@ -35,6 +42,9 @@ def test_published_parameter_counts(build, count):
 def test_map_sizes_of_the_papers():
     assert [caffenet().output_shapes[f"conv{i}"][0] for i in range(1, 6)] == [27, 13, 13, 13, 6]
     assert [zfnet().output_shapes[f"conv{i}"][0] for i in range(1, 6)] == [55, 13, 13, 13, 6]
+    for side, maps in {224: [27, 13, 13, 13, 6], 320: [39, 19, 19, 19, 6]}.items():
+        shapes = torchvision_alexnet(input_size=side).output_shapes
+        assert [shapes[f"conv{i}"][0] for i in range(1, 6)] == maps
     assert [MINI.output_shapes[f"conv{i}"][0] for i in range(1, 6)] == [16, 8, 8, 8, 4]
 
 
@@ -49,7 +59,17 @@ def test_multiply_adds_of_caffenet_layers_by_hand():
     assert counts["fc6"] == 6 * 6 * 256 * 4096
 
 
-@pytest.mark.parametrize("build", [caffenet, alexnet, zfnet, alexnet_mini])
+@pytest.mark.parametrize(
+    "build",
+    [
+        caffenet,
+        alexnet,
+        zfnet,
+        alexnet_mini,
+        functools.partial(torchvision_alexnet, input_size=227),
+    ],
+    ids=["caffenet", "alexnet", "zfnet", "alexnet_mini", "torchvision_alexnet"],
+)
 def test_every_layer_equals_an_independent_implementation(build):
     # Full geometry, few maps: SciPy takes minutes for all of them.
     narrow = {"conv1": 8, "conv2": 16, "conv3": 8, "conv4": 12, "conv5": 8, "fc6": 32, "fc7": 16}

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests import small
 from tests.visual import naive_deconvnet as naive
 from transfer_jax.networks import (
+    AdaptiveAvgPool,
     Conv,
     LocalResponseNorm,
     MaxPool,
@@ -114,7 +115,9 @@ def test_the_gradient_rule_is_the_gradient_of_an_ablated_network():
 
 
 @pytest.mark.parametrize(
-    "pool", [MaxPool(3, 2), MaxPool(3, 1, padding=1)], ids=["hanging over", "padded"]
+    "pool",
+    [MaxPool(3, 2), MaxPool(3, 1, padding=1), MaxPool(3, 2, round_up=False), AdaptiveAvgPool(3)],
+    ids=["hanging over", "padded", "rounded down", "averaged"],
 )
 def test_without_relu_the_deconvnet_is_the_vector_jacobian_product(pool):
     described = [

@@ -8,6 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from transfer_jax.networks import (
+    AdaptiveAvgPool,
     Conv,
     Dense,
     LocalResponseNorm,
@@ -16,6 +17,7 @@ from transfer_jax.networks import (
     Relu,
     alexnet_mini,
     caffenet,
+    torchvision_alexnet,
     zfnet,
 )
 from transfer_jax.visual.deconvnet import project
@@ -28,6 +30,9 @@ NARROW = dict.fromkeys(CONVS, 2) | {"fc6": 2, "fc7": 2}
 @pytest.mark.parametrize(("network", "expected"), [
     # 11 + 2 * 4; + 4 * 8 + 2 * 8; + 2 * 16; + 2 * 16; + 2 * 16 + 2 * 16
     (caffenet(), [(19, 8, 0), (67, 16, -16), (99, 16, -32), (131, 16, -48), (195, 32, -64)]),
+    # As caffenet, but 2 pixels of padding before conv1.
+    (torchvision_alexnet(), [(19, 8, -2), (67, 16, -18), (99, 16, -34), (131, 16, -50),
+                             (195, 32, -66)]),
     (zfnet(), [(11, 4, -1), (43, 16, -1), (75, 16, -17), (107, 16, -33), (171, 32, -49)]),
     (alexnet_mini(), [(7, 2, -2), (19, 4, -6), (27, 4, -10), (35, 4, -14), (51, 8, -18)]),
 ], ids=lambda value: getattr(value, "name", ""))  # fmt: skip
@@ -63,6 +68,7 @@ def assert_boxes_are_what_units_see(network, rows):
     zfnet(2, widths=NARROW),
     caffenet(2, widths=NARROW, input_size=226),  # leaves over three rows and columns
     alexnet_mini(2, widths=NARROW),
+    torchvision_alexnet(2, widths=NARROW, input_size=256),  # averages 7 pixels to 6
     alexnet_mini(2, widths={"conv1": 2}, remove=("conv3", "conv4", "fc6"), input_size=29),
 ], ids=lambda network: f"{network.name} {network.input_size}")  # fmt: skip
 def test_boxes_are_what_units_see(network):
@@ -113,6 +119,20 @@ def test_the_field_is_the_support_of_the_gradient():
             top, left, bottom, right = field.box(row, column)
             expected[top:bottom, left:right] = True
             np.testing.assert_array_equal(support, expected, err_msg=f"{name} {row} {column}")
+
+
+def test_windows_of_several_sizes_have_no_single_field():
+    layers = (
+        Conv("conv1", 2, 3, then=(AdaptiveAvgPool(6),)),
+        Conv("conv2", 2, 3),
+        Dense("fc3", 2),
+    )
+    network = Network("uneven", 10, layers)  # averages 8 pixels to 6
+    for name in ("conv1", "conv2", "fc3"):
+        with pytest.raises(ValueError, match="conv1: 8 pixels averaged to 6"):
+            receptive_field(network, name)
+    above = Network("dense above", 10, (layers[0], layers[2]))
+    assert receptive_field(above, "fc3").box(0, 0) == (0, 0, 10, 10)
 
 
 def test_bad_input_is_named():

@@ -14,15 +14,12 @@ Two habits are served by one rule, `(image - mean) * scale`, then zero padding, 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
-
-_CHUNK = 1024
 
 CROPS = ("random", "ten")
 """Where training views are cut: anywhere, or at one of the ten places of `ten_crop_view`."""
@@ -259,76 +256,6 @@ def ten_crop_view(
     size = augmentation.size
     crops = jnp.stack([padded[:, r : r + size, c : c + size] for r, c in places], axis=1)
     return jnp.concatenate([crops, crops[:, :, :, ::-1]], axis=1)
-
-
-def channel_mean(images: np.ndarray | Iterable[np.ndarray]) -> np.ndarray:
-    """Mean pixel value of each channel.
-
-    Args:
-      images: uint8 (N, height, width, channels), read in pieces (a memory map will do), or an
-        iterable of such batches, whose image sizes may differ.
-
-    Returns:
-      float32 (channels,), rounded once from exact sums.
-
-    Raises:
-      TypeError: images that are not uint8.
-      ValueError: no images, or batches that differ in their number of channels.
-
-    Example:
-      >>> mean = channel_mean(resident.images)
-    """
-    total, pixels = 0, 0
-    for batch in _batches(images):
-        if pixels and batch.shape[-1] != len(total):
-            raise ValueError(
-                f"a batch has {batch.shape[-1]} channels where the ones before had {len(total)}."
-            )
-        total = total + _sum_over_images(batch).sum(axis=(0, 1))
-        pixels += batch.shape[0] * batch.shape[1] * batch.shape[2]
-    if not pixels:
-        raise ValueError("there are no images to take the mean of.")
-    return (total.astype(np.float64) / pixels).astype(np.float32)
-
-
-def mean_image(images: np.ndarray | Iterable[np.ndarray]) -> np.ndarray:
-    """The mean over images, pixel by pixel: what Caffe's `compute_image_mean` writes.
-
-    Args:
-      images: uint8 (N, height, width, channels), read in pieces (a memory map will do), or an
-        iterable of such batches, all of one image size.
-
-    Returns:
-      float32 (height, width, channels), rounded once from exact sums.
-
-    Raises:
-      TypeError: images that are not uint8.
-      ValueError: no images, or batches of different image sizes.
-    """
-    total, count = 0, 0
-    for batch in _batches(images):
-        if count and batch.shape[1:] != total.shape:
-            raise ValueError(
-                f"a batch holds images of shape {batch.shape[1:]} where the ones before were "
-                f"{total.shape}; a mean image needs one size (channel_mean does not)."
-            )
-        total = total + _sum_over_images(batch)
-        count += len(batch)
-    if not count:
-        raise ValueError("there are no images to take the mean of.")
-    return (total.astype(np.float64) / count).astype(np.float32)
-
-
-def _batches(images: np.ndarray | Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    for batch in [images] if hasattr(images, "shape") else images:
-        _check_images(batch)
-        for start in range(0, len(batch), _CHUNK):
-            yield batch[start : start + _CHUNK]
-
-
-def _sum_over_images(batch: np.ndarray) -> np.ndarray:
-    # A chunk's sum fits 32 bits, in which NumPy adds bytes up faster than in 64.
-    return np.asarray(batch).sum(axis=0, dtype=np.uint32).astype(np.uint64)
 
 
 def _normalised(images: jax.Array, mean: ArrayLike, scale: ArrayLike) -> jax.Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -54,9 +54,7 @@ class BatchOrder:
 
     def slice(self, step: int, start: int, stop: int) -> np.ndarray:
         """`indices(step)[start:stop]`, without the permutations that only the rest needs."""
-        step = operator.index(step)
-        if step < 0:
-            raise ValueError(f"step is {step}; expected 0 or more.")
+        step = check_step(step)
         begin, end = step * self.batch_size + start, step * self.batch_size + stop
         pieces = []
         while begin < end:
@@ -69,6 +67,52 @@ class BatchOrder:
     def epoch(self, step: int) -> float:
         """Epochs completed before `step`, as a fraction: for schedules and progress lines."""
         return step * self.batch_size / self.num_records
+
+    def position(self, step: int) -> dict[str, int]:
+        """The place before `step`, for a checkpoint: plain integers, fit for JSON or Orbax.
+
+        It is the place of the whole run: how many workers read, how many processes share each
+        batch, and what any of them has read ahead is no part of it, so all of these may differ
+        where training goes on.
+
+        Raises:
+          ValueError: a negative step.
+        """
+        fields = {name: int(value) for name, value in dataclasses.asdict(self).items()}
+        return {"step": check_step(step), **fields}
+
+    def step_at(self, position: Mapping[str, int]) -> int:
+        """The step of a saved `position`.
+
+        Raises:
+          ValueError: the position is one of another order, lacks a field, or has a negative step.
+
+        Example:
+          >>> order = BatchOrder(1000, batch_size=64, seed=0)
+          >>> order.step_at(order.position(17))
+          17
+        """
+        fields = dataclasses.asdict(self)
+        missing = [name for name in ("step", *fields) if name not in position]
+        if missing:
+            raise ValueError(
+                f"the saved position {dict(position)} lacks {', '.join(missing)}; expected what "
+                "BatchOrder.position returns."
+            )
+        theirs = {name: int(position[name]) for name in fields}
+        if theirs != fields:
+            raise ValueError(
+                f"the saved position belongs to {BatchOrder(**theirs)}; this stream follows {self}."
+            )
+        return check_step(int(position["step"]))
+
+
+def check_step(step: int) -> int:
+    """The step as an int; ValueError where it is negative."""
+    step = operator.index(step)
+    if step < 0:
+        raise ValueError(f"step is {step}; expected 0 or more.")
+    return step
 
 
 # Few are kept: one is 10 MB for ImageNet, and a batch needs two where it straddles epochs.

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from transfer_jax.data.images import BrokenImageError
+from transfer_jax.data.images import BrokenImageError, size_name
 from transfer_jax.data.labels import read_labels, replacing, write_labels
 from transfer_jax.data.records import Reader, Records, RecordSource, blocks_of, decode_into
 
@@ -38,7 +38,8 @@ class Dataset:
       directory: where the data lies; no part of the identity.
       stored_splits: for each of `splits` its name in TFDS.
       num_records: for each of `splits` how many records it has.
-      image_size: side length that images are squashed to as they are decoded, or None.
+      image_size: side length of the squares that images are made as they are decoded, or None.
+      fit: how they are made squares, one of `images.FITS`.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Dataset:
     stored_splits: Mapping[str, str] = dataclasses.field(compare=False, repr=False)
     num_records: Mapping[str, int] = dataclasses.field(compare=False)
     image_size: int | None = None
+    fit: str = "squash"
 
     def labels(self, split: str) -> np.ndarray:
         """The dataset class of every record of a split, in record order.
@@ -97,9 +99,9 @@ class Dataset:
           IndexError: an index lies outside the split.
         """
         stored = self._stored(split)
-        size = f"-{self.image_size}px" if self.image_size else ""
+        size = f"-{size_name(self.image_size, self.fit)}" if self.image_size else ""
         return read_images(
-            lambda: Reader(self.directory, stored, ("image",), self.image_size),
+            lambda: Reader(self.directory, stored, ("image",), self.image_size, self.fit),
             self.directory / f"images-{stored}{size}.npy",
             indices,
             count=self.num_records[split],
@@ -117,10 +119,11 @@ class Dataset:
         Returns:
           An object with `len(source)` and `source[i]`, a dict of `image`: uint8 (h, w, 3); `label`:
           int; `id`: str; and, where the data has them, `boxes`: float32 (k, 4), each
-          (ymin, xmin, ymax, xmax) as fractions of the image's sides.
+          (ymin, xmin, ymax, xmax) as fractions of the image's sides. Images that are cut to their
+          central square as they are decoded come without boxes.
         """
         return Records(
-            self.directory, self._stored(split), self.num_records[split], self.image_size
+            self.directory, self._stored(split), self.num_records[split], self.image_size, self.fit
         )
 
     def _stored(self, split: str) -> str:
@@ -134,6 +137,7 @@ def read_dataset(
     *,
     class_paths: Sequence[Sequence[str]] | None = None,
     image_size: int | None = None,
+    fit: str = "squash",
 ) -> Dataset:
     """Opens a prepared TFDS dataset.
 
@@ -142,8 +146,9 @@ def read_dataset(
     Args:
       directory: the folder that holds `dataset_info.json`.
       class_paths: the class hierarchy, one path from root to leaf per class, if there is one.
-      image_size: side length in pixels to squash images to as they are decoded; None takes them as
-        they are stored.
+      image_size: side length in pixels of the squares that images are made as they are decoded;
+        None takes them as they are stored.
+      fit: how they are made squares, one of `images.FITS`.
 
     Returns:
       The dataset.
@@ -173,7 +178,7 @@ def read_dataset(
     stored_splits = split_names(info)
     height, width = (image_size, image_size) if image_size else image.shape[:2]
     return Dataset(
-        name=info.full_name + (f"/{image_size}px" if image_size else ""),
+        name=info.full_name + (f"/{size_name(image_size, fit)}" if image_size else ""),
         class_names=class_names,
         class_paths=class_paths,
         splits=tuple(stored_splits),
@@ -184,6 +189,7 @@ def read_dataset(
             name: info.splits[stored].num_examples for name, stored in stored_splits.items()
         },
         image_size=image_size,
+        fit=fit,
     )
 
 

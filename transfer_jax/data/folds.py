@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from transfer_jax.data.datasets import Dataset
-from transfer_jax.data.records import RecordSource
+from transfer_jax.data.records import RecordSource, image_at
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,8 +133,13 @@ class FoldedDataset:
 
     @property
     def image_size(self) -> int | None:
-        """Side length that images are squashed to as they are decoded, or None."""
+        """Side length of the squares that images are made as they are decoded, or None."""
         return self.base.image_size
+
+    @property
+    def fit(self) -> str:
+        """How images are made squares as they are decoded, one of `images.FITS`."""
+        return self.base.fit
 
     @property
     def directory(self) -> Path:
@@ -221,6 +226,10 @@ class _FoldedRecords:
         place, position = self._positions[range(len(self))[index]].tolist()
         record = self._sources[place][position]
         return {**record, "label": int(np.searchsorted(self._classes, record["label"]))}
+
+    def read_image(self, index: int) -> np.ndarray:
+        place, position = self._positions[range(len(self))[index]].tolist()
+        return image_at(self._sources[place], position)
 
 
 def fold_dataset(dataset: Dataset, fold: Fold) -> FoldedDataset:

@@ -15,6 +15,7 @@ import tensorflow_datasets as tfds
 
 from transfer_jax.data import voc, world
 from transfer_jax.data.datasets import random_access_info, read_images, split_names
+from transfer_jax.data.images import size_name
 from transfer_jax.data.multilabel_sources import LABELS, Source, TfdsSource, VocSource
 from transfer_jax.data.records import RecordSource
 from transfer_jax.data.sources import DatasetSpec, build, existing_path, tfds_directory
@@ -35,8 +36,9 @@ class MultiLabelDataset:
       image_shape: (h, w, 3) where all images have one shape, else None.
       directory: where what is computed from the data is kept; no part of the identity.
       num_records: for each of `splits` how many records it has.
-      image_size: side length that images are squashed to, or None.
+      image_size: side length of the squares that images are made, or None.
       sources: for each of `splits` how its records are read.
+      fit: how images are made squares, one of `images.FITS`.
     """
 
     name: str
@@ -48,6 +50,7 @@ class MultiLabelDataset:
     num_records: Mapping[str, int] = dataclasses.field(compare=False)
     image_size: int | None
     sources: Mapping[str, Source] = dataclasses.field(compare=False, repr=False)
+    fit: str = "squash"
 
     def targets(self, split: str) -> np.ndarray:
         """What is in each image of a split, in record order. No image is decoded.
@@ -91,7 +94,7 @@ class MultiLabelDataset:
           IndexError: an index lies outside the split.
         """
         source = self._source(split)
-        size = f"-{self.image_size}px" if self.image_size else ""
+        size = f"-{size_name(self.image_size, self.fit)}" if self.image_size else ""
         return read_images(
             source.reader,
             self.directory / f"images-{source.stored}{size}.npy",
@@ -151,7 +154,7 @@ def open_multilabel(
     data_dir.mkdir(parents=True, exist_ok=True)
     if spec.kind == "tfds":
         directory = tfds_directory(spec.name, data_dir, progress)
-        return read_multilabel(directory, image_size=spec.image_size)
+        return read_multilabel(directory, image_size=spec.image_size, fit=spec.fit)
     if spec.kind == "world_scenes":
         config = world.scenes_config(size=spec.image_size, seed=spec.seed, **spec.world_counts())
         builder = world.EmbeddedScenes(config=config, data_dir=data_dir, file_format="array_record")
@@ -171,6 +174,7 @@ def read_multilabel(
     *,
     class_paths: Sequence[Sequence[str]] | None = None,
     image_size: int | None = None,
+    fit: str = "squash",
 ) -> MultiLabelDataset:
     """Opens a prepared TFDS dataset that has PASCAL VOC's features.
 
@@ -178,8 +182,9 @@ def read_multilabel(
       directory: the folder that holds `dataset_info.json`. Its features are `image`, `labels` (a
         sequence of classes) and, where some objects are difficult, `labels_no_difficult`.
       class_paths: the class hierarchy, one path from root to leaf per class, if there is one.
-      image_size: side length in pixels to squash images to as they are decoded; None takes them as
-        they are stored.
+      image_size: side length in pixels of the squares that images are made as they are decoded;
+        None takes them as they are stored.
+      fit: how they are made squares, one of `images.FITS`.
 
     Returns:
       The dataset. 'val' is its 'val' or 'validation' split, or else its 'test' split.
@@ -202,7 +207,7 @@ def read_multilabel(
     num_records = {split: info.splits[name].num_examples for split, name in stored_splits.items()}
     height, width = (image_size, image_size) if image_size else image.shape[:2]
     return MultiLabelDataset(
-        name=info.full_name + (f"/{image_size}px" if image_size else ""),
+        name=info.full_name + (f"/{size_name(image_size, fit)}" if image_size else ""),
         class_names=class_names,
         class_paths=None if class_paths is None else tuple(map(tuple, class_paths)),
         splits=tuple(stored_splits),
@@ -211,14 +216,17 @@ def read_multilabel(
         num_records=num_records,
         image_size=image_size,
         sources={
-            split: TfdsSource(directory, name, num_records[split], len(class_names), image_size)
+            split: TfdsSource(
+                directory, name, num_records[split], len(class_names), image_size, fit
+            )
             for split, name in stored_splits.items()
         },
+        fit=fit,
     )
 
 
 def _read_voc(listing: voc.VocListing, spec: DatasetSpec, data_dir: Path) -> MultiLabelDataset:
-    config = f"{spec.image_size}px_{listing.fingerprint()}"
+    config = f"{size_name(spec.image_size, spec.fit)}_{listing.fingerprint()}"
     if spec.kind == "voc_actions":
         config = f"margin{spec.margin:g}_{config}"
     directory = data_dir / f"{spec.kind}_folder" / config / VOC_VERSION
@@ -236,10 +244,16 @@ def _read_voc(listing: voc.VocListing, spec: DatasetSpec, data_dir: Path) -> Mul
             split: VocSource(
                 split,
                 functools.partial(
-                    voc.VocReader, listing.root, entries, spec.image_size, spec.margin
+                    voc.VocReader,
+                    listing.root,
+                    entries,
+                    spec.image_size,
+                    spec.margin,
+                    spec.fit,
                 ),
                 entries,
             )
             for split, entries in listing.splits.items()
         },
+        fit=spec.fit,
     )

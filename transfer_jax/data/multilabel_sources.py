@@ -41,7 +41,8 @@ class TfdsSource:
       stored: name of the split in TFDS.
       count: records in it.
       num_classes: columns of the targets.
-      image_size: side length that images are squashed to, or None.
+      image_size: side length of the squares that images are made, or None.
+      fit: how they are made squares, one of `images.FITS`.
     """
 
     directory: Path
@@ -49,10 +50,11 @@ class TfdsSource:
     count: int
     num_classes: int
     image_size: int | None
+    fit: str = "squash"
 
     def reader(self) -> Reader:
         """Opens the encoded images."""
-        return Reader(self.directory, self.stored, ("image",), self.image_size)
+        return Reader(self.directory, self.stored, ("image",), self.image_size, self.fit)
 
     def records(self) -> RecordSource:
         """Random access to the records; can be pickled."""
@@ -107,7 +109,7 @@ class _TfdsRecords:
         index = range(source.count)[index]
         if self._opened is None:
             self._opened = Reader(
-                source.directory, source.stored, self._features, source.image_size
+                source.directory, source.stored, self._features, source.image_size, source.fit
             )
         record = self._opened[index]
         ids = (record[name].decode() for name in self._IDS if name in record)
@@ -117,7 +119,7 @@ class _TfdsRecords:
             "id": next(ids, f"{source.stored}/{index}"),
         }
         objects = record.get("objects", {})
-        if {"bbox", "label"} <= set(objects):
+        if {"bbox", "label"} <= set(objects) and source.fit == "squash":
             found["boxes"] = np.asarray(objects["bbox"], np.float32).reshape(-1, 4)
             found["box_labels"] = np.asarray(objects["label"], np.int32).reshape(-1)
         return found

@@ -17,7 +17,8 @@ from typing import Literal
 import numpy as np
 
 from transfer_jax.data.batch_order import BatchOrder, padded_batches
-from transfer_jax.data.streaming import BatchStream, read_batch, stream, stream_once
+from transfer_jax.data.reading import read_batch
+from transfer_jax.data.streaming import BatchStream, stream, stream_once
 
 __all__ = [
     "RESIDENT_BUDGET_BYTES",

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow_datasets as tfds
 import tqdm
+from tensorflow_datasets.proto import tf_example_pb2
 
 from transfer_jax.data.images import decode_rgb
 
@@ -23,13 +24,27 @@ class RecordSource(Protocol):
     def __getitem__(self, index: int) -> dict[str, Any]: ...
 
 
+def image_at(source: RecordSource, index: int) -> np.ndarray:
+    """The image of one record, uint8 (h, w, channels), and nothing else of it.
+
+    A source that has a method `read_image(index)` is asked by that one and spared the rest.
+    """
+    read = getattr(source, "read_image", None)
+    return source[index]["image"] if read is None else read(index)
+
+
 class Reader:
     """Reads some features of the records of a split, leaving images encoded."""
 
     def __init__(
-        self, directory: Path, split: str, features: Sequence[str], image_size: int | None = None
+        self,
+        directory: Path,
+        split: str,
+        features: Sequence[str],
+        image_size: int | None = None,
+        fit: str = "squash",
     ):
-        self._image_size = image_size
+        self._image_size, self._fit = image_size, fit
         builder = tfds.builder_from_directory(directory)
         self._records = builder.as_data_source(
             split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
@@ -52,9 +67,17 @@ class Reader:
         """The features of a serialised record; its image is still encoded."""
         return self._features.deserialize_example_np(record, decoders=self._decoders)
 
+    def read_image(self, index: int) -> np.ndarray:
+        """The decoded image of one record; its other features are not looked at."""
+        # Straight from the message: by way of TFDS and NumPy it is copied twice and takes ten
+        # times as long, of which Python's lock is held for most.
+        example = tf_example_pb2.Example.FromString(self._records[index])
+        (encoded,) = example.features.feature["image"].bytes_list.value
+        return self.pixels({"image": encoded})
+
     def pixels(self, record: dict[str, Any]) -> np.ndarray:
-        """The decoded image of a parsed record, squashed to the image size, if there is one."""
-        return decode_rgb(record["image"], self._image_size)
+        """The decoded image of a parsed record, fitted to the image size, if there is one."""
+        return decode_rgb(record["image"], self._image_size, self._fit)
 
     def read(self, indices: np.ndarray) -> list[dict[str, Any]]:
         """The features of the records at some positions."""
@@ -64,9 +87,16 @@ class Reader:
 class Records:
     """A `RecordSource` over a split of a dataset on disk, made by `Dataset.record_source`."""
 
-    def __init__(self, directory: Path, split: str, length: int, image_size: int | None = None):
+    def __init__(
+        self,
+        directory: Path,
+        split: str,
+        length: int,
+        image_size: int | None = None,
+        fit: str = "squash",
+    ):
         self._directory, self._split, self._length = directory, split, length
-        self._image_size = image_size
+        self._image_size, self._fit = image_size, fit
         self._reader = None
         features = tfds.builder_from_directory(directory).info.features
         self._features = [
@@ -80,9 +110,7 @@ class Records:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         index = range(self._length)[index]
-        if self._reader is None:
-            self._reader = Reader(self._directory, self._split, self._features, self._image_size)
-        record = self._reader[index]
+        record = self._opened()[index]
         id = record.get("id", record.get("file_name", f"{self._split}/{index}"))
         found = {
             "image": self._reader.pixels(record),
@@ -90,9 +118,21 @@ class Records:
             "id": id.decode() if isinstance(id, bytes) else str(id),
         }
         boxes = record["objects"]["bbox"] if "objects" in record else record.get("bbox")
-        if boxes is not None:
+        # Boxes are fractions of the whole image's sides.
+        if boxes is not None and self._fit == "squash":
             found["boxes"] = np.asarray(boxes, np.float32).reshape(-1, 4)
         return found
+
+    def read_image(self, index: int) -> np.ndarray:
+        """The image of `self[index]` alone, sooner."""
+        return self._opened().read_image(range(self._length)[index])
+
+    def _opened(self) -> Reader:
+        if self._reader is None:
+            self._reader = Reader(
+                self._directory, self._split, self._features, self._image_size, self._fit
+            )
+        return self._reader
 
     def __getstate__(self):
         # Open files stay in the process that opened them.

@@ -56,8 +56,13 @@ class SingleLabelDataset:
 
     @property
     def image_size(self) -> int | None:
-        """Side length that images are squashed to, or None."""
+        """Side length of the squares that images are made, or None."""
         return self.base.image_size
+
+    @property
+    def fit(self) -> str:
+        """How images are made squares as they are decoded, one of `images.FITS`."""
+        return self.base.fit
 
     @property
     def directory(self) -> Path:

@@ -1,17 +1,20 @@
 """From the description of a dataset to the dataset: found under `data_dir`, or prepared there."""
 
 import errno
+import functools
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import tensorflow_datasets as tfds
 
-from transfer_jax.data import class_folders, listings, world
+from transfer_jax.data import class_folders, listings, tfds_listing, world
 from transfer_jax.data.dataset_spec import MULTILABEL_KINDS, DatasetSpec
 from transfer_jax.data.datasets import Dataset, read_dataset
+from transfer_jax.data.ilsvrc2012 import ilsvrc2012_folder
+from transfer_jax.data.images import size_name
 from transfer_jax.data.labels import replacing
 from transfer_jax.data.prepare import (
     VERSION,
@@ -21,6 +24,8 @@ from transfer_jax.data.prepare import (
     prepare,
     require_whole,
 )
+
+Write = Callable[[listings.Listing], Dataset]
 
 __all__ = [
     "DatasetSpec",
@@ -33,7 +38,11 @@ __all__ = [
 
 
 def open_dataset(
-    spec: DatasetSpec, data_dir: str | os.PathLike, *, progress: bool = True
+    spec: DatasetSpec,
+    data_dir: str | os.PathLike,
+    *,
+    workers: int | None = None,
+    progress: bool = True,
 ) -> Dataset:
     """Opens a dataset, preparing it under `data_dir` at its first use.
 
@@ -43,6 +52,7 @@ def open_dataset(
     Args:
       spec: which dataset.
       data_dir: the TFDS folder where prepared datasets are kept; it is made if it is missing.
+      workers: threads that prepare images from files; None for one per core.
       progress: whether to show progress bars.
 
     Returns:
@@ -71,17 +81,22 @@ def open_dataset(
         return _open_world(spec, data_dir, progress)
     if spec.kind == "tfds":
         directory = tfds_directory(spec.name, data_dir, progress)
-        return read_dataset(directory, image_size=spec.image_size)
-    if spec.kind == "tiny_imagenet":
-        return _open_tiny_imagenet(spec, data_dir, progress)
+        return read_dataset(directory, image_size=spec.image_size, fit=spec.fit)
+    write = functools.partial(_prepare, spec, data_dir, workers, progress)
+    if spec.kind == "ilsvrc2012" and spec.name:
+        return _open_ilsvrc2012_of_tfds(spec, data_dir, write, progress)
     path = existing_path(spec, data_dir)
+    if spec.kind == "tiny_imagenet" and not path.is_dir():
+        return _open_tiny_imagenet_archive(spec, path, data_dir, write)
+    if spec.kind == "tiny_imagenet":
+        return write(listings.tiny_imagenet_folder(path))
     if spec.kind == "folder":
-        listing = listings.image_folder(path)
-    elif spec.kind == "class_folder":
-        listing = class_folders.class_folder(path)
-    else:
-        listing = class_folders.sun397_folder(path, spec.partition)
-    return _open_listing(listing, spec, data_dir, progress)
+        return write(listings.image_folder(path))
+    if spec.kind == "ilsvrc2012":
+        return write(ilsvrc2012_folder(path))
+    if spec.kind == "class_folder":
+        return write(class_folders.class_folder(path))
+    return write(class_folders.sun397_folder(path, spec.partition))
 
 
 def open_builder(
@@ -89,6 +104,7 @@ def open_builder(
     *,
     class_paths: Sequence[Sequence[str]] | None = None,
     image_size: int | None = None,
+    fit: str = "squash",
     progress: bool = True,
 ) -> Dataset:
     """Opens what a TFDS builder builds, letting it download and prepare the data at first use.
@@ -96,7 +112,8 @@ def open_builder(
     Args:
       builder: made with `file_format='array_record'`.
       class_paths: the class hierarchy, one path from root to leaf per class, if there is one.
-      image_size: side length to squash images to as they are decoded, or None.
+      image_size: side length of the squares that images are made as they are decoded, or None.
+      fit: how they are made squares, one of `images.FITS`.
       progress: whether TFDS shows its progress bars.
 
     Returns:
@@ -107,7 +124,7 @@ def open_builder(
       OSError: the disk is full.
     """
     directory = build(builder, progress)
-    return read_dataset(directory, class_paths=class_paths, image_size=image_size)
+    return read_dataset(directory, class_paths=class_paths, image_size=image_size, fit=fit)
 
 
 def build(builder: tfds.core.DatasetBuilder, progress: bool) -> Path:
@@ -175,31 +192,55 @@ def _open_world(spec: DatasetSpec, data_dir: Path, progress: bool) -> Dataset:
     return open_builder(builder, class_paths=world.class_paths(), progress=progress)
 
 
-def _open_tiny_imagenet(spec: DatasetSpec, data_dir: Path, progress: bool) -> Dataset:
-    path = existing_path(spec, data_dir)
-    if path.is_dir():
-        listing = listings.tiny_imagenet_folder(path)
-        return _open_listing(listing, spec, data_dir, progress)
-    # To know an archive's listing takes reading all of it; its hash, known from the first time,
-    # leads to what was prepared from it.
+def _open_tiny_imagenet_archive(
+    spec: DatasetSpec, path: Path, data_dir: Path, write: Write
+) -> Dataset:
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     note = data_dir / "tiny_imagenet" / "archives" / f"{digest}-{spec.image_size}px.txt"
+    return _open_noted(note, spec, lambda: listings.tiny_imagenet_archive(path), write)
+
+
+def _open_ilsvrc2012_of_tfds(
+    spec: DatasetSpec, data_dir: Path, write: Write, progress: bool
+) -> Dataset:
+    folder = existing_path(spec, data_dir) if spec.path else data_dir
+    directory = tfds_directory(spec.name, folder, progress)
+    digest = tfds_listing.tfds_fingerprint(directory)
+    size = size_name(spec.image_size, spec.fit)
+    note = data_dir / "ilsvrc2012" / "tfds" / f"{digest}-{size}.txt"
+    return _open_noted(
+        note, spec, lambda: tfds_listing.tfds_images(directory, progress=progress), write
+    )
+
+
+def _open_noted(
+    note: Path, spec: DatasetSpec, make_listing: Callable[[], listings.Listing], write: Write
+) -> Dataset:
+    """Opens a dataset whose listing takes reading all of it.
+
+    A note by the fingerprint of the source, made the first time, leads to what was prepared from
+    it. It lies two folders below the prepared datasets of its name.
+    """
     if note.exists():
-        prepared = data_dir / "tiny_imagenet" / note.read_text().strip() / VERSION
+        prepared = note.parents[1] / note.read_text().strip() / VERSION
         if is_prepared(prepared):
             require_whole(prepared, spec.on_broken)
             return read_dataset(prepared)
-    listing = listings.tiny_imagenet_archive(path)
-    dataset = _open_listing(listing, spec, data_dir, progress)
+    listing = make_listing()
+    dataset = write(listing)
     note.parent.mkdir(exist_ok=True)
     with replacing(note) as temporary:
         temporary.write_text(_config(listing, spec))
     return dataset
 
 
-def _open_listing(
-    listing: listings.Listing, spec: DatasetSpec, data_dir: Path, progress: bool
+def _prepare(
+    spec: DatasetSpec,
+    data_dir: Path,
+    workers: int | None,
+    progress: bool,
+    listing: listings.Listing,
 ) -> Dataset:
     directory = prepare(
         listing,
@@ -207,7 +248,9 @@ def _open_listing(
         _prepared_name(spec),
         _config(listing, spec),
         image_size=spec.image_size,
+        fit=spec.fit,
         on_broken=spec.on_broken,
+        workers=workers,
         progress=progress,
     )
     return read_dataset(directory)
@@ -218,7 +261,7 @@ def _prepared_name(spec: DatasetSpec) -> str:
 
 
 def _config(listing: listings.Listing, spec: DatasetSpec) -> str:
-    return f"{spec.image_size}px_{listing.fingerprint()}"
+    return f"{size_name(spec.image_size, spec.fit)}_{listing.fingerprint()}"
 
 
 def existing_path(spec: DatasetSpec, data_dir: Path) -> Path:

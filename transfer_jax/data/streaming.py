@@ -1,75 +1,25 @@
 """Batches read from disk through Grain, for tasks that do not fit on the device.
 
 The stream of a `BatchOrder` has no end and its batch s is a function of s alone; threads or
-worker processes only decide how soon it is ready.
+worker processes only decide how soon it is ready. Threads decode the images of one batch side by
+side, which serves a few cores: outside the decoder, reading holds Python's lock. Many cores want
+workers.
 """
 
 from __future__ import annotations
 
 import atexit
-import dataclasses
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from transfer_jax.data.batch_order import BatchOrder, padded_batch
-
-Batch = dict[str, np.ndarray]
+from transfer_jax.data.batch_order import BatchOrder, check_step, padded_batch
+from transfer_jax.data.reading import MOST_THREADS, Batch, decoding_threads, read_batch
+from transfer_jax.data.records import RecordSource
 
 _ENDLESS = 2**62
-_MOST_THREADS = 16
 _open_at_exit: weakref.WeakSet = weakref.WeakSet()
-
-
-class RecordSource(Protocol):
-    """Random access to records: `source[i]` holds at least `'image'`, uint8 (h, w, channels)."""
-
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
-
-
-def read_batch(
-    source: RecordSource,
-    record_indices: np.ndarray,
-    task_labels: np.ndarray,
-    positions: np.ndarray,
-) -> Batch:
-    """Reads the examples at some positions of a task.
-
-    Args:
-      source: random access to records.
-      record_indices: int (n,), the task's records in the source.
-      task_labels: int (n,), their labels in the task (the record's own label is not used).
-      positions: int (b,), in 0..n - 1: a step of `BatchOrder`, for instance.
-
-    Returns:
-      `{'image': uint8 (b, h, w, channels), 'label': int32 (b,)}`.
-
-    Raises:
-      ValueError: no positions, or an image that is not uint8 (h, w, channels) or not of the
-        first one's shape. An error raised by the source passes through, with a note that names
-        the record.
-    """
-    if not len(positions):
-        raise ValueError("positions is empty; expected at least one example to read.")
-    images = None
-    for row, record in enumerate(record_indices[positions].tolist()):
-        try:
-            image = np.asarray(source[record]["image"])
-        except Exception as error:
-            error.add_note(f"while reading record {record} for a batch")
-            raise
-        if images is None:
-            images = np.empty((len(positions), *image.shape), np.uint8)
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape != images.shape[1:]:
-            expected = images.shape[1:] if images.ndim == 4 else "(h, w, channels)"
-            raise ValueError(
-                f"record {record} holds an image of dtype {image.dtype} and shape {image.shape}; "
-                f"expected uint8 {expected}, the same for the whole batch."
-            )
-        images[row] = image
-    return {"image": images, "label": np.asarray(task_labels[positions], np.int32)}
 
 
 class BatchStream:
@@ -81,7 +31,7 @@ class BatchStream:
 
     def __init__(self, read: Callable[[int], Batch], order: BatchOrder, step: int, options: dict):
         self._read, self._order, self._options = read, order, options
-        self._step, self._batches = _check_step(step), None
+        self._step, self._batches = check_step(step), None
 
     def __iter__(self) -> BatchStream:
         return self
@@ -102,25 +52,18 @@ class BatchStream:
     def get_state(self) -> dict[str, int]:
         """The position: the step whose batch comes next, and the order it belongs to.
 
-        Plain integers, fit for JSON or an Orbax checkpoint. The number of workers and processes
-        is not part of it and may differ where the state is set.
+        See `BatchOrder.position`; a consumer that takes batches before it uses them should save
+        `order.position(step)` of its own step, since this one is ahead of it.
         """
-        order = {name: int(value) for name, value in dataclasses.asdict(self._order).items()}
-        return {"step": self._step, **order}
+        return self._order.position(self._step)
 
-    def set_state(self, state: dict[str, int]) -> None:
+    def set_state(self, state: Mapping[str, int]) -> None:
         """Continues from a saved position.
 
         Raises:
-          ValueError: the state of a stream over another order, or a negative step.
+          ValueError: the state of a stream over another order, or one that is no position.
         """
-        theirs = {field: int(state[field]) for field in dataclasses.asdict(self._order)}
-        if theirs != dataclasses.asdict(self._order):
-            raise ValueError(
-                f"the saved position belongs to {BatchOrder(**theirs)}; this stream follows "
-                f"{self._order}."
-            )
-        step = _check_step(int(state["step"]))
+        step = self._order.step_at(state)
         if step != self._step:
             self.close()
             self._step = step
@@ -165,8 +108,9 @@ def stream(
       num_workers: processes that read and decode; 0 reads in threads of this process. As with
         any spawned process, a script that asks for workers must guard its entry with
         `if __name__ == "__main__":`.
-      prefetch: batches kept ready (by each worker, where there are any). Without workers each is
-        read in a thread of its own, up to 16, and 0 reads a batch when it is asked for.
+      prefetch: batches kept ready (by each worker, where there are any); 0 reads a batch when it
+        is asked for. Without workers, threads read each batch piece by piece, one for each core
+        up to 16.
       process_index, process_count: this host's place among the hosts of a distributed run, each
         of which gets its contiguous share of every batch, in order.
 
@@ -190,9 +134,12 @@ def stream(
             f"{order.num_records}."
         )
     start, stop = _share(order.batch_size, process_index, process_count)
+    threaded = not num_workers
 
     def read(step: int) -> Batch:
-        return read_batch(source, record_indices, task_labels, order.slice(step, start, stop))
+        threads = decoding_threads() if threaded else None
+        positions = order.slice(step, start, stop)
+        return read_batch(source, record_indices, task_labels, positions, threads=threads)
 
     return BatchStream(read, order, start_step, _check_options(num_workers, prefetch))
 
@@ -226,10 +173,13 @@ def stream_once(
     options = _check_options(num_workers, prefetch)
     start, stop = _share(batch_size, process_index, process_count)
     count = len(record_indices)
+    threaded = not num_workers
 
     def read(number: int) -> Batch:
+        threads = decoding_threads() if threaded else None
         positions, mask = padded_batch(number, count, batch_size)
-        batch = read_batch(source, record_indices, task_labels, positions[start:stop])
+        mine = positions[start:stop]
+        batch = read_batch(source, record_indices, task_labels, mine, threads=threads)
         return {**batch, "mask": mask[start:stop]}
 
     inner = _grain_iterator(read, 0, -(-count // batch_size), **options)
@@ -255,7 +205,7 @@ def _grain_iterator(read: Callable[[int], Batch], start: int, stop: int, *, num_
     dataset = grain.MapDataset.range(start, stop).map(read)
     threads = 0 if num_workers else prefetch
     read_options = grain.ReadOptions(
-        num_threads=min(threads, _MOST_THREADS), prefetch_buffer_size=threads
+        num_threads=min(threads, MOST_THREADS), prefetch_buffer_size=threads
     )
     dataset = dataset.to_iter_dataset(read_options)
     if num_workers:
@@ -326,9 +276,3 @@ def _check_options(num_workers: int, prefetch: int) -> dict[str, int]:
         if value < 0:
             raise ValueError(f"{name} is {value}; expected 0 or more.")
     return {"num_workers": num_workers, "prefetch": prefetch}
-
-
-def _check_step(step: int) -> int:
-    if step < 0:
-        raise ValueError(f"step is {step}; expected 0 or more.")
-    return step

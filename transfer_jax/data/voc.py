@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from transfer_jax.data.images import BrokenImageError, decode_rgb
+from transfer_jax.data.images import BrokenImageError, decode_rgb, resized
 
 CLASSES = (
     "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike "
@@ -156,18 +156,26 @@ def widened(box: Box, margin: float, width: int, height: int) -> tuple[int, int,
 
 
 class VocReader:
-    """Reads the images of a split, cut out where entries have boxes, and squashes them.
+    """Reads the images of a split, cut out where entries have boxes, and makes them squares.
 
     Args:
       root: as in the listing.
       entries: of one split.
       image_size: side length in pixels.
       margin: see `widened`.
+      fit: how images are made squares, one of `images.FITS`.
     """
 
-    def __init__(self, root: Path, entries: Sequence[VocEntry], image_size: int, margin: float):
+    def __init__(
+        self,
+        root: Path,
+        entries: Sequence[VocEntry],
+        image_size: int,
+        margin: float,
+        fit: str = "squash",
+    ):
         self._root, self._entries = root, entries
-        self._image_size, self._margin = image_size, margin
+        self._image_size, self._margin, self._fit = image_size, margin, fit
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -190,13 +198,12 @@ class VocReader:
         encoded = (self._root / entry.image).read_bytes()
         try:
             if entry.box is None:
-                return decode_rgb(encoded, self._image_size)
+                return decode_rgb(encoded, self._image_size, self._fit)
             image = Image.fromarray(decode_rgb(encoded))
         except BrokenImageError as error:
             raise BrokenImageError(f"broken image {self._root / entry.image}: {error}") from error
         image = image.crop(widened(entry.box, self._margin, *image.size))
-        size = (self._image_size, self._image_size)
-        return np.asarray(image.resize(size, Image.Resampling.LANCZOS))
+        return np.asarray(resized(image, self._image_size, self._fit))
 
 
 def _inside(low: float, high: float, size: int) -> tuple[int, int]:

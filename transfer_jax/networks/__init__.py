@@ -1,7 +1,15 @@
 """Networks as immutable descriptions with pure functions: `net.init`, `net.apply`, ..."""
 
-from transfer_jax.networks.architectures import alexnet, alexnet_mini, build, caffenet, zfnet
+from transfer_jax.networks.architectures import (
+    alexnet,
+    alexnet_mini,
+    build,
+    caffenet,
+    torchvision_alexnet,
+    zfnet,
+)
 from transfer_jax.networks.description import (
+    AdaptiveAvgPool,
     Conv,
     Dense,
     Dropout,
@@ -12,6 +20,7 @@ from transfer_jax.networks.description import (
 from transfer_jax.networks.network import Network, Params
 
 __all__ = [
+    "AdaptiveAvgPool",
     "Conv",
     "Dense",
     "Dropout",
@@ -24,5 +33,6 @@ __all__ = [
     "alexnet_mini",
     "build",
     "caffenet",
+    "torchvision_alexnet",
     "zfnet",
 ]

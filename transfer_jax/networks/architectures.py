@@ -1,8 +1,8 @@
 """The built-in networks. Widths, removed layers, dropout and input size are arguments.
 
 `caffenet` and `alexnet` are the networks of Krizhevsky et al. 2012 as Caffe ships them (Yosinski et
-al. 2014 trained the first), `zfnet` is Zeiler & Fergus 2013, Figure 3, and `alexnet_mini` has the
-same eight layers for 32x32 images.
+al. 2014 trained the first), `torchvision_alexnet` is PyTorch's, `zfnet` is Zeiler & Fergus 2013,
+Figure 3, and `alexnet_mini` has the same eight layers for 32x32 images.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Callable, Collection, Mapping
 
 from transfer_jax.networks.description import (
+    AdaptiveAvgPool,
     After,
     Conv,
     Dense,
@@ -69,6 +70,37 @@ def alexnet(
     """
     layers = _alexnet_layers(num_classes, (Relu(), NORM, POOL), dropout)
     return _network("alexnet", input_size, layers, widths, remove, init)
+
+
+def torchvision_alexnet(
+    num_classes: int = 1000,
+    *,
+    widths: Mapping[str, int] | None = None,
+    remove: Collection[str] = (),
+    dropout: float = 0.5,
+    input_size: int = 224,
+    init: str = "he",
+) -> Network:
+    """AlexNet as torchvision has it (Krizhevsky 2014, one tower): 64-192-384-256-256 maps.
+
+    No groups and no normalisation; pooling rounds down; means over 6x6 windows lead into fc6, so
+    that any `input_size` has the same weights; dropout stands before fc6 and before fc7.
+
+    Arguments as in `caffenet`, but initial weights are He et al.'s unless init='caffe';
+    61,100,840 parameters at 1000 classes.
+    """
+    pool, drop = MaxPool(3, 2, round_up=False), Dropout(dropout)
+    layers = (
+        Conv("conv1", 64, 11, stride=4, padding=2, then=(Relu(), pool)),
+        Conv("conv2", 192, 5, padding=2, then=(Relu(), pool)),
+        Conv("conv3", 384, 3, padding=1, then=(Relu(),)),
+        Conv("conv4", 256, 3, padding=1, then=(Relu(),)),
+        Conv("conv5", 256, 3, padding=1, then=(Relu(), pool, AdaptiveAvgPool(6), drop)),
+        Dense("fc6", 4096, then=(Relu(), drop)),
+        Dense("fc7", 4096, then=(Relu(),)),
+        Dense("fc8", num_classes),
+    )
+    return _network("torchvision_alexnet", input_size, layers, widths, remove, init)
 
 
 def zfnet(
@@ -136,6 +168,7 @@ def alexnet_mini(
 BUILT_IN: dict[str, Callable[..., Network]] = {
     "caffenet": caffenet,
     "alexnet": alexnet,
+    "torchvision_alexnet": torchvision_alexnet,
     "zfnet": zfnet,
     "alexnet_mini": alexnet_mini,
 }

@@ -15,11 +15,19 @@ class Relu:
 
 @dataclasses.dataclass(frozen=True)
 class MaxPool:
-    """Caffe's max pooling: the output size is rounded up, a window may hang over the border."""
+    """Max pooling; the last window may hang over the border, as in Caffe, where sizes round up."""
 
     window: int = 3
     stride: int = 2
     padding: int = 0
+    round_up: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class AdaptiveAvgPool:
+    """Means over windows that share a map of any size out among `size` x `size` places."""
+
+    size: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +47,7 @@ class Dropout:
     rate: float = 0.5
 
 
-After = Relu | MaxPool | LocalResponseNorm | Dropout
+After = Relu | MaxPool | AdaptiveAvgPool | LocalResponseNorm | Dropout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +111,9 @@ def layer_shapes(layer: Layer, shape: tuple[int, ...]) -> tuple[tuple[int, ...],
     product = (side, side, layer.features)
     for after in layer.then:
         if isinstance(after, MaxPool) and side >= 1:
-            side = ops.pool_output_size(side, after.window, after.stride, after.padding)
+            side = ops.pool_output_size(side, **dataclasses.asdict(after))
+        elif isinstance(after, AdaptiveAvgPool) and side >= 1:
+            side = after.size
     if side < 1:
         raise ValueError(f"layer {layer.name}: nothing is left of an input of shape {shape}")
     return product, (side, side, layer.features)

@@ -128,7 +128,9 @@ def conv_output_size(size: int, window: int, stride: int, padding: int | tuple[i
     return (size + before + after - window) // stride + 1
 
 
-def max_pool(x: jax.Array, *, window: int, stride: int, padding: int = 0) -> jax.Array:
+def max_pool(
+    x: jax.Array, *, window: int, stride: int, padding: int = 0, round_up: bool = True
+) -> jax.Array:
     """Takes the maximum over square windows; the last window may hang over the border, as in Caffe.
 
     Padding counts as minus infinity. Where several entries of a window are equal and largest, the
@@ -139,6 +141,7 @@ def max_pool(x: jax.Array, *, window: int, stride: int, padding: int = 0) -> jax
       window: height and width of a window.
       stride: distance between windows.
       padding: width of the border added to all four sides, smaller than `window`.
+      round_up: False leaves out windows that would hang over the border, as PyTorch does.
 
     Returns:
       (N, H', W', C) with the sizes that `pool_output_size` gives.
@@ -149,7 +152,8 @@ def max_pool(x: jax.Array, *, window: int, stride: int, padding: int = 0) -> jax
     if x.ndim != 4:
         raise ValueError(f"max_pool: x has shape {x.shape}, expected (N, H, W, C)")
     pads = tuple(
-        (padding, _pool_padding_after(size, window, stride, padding)) for size in x.shape[1:3]
+        (padding, _pool_padding_after(size, window, stride, padding, round_up))
+        for size in x.shape[1:3]
     )
     form = cpu_layers.max_pool if implementation() == "cpu" else max_pool_plain
     return form(x, window, stride, pads)
@@ -167,10 +171,12 @@ def max_pool_plain(x, window, stride, padding):
     )
 
 
-def pool_output_size(size: int, window: int, stride: int, padding: int = 0) -> int:
-    """Returns how many windows Caffe pools `size` pixels into: rounded up, not down.
+def pool_output_size(
+    size: int, window: int, stride: int, padding: int = 0, round_up: bool = True
+) -> int:
+    """Returns how many windows `size` pixels are pooled into: rounded up in Caffe, down in PyTorch.
 
-    ceil((size + 2 padding - window) / stride) + 1, less one where the last window would start
+    Up, ceil((size + 2 padding - window) / stride) + 1, less one where the last window would start
     beyond the input and the padding before it.
 
     Args:
@@ -178,6 +184,7 @@ def pool_output_size(size: int, window: int, stride: int, padding: int = 0) -> i
       window: height or width of the pooling window.
       stride: distance between windows.
       padding: border on each side, smaller than `window`.
+      round_up: False counts only windows that lie within the padded input.
 
     Raises:
       ValueError: the geometry is impossible.
@@ -193,6 +200,12 @@ def pool_output_size(size: int, window: int, stride: int, padding: int = 0) -> i
         )
     if size < 1:
         raise ValueError(f"pooling {size} pixels: expected at least 1")
+    if not round_up and size + 2 * padding < window:
+        raise ValueError(
+            f"a window of {window} does not fit into {size} pixels and {padding} around"
+        )
+    if not round_up:
+        return (size + 2 * padding - window) // stride + 1
     windows = -(-max(size + 2 * padding - window, 0) // stride) + 1
     return windows - ((windows - 1) * stride >= size + padding)
 
@@ -276,8 +289,8 @@ def _both_sides(padding: Padding) -> tuple[tuple[int, int], tuple[int, int]]:
     return ((top, bottom), (left, right))
 
 
-def _pool_padding_after(size: int, window: int, stride: int, padding: int) -> int:
-    windows = pool_output_size(size, window, stride, padding)
+def _pool_padding_after(size, window, stride, padding, round_up) -> int:
+    windows = pool_output_size(size, window, stride, padding, round_up)
     return (windows - 1) * stride + window - size - padding
 
 

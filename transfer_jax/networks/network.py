@@ -21,7 +21,9 @@ import jax
 import jax.numpy as jnp
 
 from transfer_jax.networks import layers as ops
+from transfer_jax.networks.adaptive_pool import adaptive_avg_pool
 from transfer_jax.networks.description import (
+    AdaptiveAvgPool,
     Conv,
     Dense,
     Dropout,
@@ -64,8 +66,10 @@ class _WeightLayer(nn.Module):
             match after:
                 case Relu():
                     x = jnp.maximum(x, 0)
-                case MaxPool(window, stride, padding):
-                    x = ops.max_pool(x, window=window, stride=stride, padding=padding)
+                case MaxPool():
+                    x = ops.max_pool(x, **dataclasses.asdict(after))
+                case AdaptiveAvgPool(size):
+                    x = adaptive_avg_pool(x, size)
                 case LocalResponseNorm(size, alpha, beta, k):
                     x = ops.lrn(x, size=size, alpha=alpha, beta=beta, k=k)
                 case Dropout(rate):
@@ -142,21 +146,26 @@ class Network:
         return shapes
 
     @functools.cached_property
+    def input_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of what enters each layer for one image: (h, w, c) or (features,)."""
+        image = (self.input_size, self.input_size, 3)
+        incoming = [image, *self.output_shapes.values()][:-1]
+        return dict(zip(self.layer_names, incoming, strict=True))
+
+    @functools.cached_property
     def kernel_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of each layer's kernel: HWIO for convolutions (I = in / groups), (in, out) else."""
-        incoming = [(self.input_size, self.input_size, 3), *self.output_shapes.values()]
         return {
-            layer.name: kernel_shape(layer, flattened(layer, shape))
-            for layer, shape in zip(self.layers, incoming, strict=False)
+            layer.name: kernel_shape(layer, flattened(layer, self.input_shapes[layer.name]))
+            for layer in self.layers
         }
 
     @functools.cached_property
     def multiply_adds(self) -> dict[str, int]:
         """Multiply-adds of each layer's product for one image, forward."""
-        incoming = [(self.input_size, self.input_size, 3), *self.output_shapes.values()]
         counts = {}
-        for layer, shape in zip(self.layers, incoming, strict=False):
-            places = math.prod(layer_shapes(layer, shape)[0][:-1])
+        for layer in self.layers:
+            places = math.prod(layer_shapes(layer, self.input_shapes[layer.name])[0][:-1])
             counts[layer.name] = places * math.prod(self.kernel_shapes[layer.name])
         return counts
 

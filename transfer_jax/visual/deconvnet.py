@@ -11,7 +11,8 @@ in two places only, where what comes down, s, meets a forward ReLU with output y
 
 Everything else is linear once the maxima are known, and goes down by its transpose in all rules: a
 convolution by the transposed convolution with the same filters and without a bias, max pooling by
-`unpool`, a dense layer by its transposed matrix; dropout is absent at test time.
+`unpool`, average pooling by spreading each mean over its window, a dense layer by its transposed
+matrix; dropout is absent at test time.
 
 The deconvnet's ReLU stands where the network's stands: in a layer convolution -> ReLU -> pooling ->
 normalisation the way down is normalisation passed through -> unpool -> ReLU -> transposed
@@ -30,6 +31,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from transfer_jax.networks import (
+    AdaptiveAvgPool,
     Conv,
     Dropout,
     LocalResponseNorm,
@@ -39,6 +41,7 @@ from transfer_jax.networks import (
     Relu,
 )
 from transfer_jax.networks import layers as ops
+from transfer_jax.networks.adaptive_pool import adaptive_avg_pool
 from transfer_jax.networks.description import Layer
 from transfer_jax.visual.units import checked_units, keep_units
 
@@ -224,6 +227,8 @@ def _operations(layer: Layer, kernel, bias) -> Iterator[tuple[object, typing.Cal
                 yield after, lambda x: jnp.maximum(x, 0)
             case MaxPool():
                 yield after, partial(ops.max_pool, **dataclasses.asdict(after))
+            case AdaptiveAvgPool(size):
+                yield after, partial(adaptive_avg_pool, size=size)
             case LocalResponseNorm():
                 yield after, partial(ops.lrn, **dataclasses.asdict(after))
             case Dropout():

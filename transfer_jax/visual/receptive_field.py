@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from functools import partial
 
-from transfer_jax.networks import Dense, MaxPool, Network
+from transfer_jax.networks import AdaptiveAvgPool, Conv, Dense, MaxPool, Network
 from transfer_jax.networks import layers as ops
+from transfer_jax.networks.adaptive_pool import adaptive_windows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +69,8 @@ def receptive_field(network: Network, layer: str) -> ReceptiveField:
       unit is expected to lie in padding alone, as with a padding as wide as the window.
 
     Raises:
-      ValueError: for an unknown layer.
+      ValueError: for an unknown layer, or where average pooling over windows of several sizes, as
+        a map of 8 pixels averaged to 6, gives neighbouring units fields of different kinds.
 
     Example:
       >>> field = receptive_field(caffenet(), 'conv5')
@@ -77,17 +81,25 @@ def receptive_field(network: Network, layer: str) -> ReceptiveField:
         raise ValueError(f"{layer!r} is not a layer of {network.name}: {network.layer_names}")
     units = limit = network.input_size
     size, stride, offset = 1, 1, 0
-    for one in network.layers[: network.layer_names.index(layer) + 1]:
+    layers = network.layers[: network.layer_names.index(layer) + 1]
+    for position, one in enumerate(layers):
         if isinstance(one, Dense):
             size, stride, offset, units = limit, 0, 0, 1
             continue
-        windows = [(one.kernel, one.stride, one.padding, ops.conv_output_size)]
-        windows += [
-            (after.window, after.stride, after.padding, ops.pool_output_size)
-            for after in one.then
-            if isinstance(after, MaxPool)
-        ]
-        for window, step, padding, output_size in windows:
+        for operation in (one, *one.then):
+            match operation:
+                case Conv():
+                    window, step, padding = one.kernel, one.stride, one.padding
+                    output_size = ops.conv_output_size
+                case MaxPool(window, step, padding, round_up):
+                    output_size = partial(ops.pool_output_size, round_up=round_up)
+                case AdaptiveAvgPool():
+                    if isinstance(layers[-1], Dense) and isinstance(layers[position + 1], Dense):
+                        continue  # whatever the windows, they cover the map and dense layers see it
+                    window, step = _even_windows(one.name, units, operation.size)
+                    padding, output_size = 0, ops.conv_output_size
+                case _:
+                    continue
             units = output_size(units, window, step, padding)
             size += (window - 1) * stride
             offset -= padding * stride
@@ -95,3 +107,15 @@ def receptive_field(network: Network, layer: str) -> ReceptiveField:
             # A window may hang over the map below it, but sees no further than that map did.
             limit = min(limit, offset + (units - 1) * stride + size)
     return ReceptiveField(size, stride, offset, units, limit)
+
+
+def _even_windows(name: str, units: int, size: int) -> tuple[int, int]:
+    windows = adaptive_windows(units, size)
+    lengths = {last - first for first, last in windows}
+    steps = {after[0] - before[0] for before, after in itertools.pairwise(windows)} or {1}
+    if len(lengths) > 1 or len(steps) > 1 or steps == {0}:
+        raise ValueError(
+            f"layer {name}: {units} pixels averaged to {size} have windows of several sizes or "
+            "distances, so that no single size and stride describes what its units see"
+        )
+    return lengths.pop(), steps.pop()
