@@ -9,7 +9,7 @@ import pytest
 from transfer_jax.bench import torch_training
 from transfer_jax.bench.training import SyntheticData, recipe_for, train_loop
 from transfer_jax.data.augment import Augmentation, eval_view
-from transfer_jax.networks import alexnet_mini
+from transfer_jax.networks import alexnet_mini, torchvision_alexnet
 from transfer_jax.training.step import Program
 
 torch = pytest.importorskip("torch")
@@ -17,10 +17,11 @@ torch = pytest.importorskip("torch")
 WIDTHS = {"conv1": 8, "conv2": 8, "conv3": 8, "conv4": 8, "conv5": 8, "fc6": 16, "fc7": 16}
 
 
-def test_logits_are_equal():
-    network = alexnet_mini(7, widths=WIDTHS)
+@pytest.mark.parametrize(("build", "size"), [(alexnet_mini, 32), (torchvision_alexnet, 96)])
+def test_logits_are_equal(build, size):
+    network = build(7, widths=WIDTHS, input_size=size)
     params = network.init(jax.random.key(0))
-    x = np.random.default_rng(0).normal(size=(3, 32, 32, 3)).astype(np.float32)
+    x = np.random.default_rng(0).normal(size=(3, size, size, 3)).astype(np.float32)
     model = torch_training.torch_network(network, params).eval()
     with torch.no_grad():
         theirs = model(torch.from_numpy(x).permute(0, 3, 1, 2)).numpy()
@@ -85,3 +86,17 @@ def test_refuses_a_solver_that_torch_lacks(tiny_network):
     params = tiny_network.init(jax.random.key(0))
     with pytest.raises(ValueError, match="sgd"):
         torch_training.train_loop(tiny_network, params, recipe, SyntheticData.draw(tiny_network, 8))
+
+
+def test_bfloat16_is_autocast(tiny_network):
+    data = SyntheticData.draw(tiny_network, 8)
+    params = tiny_network.init(jax.random.key(0))
+    found = {}
+    for dtype in ("float32", "bfloat16"):
+        recipe = recipe_for(tiny_network, 8, dtype)
+        run, losses = torch_training.train_loop(tiny_network, params, recipe, data)
+        torch.manual_seed(0)  # the same views and dropout
+        run(1)
+        found[dtype] = losses[0]
+    assert found["bfloat16"] == pytest.approx(found["float32"], rel=0.02)
+    assert found["bfloat16"] != found["float32"]

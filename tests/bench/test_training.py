@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from transfer_jax.bench.training import SyntheticData, recipe_for, train_loop
+from transfer_jax.networks import caffenet
 from transfer_jax.training.step import Program
 
 
@@ -45,6 +46,16 @@ def test_flops_are_those_of_one_step(loops, tiny_network):
     assert loops["ours"].flops > counted / 2
     assert loops["scanned"].flops == pytest.approx(loops["ours"].flops, rel=0.01)
     assert loops["ours"].compile_seconds > 0
+
+
+def test_large_images_are_fewer_and_cut_as_caffe_does():
+    network = caffenet(10)
+    data = SyntheticData.draw(network, 4)
+    assert data.source.images.shape[1:] == (256, 256, 3)
+    assert data.source.images.nbytes <= 2**27 and data.batches.max() < len(data.source.images)
+    recipe = recipe_for(network, 4, "bfloat16")
+    assert (recipe.augmentation.size, recipe.augmentation.pad) == (227, 0)
+    assert recipe.dtype == "bfloat16"
 
 
 def test_data_are_the_same_in_every_run(tiny_network):

@@ -12,11 +12,12 @@ import pytest
 
 from tests import small
 from transfer_jax.data.augment import Augmentation, eval_view, ten_crop_view, train_view
-from transfer_jax.networks import alexnet_mini
+from transfer_jax.networks import alexnet_mini, layers
 from transfer_jax.training import devices
 from transfer_jax.training.step import (
     Program,
     TrainState,
+    batch_parts,
     full_params,
     initial_state,
     make_eval_step,
@@ -398,3 +399,97 @@ def test_transformations_freeze_the_lower_layers():
         moved = optax.apply_updates(params, updates)
         still = {name for name in params if small.same_bits(params[name], moved[name])}
         assert still == set(frozen)
+
+
+def other_form(program, params, **form):
+    """(state, losses) after the steps of ORDER, in another form than `train`'s."""
+    step = make_train_step(program, **form)
+    step = jax.pmap(step, axis_name=devices.BATCH_AXIS, in_axes=(0, 0, 0, 0, None))
+    state, shared = devices.replicate(initial_state(program, params))
+    losses = []
+    for indices in ORDER:
+        batch = devices.split_batch(indices)
+        state, loss = step(state, shared, devices.replicate(SOURCE), batch, KEY)
+        losses.append(np.asarray(loss[0]))
+    return devices.unreplicate(state), np.array(losses)
+
+
+def assert_alike(one, other):
+    for mine, theirs in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-6)
+
+
+def trained_cells():
+    return tuple(NET.init(jax.random.key(n)) for n in (1, 2))
+
+
+@pytest.fixture(scope="module")
+def two_that_learn():
+    """(state, losses) of two cells without frozen layers, unrolled."""
+    state, _, losses = train(Program(NET, RECIPE, (0, 0)), trained_cells())
+    return state, losses
+
+
+def test_a_batch_in_parts_trains_as_a_whole_one_does():
+    """With random views and dropout on, and a shared frozen pass."""
+    base = NET.init(jax.random.key(0))
+    params = tuple(
+        Treatment("B", "A", n).initial_params(NET, jax.random.key(n), base) for n in (1, 2)
+    )
+    program = Program(NET, RECIPE, (1, 2))
+    whole, _, losses = train(program, params)
+    parts, part_losses = other_form(program, params, parts=2)
+    assert not small.same_bits(whole.learned, parts.learned)
+    np.testing.assert_allclose(part_losses, losses, rtol=1e-5)
+    assert_alike(parts, whole)
+
+
+def test_cells_that_learn_everything_are_alone_side_by_side(two_that_learn):
+    state, losses = two_that_learn
+    for i, params in enumerate(trained_cells()):
+        alone, _, alone_losses = train(Program(NET, RECIPE, (0,)), (params,))
+        np.testing.assert_allclose(losses[:, i], alone_losses[:, 0], rtol=1e-5)
+        assert_alike(state.learned[i], alone.learned[0])
+
+
+def test_vmap_over_cells_trains_as_unrolling_does(two_that_learn):
+    state, losses = two_that_learn
+    program = Program(NET, RECIPE, (0, 0))
+    found, found_losses = other_form(program, trained_cells(), side_by_side="vmap")
+    np.testing.assert_allclose(found_losses, losses, rtol=1e-5)
+    assert_alike(found, state)
+    assert jax.tree.structure(found) == jax.tree.structure(state)
+
+
+def test_vmap_is_one_computation_over_the_cells():
+    program = Program(NET, RECIPE, (0, 0))
+    state, shared = devices.replicate(initial_state(program, trained_cells()))
+    arguments = (state, shared, devices.replicate(SOURCE), devices.split_batch(ORDER[0]), KEY)
+
+    def products(**form):
+        step = make_train_step(program, **form)
+        mapped = jax.vmap(step, (0, 0, 0, 0, None), axis_name=devices.BATCH_AXIS)
+        return str(jax.make_jaxpr(mapped)(*arguments)).count("dot_general")
+
+    assert products(side_by_side="vmap") == products(side_by_side="unroll") / 2
+
+
+def test_forms_and_parts_that_cannot_be_are_refused():
+    program = Program(NET, RECIPE, (0,))
+    with pytest.raises(ValueError, match="side_by_side='both'"):
+        make_train_step(program, side_by_side="both")
+    with pytest.raises(ValueError, match="a batch of 4 cannot be cut into 3 parts"):
+        other_form(program, trained_cells()[:1], parts=3)
+
+
+def test_batches_are_cut_where_that_pays():
+    mini = alexnet_mini(100)
+    parts = lambda batch, frozen=(0,), net=mini: batch_parts(  # noqa: E731
+        Program(net, RECIPE, frozen), batch
+    )
+    assert [parts(batch) for batch in (8, 32, 64, 96, 128, 256, 1024)] == [1, 2, 2, 3, 4, 8, 8]
+    assert parts(33) == 1 and parts(100) == 4
+    assert [parts(batch, (1, 2, 3, 4, 5, 6, 7)) for batch in (64, 128)] == [1, 2]
+    assert parts(64, net=MINI) == 1
+    with layers.use_implementation("plain"):
+        assert parts(128) == 1

@@ -1,7 +1,13 @@
-"""Runs a benchmark: `python -m transfer_jax.bench step` or `python -m transfer_jax.bench grid`.
+"""Runs a benchmark: `python -m transfer_jax.bench step`, and so on.
 
-  step   images/s of the train step of alexnet_mini: ours, the plain form of the layers, PyTorch
-  grid   seven frozen cells trained together against the seven trained alone
+  step      images/s of the train step of a network: ours, the plain form of the layers, PyTorch
+  grid      cells trained together against the same cells trained alone
+  growth    time of a step by number of cells, image size, width and classes
+  memory    optimiser state by frozen layers, compiled memory by batch, the largest batch that fits
+  profile   a profiler's trace of the step, by kind of operation
+  decode    images/s of decoders and loaders on photographs, torch's DataLoader among them
+  stream    a step that streams its images against one on a batch that is on the device
+  workdir   networks a minute and utilisation of a finished run
 
 Each prints a page of Markdown; `--output PAGE.md` also writes it.
 """
@@ -14,39 +20,60 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from transfer_jax.bench import grid, step, torch_training
+from transfer_jax.bench import (
+    decode,
+    grid,
+    growth,
+    memory,
+    options,
+    profile,
+    step,
+    stream,
+    workdir,
+)
 from transfer_jax.bench.page import provenance
-from transfer_jax.networks import Network, alexnet_mini
 from transfer_jax.training import devices
+
+# Each module has add_options(parser) and run(options) -> Markdown; one with remarks(options) also
+# tells what else a reader must know of the versions that it measured.
+BENCHMARKS = {
+    "step": step,
+    "grid": grid,
+    "growth": growth,
+    "memory": memory,
+    "profile": profile,
+    "decode": decode,
+    "stream": stream,
+    "workdir": workdir,
+}
 
 
 def main() -> None:
     """The program."""
-    options = parse(sys.argv[1:])
-    devices.set_up_host(options.cpu_devices)
+    chosen = parse(sys.argv[1:])
+    devices.set_up_host(chosen.cpu_devices)
     try:
-        page = run(options, alexnet_mini())
-    except ValueError as error:
-        sys.exit(f"ValueError: {error}")
+        page = run(chosen)
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
     print(page, end="")
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(page)
+    if chosen.output:
+        chosen.output.parent.mkdir(parents=True, exist_ok=True)
+        chosen.output.write_text(page)
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Options of a benchmark from the words of its command line; says what is wrong and exits."""
-    options = _parser().parse_args(arguments)
-    options.command = shlex.join(["python", "-m", "transfer_jax.bench", *arguments])
-    return options
+    chosen = _parser().parse_args(arguments)
+    chosen.command = shlex.join(["python", "-m", "transfer_jax.bench", *arguments])
+    return chosen
 
 
-def run(options: argparse.Namespace, network: Network) -> str:
+def run(chosen: argparse.Namespace) -> str:
     """Measures.
 
     Args:
-      options: from `parse`.
-      network: what is trained.
+      chosen: from `parse`.
 
     Returns:
       the page to print.
@@ -54,17 +81,10 @@ def run(options: argparse.Namespace, network: Network) -> str:
     Raises:
       ValueError: when a batch cannot be split over the devices.
     """
-    counts = {name: getattr(options, name) for name in ("repeats", "steps", "steps_per_call")}
-    remarks = []
-    if options.benchmark == "step":
-        contests = [step.measure(network, batch, **counts) for batch in options.batch]
-        text = step.report(network, contests)
-        remarks = [] if torch_training.why_not() else [torch_training.describe()]
-    else:
-        results = [grid.measure(network, batch, **counts) for batch in options.batch]
-        text = grid.report(network, results)
-    rounds = f"{options.repeats} rounds of {options.steps} steps or more, contenders by turns."
-    return f"{text}\n\n{rounds}\n\n{provenance(options.command, remarks)}\n"
+    module = BENCHMARKS[chosen.benchmark]
+    text = module.run(chosen)
+    remarks = module.remarks(chosen) if hasattr(module, "remarks") else ()
+    return f"{text}\n\n{provenance(chosen.command, remarks)}\n"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -74,54 +94,17 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     benchmarks = parser.add_subparsers(dest="benchmark", required=True)
-    for name, batches in (("step", [64, 128]), ("grid", [64])):
+    for name, module in BENCHMARKS.items():
         one = benchmarks.add_parser(name, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-        one.add_argument(
-            "--batch",
-            type=_positive,
-            nargs="+",
-            default=batches,
-            help="images a step, over all devices",
-        )
-        one.add_argument("--repeats", type=_positive, default=10, help="rounds")
-        one.add_argument(
-            "--steps",
-            type=_positive,
-            default=10,
-            help="steps of each contender in a round, rounded up to whole calls",
-        )
-        one.add_argument(
-            "--steps_per_call",
-            type=_not_negative,
-            default=0,
-            help="steps compiled into one call; 0 does as the trainer does on this backend",
-        )
+        module.add_options(one)
         one.add_argument(
             "--cpu_devices",
-            type=_not_negative,
+            type=options.not_negative,
             default=0,
             help="devices that the CPU is shown as; 0 does as studies do",
         )
         one.add_argument("--output", type=Path, help="file for the page")
     return parser
-
-
-def _positive(text: str) -> int:
-    return _at_least(1, text)
-
-
-def _not_negative(text: str) -> int:
-    return _at_least(0, text)
-
-
-def _at_least(least: int, text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = None
-    if value is None or value < least:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected an integer of at least {least}")
-    return value
 
 
 if __name__ == "__main__":

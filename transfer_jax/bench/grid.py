@@ -1,13 +1,16 @@
-"""Time of frozen cells trained together against the same cells trained one by one."""
+"""Time of cells trained together against the same cells trained one by one."""
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import itertools
 from collections.abc import Sequence
 
 import jax
 
+from transfer_jax.bench import options as common
+from transfer_jax.bench import trained
 from transfer_jax.bench.page import table
 from transfer_jax.bench.timing import STATISTICS, Timing, interleave
 from transfer_jax.bench.training import (
@@ -73,6 +76,31 @@ class GridResult:
         return getattr(self.together.timing, statistic) / self.alone_seconds(statistic)
 
 
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Of `python -m transfer_jax.bench grid`."""
+    common.add_network(parser)
+    common.add_batches(parser, 64)
+    common.add_rounds(parser)
+    parser.add_argument(
+        "--cells",
+        type=common.positive,
+        nargs="+",
+        default=[2, 4, 8],
+        help="cells without frozen layers side by side",
+    )
+
+
+def run(options: argparse.Namespace) -> str:
+    """The benchmark's page."""
+    how = {**common.rounds(options), "dtype": options.dtype}
+    network, sections = options.network, []
+    for batch in options.batch:
+        frozen = measure(network, batch, **how)
+        learning = trained.measure(network, batch, options.cells, **how)
+        sections.append((frozen, learning))
+    return f"{report(network, sections, options.dtype)}\n\n{common.describe_rounds(options)}"
+
+
 def frozen_cells(network: Network, recipe: Recipe) -> tuple[Cell, list[Cell]]:
     """The base of task A, and A1B, A2B, ... up to all layers but the last."""
     classes = tuple(range(network.num_classes))
@@ -84,7 +112,13 @@ def frozen_cells(network: Network, recipe: Recipe) -> tuple[Cell, list[Cell]]:
 
 
 def measure(
-    network: Network, batch_size: int, *, repeats: int, steps: int, steps_per_call: int = 0
+    network: Network,
+    batch_size: int,
+    *,
+    repeats: int,
+    steps: int,
+    steps_per_call: int = 0,
+    dtype: str = "float32",
 ) -> GridResult:
     """Times a step of the frozen cells of one base, all together by turns with each alone.
 
@@ -94,8 +128,10 @@ def measure(
       repeats: rounds of all contenders.
       steps: steps of each contender in a round.
       steps_per_call: steps compiled into one call; 0 does as the trainer does.
+      dtype: of activations and products.
     """
-    recipe, data = recipe_for(network, batch_size), SyntheticData.draw(network, batch_size)
+    recipe = recipe_for(network, batch_size, dtype)
+    data = SyntheticData.draw(network, batch_size)
     base, cells = frozen_cells(network, recipe)
     base_params = network.init(jax.random.key(base.init_seed))
     chunk = steps_per_call or default_steps_per_call()
@@ -124,17 +160,22 @@ def measure(
     return GridResult(batch_size, first, tuple(singles), last)
 
 
-def report(network: Network, results: Sequence[GridResult]) -> str:
-    """The measurements, one for each batch size, as Markdown."""
+def report(
+    network: Network,
+    results: Sequence[tuple[GridResult, Sequence[trained.SideBySide]]],
+    dtype: str = "float32",
+) -> str:
+    """The measurements, frozen cells and learning ones for each batch size, as Markdown."""
     lines = [
-        f"# Frozen cells of {network.name}, together and alone",
+        f"# Cells of {network.name}, together and alone",
         "",
-        f"Synthetic uint8 images of {network.input_size} pixels, resident on the device. "
+        f"Synthetic uint8 images of {network.input_size} pixels, resident on the device; {dtype}. "
         "XLA counts the operations of the optimised program; the other count is two for each "
         "multiply-add of the layers.",
     ]
-    for result in results:
-        lines += ["", f"## Batch {result.batch_size}", "", *_section(result)]
+    for frozen, learning in results:
+        lines += ["", f"## Batch {frozen.batch_size}", "", *_section(frozen), ""]
+        lines += trained.section(learning)
     return "\n".join(lines)
 
 

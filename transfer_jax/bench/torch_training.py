@@ -13,7 +13,14 @@ import numpy as np
 
 from transfer_jax.bench.training import SyntheticData
 from transfer_jax.networks import Network
-from transfer_jax.networks.description import Conv, Dropout, LocalResponseNorm, MaxPool, Relu
+from transfer_jax.networks.description import (
+    AdaptiveAvgPool,
+    Conv,
+    Dropout,
+    LocalResponseNorm,
+    MaxPool,
+    Relu,
+)
 from transfer_jax.training.recipe import Recipe, learning_rate_schedule
 
 
@@ -33,12 +40,18 @@ def why_not() -> str | None:
     return None
 
 
+def can_compile() -> bool:
+    """Whether `torch.compile` is a contender: on GPUs."""
+    return why_not() is None and _device() == "cuda"
+
+
 def describe() -> str:
     """Version, device and number of threads of torch."""
     import torch
 
     if _device() == "cuda":
-        return f"torch {torch.__version__} on {torch.cuda.get_device_name()}"
+        name = torch.cuda.get_device_name()
+        return f"torch {torch.__version__} on {name}, float32 products as TF32, cuDNN benchmark"
     return f"torch {torch.__version__}, {torch.get_num_threads()} threads"
 
 
@@ -85,15 +98,24 @@ def torch_network(network: Network, params: Any):
 
 
 def train_loop(
-    network: Network, params: Any, recipe: Recipe, data: SyntheticData
+    network: Network,
+    params: Any,
+    recipe: Recipe,
+    data: SyntheticData,
+    *,
+    compiled: bool = False,
 ) -> tuple[Callable[[int], None], list[float]]:
     """A training loop that does a step's whole work: views of uint8 images, dropout, SGD.
+
+    On a GPU float32 products run as TF32, as JAX's do by default, and cuDNN searches its
+    algorithms.
 
     Args:
       network: what is trained.
       params: its initial params.
-      recipe: how; the solver must be 'sgd', the data type float32.
+      recipe: how; the solver must be 'sgd'. 'bfloat16' is torch's autocast.
       data: images, moved to torch's device once.
+      compiled: views, network and loss go through `torch.compile`.
 
     Returns:
       run and losses: run(steps) makes that many updates and returns when they are done; the last
@@ -104,9 +126,13 @@ def train_loop(
     """
     import torch
 
-    if recipe.solver != "sgd" or recipe.dtype != "float32" or recipe.mean != "channel":
-        raise ValueError(f"torch is compared at sgd, float32 and channel means, not at {recipe}")
+    if recipe.solver != "sgd" or recipe.mean != "channel":
+        raise ValueError(f"torch is compared at sgd and channel means, not at {recipe}")
     device = _device()
+    if device == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cudnn.benchmark = True
     model = torch_network(network, params).to(device).train()
     optimizer = _sgd(model, recipe)
     count = recipe.steps
@@ -116,12 +142,18 @@ def train_loop(
     batches = itertools.cycle(torch.from_numpy(data.batches).long().to(device))
     numbers, losses = itertools.count(), []
 
-    def step():
-        indices = next(batches)
+    def loss_of(indices):
         x = _views(images[indices], mean, recipe)
-        loss = torch.nn.functional.cross_entropy(
-            model(x), labels[indices], label_smoothing=recipe.label_smoothing
+        with torch.autocast(device, torch.bfloat16, enabled=recipe.dtype == "bfloat16"):
+            logits = model(x)
+        return torch.nn.functional.cross_entropy(
+            logits.float(), labels[indices], label_smoothing=recipe.label_smoothing
         )
+
+    loss_of = torch.compile(loss_of) if compiled else loss_of
+
+    def step():
+        loss = loss_of(next(batches))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         rate = float(rates[min(next(numbers), count - 1)])
@@ -150,8 +182,10 @@ def _module(after):
     match after:
         case Relu():
             return torch.nn.ReLU(inplace=True)
-        case MaxPool(window, stride, padding):
-            return torch.nn.MaxPool2d(window, stride, padding, ceil_mode=True)
+        case MaxPool(window, stride, padding, round_up):
+            return torch.nn.MaxPool2d(window, stride, padding, ceil_mode=round_up)
+        case AdaptiveAvgPool(size):
+            return torch.nn.AdaptiveAvgPool2d(size)
         case LocalResponseNorm(size, alpha, beta, k):
             return torch.nn.LocalResponseNorm(size, alpha, beta, k)
         case Dropout(rate):

@@ -6,6 +6,8 @@ import dataclasses
 import hashlib
 from collections.abc import Collection, Iterable, Sequence
 
+import jax
+
 from transfer_jax.grid.cell import Cell
 from transfer_jax.training.step import Program
 
@@ -15,8 +17,8 @@ class Group:
     """Cells that are trained side by side on the same batches.
 
     Attributes:
-      cells: one cell, or frozen cells of one network, task, recipe, seed and source that share a
-        forward pass of their frozen layers.
+      cells: one cell; or frozen cells of one network, task, recipe, seed and source that share a
+        forward pass of their frozen layers; or cells without frozen layers that are alike in this.
     """
 
     cells: tuple[Cell, ...]
@@ -41,11 +43,8 @@ class Group:
     @property
     def train_flops(self) -> int:
         """Floating-point operations of the whole training, shared layers counted once."""
-        network, recipe = self.cells[0].network, self.cells[0].recipe
-        frozen = self.program.frozen
-        forward = [2 * count for count in network.multiply_adds.values()]
-        per_image = sum(network.train_flops(n) - sum(forward[:n]) for n in frozen)
-        return (per_image + sum(forward[: max(frozen)])) * recipe.batch_size * recipe.steps
+        recipe = self.cells[0].recipe
+        return self.program.train_flops * recipe.batch_size * recipe.steps
 
 
 def all_cells(cells: Iterable[Cell]) -> list[Cell]:
@@ -63,8 +62,11 @@ def build_plan(
     finished: Collection[str] = (),
     opened: Iterable[Sequence[str]] = (),
     largest_group: int = 8,
+    largest_trained: int = 1,
 ) -> list[Group]:
     """Groups to train, in an order in which dependencies come first.
+
+    Bases whose weights come from a file are in none of them.
 
     Args:
       cells: the cells that a study wants.
@@ -72,10 +74,12 @@ def build_plan(
       opened: hashes of the cells of groups whose training was cut off. Such a group is formed again
         as it was, finished cells included, so that it resumes from its checkpoint.
       largest_group: most cells side by side; bounds memory and compilation time.
+      largest_trained: most cells without frozen layers side by side, which share their batches and
+        nothing else; 0 chooses for each network by `largest_trained_group`.
     """
     wanted = {cell.hash: cell for cell in all_cells(cells)}
     groups: list[Group] = []
-    taken = set(finished)
+    taken = {*finished, *(cell.hash for cell in wanted.values() if cell.imported is not None)}
     for hashes in opened:
         members = set(hashes)
         unfinished = members - set(finished)
@@ -88,15 +92,39 @@ def build_plan(
             together.setdefault(_sharing_key(cell), []).append(cell)
     for sharing in together.values():
         sharing.sort(key=lambda cell: cell.treatment.n)
-        for start in range(0, len(sharing), largest_group):
-            groups.append(Group(tuple(sharing[start : start + largest_group])))
+        most = largest_group
+        if _all_learn(sharing[0]):
+            most = min(most, largest_trained or largest_trained_group(sharing[0]))
+        for start in range(0, len(sharing), most):
+            groups.append(Group(tuple(sharing[start : start + most])))
     return sorted(groups, key=lambda group: group.cells[0].source is not None)
 
 
+def largest_trained_group(cell: Cell) -> int:
+    """How many cells like this one, without frozen layers, to train side by side on this backend.
+
+    On two CPU cores, beside other work, a network of 1 GFLOP a step took 0.9 to 0.95 of its time
+    among two and 0.97 among four: in a run of minutes about what their program takes to compile.
+    One of 5 GFLOP took 1.1 to 1.2 times as long, for its own batch fills the cores
+    (`training.step.batch_parts`). So it is 1 there. Elsewhere it is a guess
+    that nobody has measured: 8 where a step of one cell is over too soon to fill the device.
+
+    `python -m transfer_jax.bench grid` measures it.
+    """
+    if jax.default_backend() == "cpu":
+        return 1
+    step = cell.network.train_flops() * cell.recipe.batch_size
+    return 8 if step <= _FLOPS_THAT_FILL_AN_ACCELERATOR else 1
+
+
+_FLOPS_THAT_FILL_AN_ACCELERATOR = 200e9
+
+
+def _all_learn(cell: Cell) -> bool:
+    return cell.treatment.n == 0 or cell.treatment.fine_tuned
+
+
 def _sharing_key(cell: Cell) -> tuple:
-    """Equal for cells that may be trained together; unique for cells without frozen layers."""
-    treatment = cell.treatment
-    if treatment.n == 0 or treatment.fine_tuned:
-        return (cell.hash,)
-    source = cell.source.hash if cell.source else "random"
-    return (cell.network, cell.stream_seed, source)
+    """Equal for cells that may be trained together: a cell's source is one of them in none."""
+    source = cell.source.hash if cell.source else "random" if cell.treatment.n else "none"
+    return (cell.network, cell.stream_seed, source, _all_learn(cell))

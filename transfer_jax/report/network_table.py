@@ -18,8 +18,8 @@ def layer_table(network: Mapping[str, Any], caption: str) -> Table:
       caption: what comes before the total number of parameters.
 
     Returns:
-      The table. Sizes follow Caffe: convolutions round down, pooling rounds up and drops a last
-      window that would begin beyond the padded input.
+      The table. Sizes follow Caffe: convolutions round down, pooling rounds up (unless it says
+      that it rounds down) and drops a last window that would begin beyond the padded input.
     """
     side, channels, inputs, total = network["input_size"], 3, None, 0
     rows = [("input", "", "", "3", "", f"{side} x {side}", "")]
@@ -40,6 +40,10 @@ def layer_table(network: Mapping[str, Any], caption: str) -> Table:
                 side = _pooled(side, after)
                 sizes.append(f"{side} x {side}")
                 words.append(f"max-pool {after['window']}/{after['stride']}")
+            elif after["type"] == "AdaptiveAvgPool":
+                side = after["size"]
+                sizes.append(f"{side} x {side}")
+                words.append(f"average-pool to {side} x {side}")
             else:
                 rate = f" {after['rate']:g}" if "rate" in after else ""
                 words.append(WORDS.get(after["type"], after["type"]) + rate)
@@ -55,5 +59,7 @@ def layer_table(network: Mapping[str, Any], caption: str) -> Table:
 
 def _pooled(side: int, pool: Mapping[str, int]) -> int:
     padding, stride = pool["padding"], pool["stride"]
+    if not pool.get("round_up", True):
+        return (side + 2 * padding - pool["window"]) // stride + 1
     count = -(-(side + 2 * padding - pool["window"]) // stride) + 1
     return count - 1 if (count - 1) * stride >= side + padding else count
