@@ -13,7 +13,12 @@ from ml_collections import ConfigDict
 
 from transfer_jax.data.augment import Augmentation
 from transfer_jax.data.sources import DatasetSpec
-from transfer_jax.studies.settings import as_config, network_config
+from transfer_jax.studies.settings import (
+    as_config,
+    common_fields,
+    imported_config,
+    network_config,
+)
 from transfer_jax.training.recipe import Recipe
 from transfer_jax.training.trainer import Runtime
 
@@ -71,11 +76,9 @@ def base_config(
         {
             "study": "huh2016",
             "seed": 0,
+            **common_fields(runtime),
             # Repetitions: initial weights, order of images, and draw of the targets' images.
             "seeds": (0, 1, 2),
-            "data_dir": "~/transfer_jax_data",
-            # Workdirs whose finished cells are taken over where they are the same.
-            "reuse": (),
             "dataset": as_config(dataset),
             # `child,parent` for datasets whose classes are neither wnids nor come with a hierarchy.
             "hierarchy_csv": "",
@@ -84,10 +87,11 @@ def base_config(
             # Classes that are kept from pretraining, to be targets.
             "held_out": 0,
             "network": network,
+            # A file of weights of such a network, see `settings.imported_config`.
+            "imported": imported_config(),
             "recipe": as_config(recipe),
             # What differs when a network is fine-tuned on, or trained from scratch on, a target.
             "fine_tune_recipe": {},
-            "runtime": as_config(runtime),
             "targets": {},
             "experiments": {
                 # Names in `targets`.
@@ -191,10 +195,10 @@ def tiny_imagenet() -> ConfigDict:
 
 
 def imagenet() -> ConfigDict:
-    """The paper's own conditions and recipes (sections 3 to 6), from ILSVRC2012 as folders
-    train/<wnid>, val/<wnid>, with SUN397 and VOCdevkit beside them in data_dir."""
+    """The paper's own conditions and recipes (sections 3 to 6), from ILSVRC2012 in data_dir, with
+    SUN397 and VOCdevkit beside it."""
     config = base_config(
-        DatasetSpec("folder", path=".", image_size=256),
+        DatasetSpec("ilsvrc2012", path=".", image_size=256),
         network_config("caffenet"),
         Recipe(best_evals=1),
         Runtime(checkpoint_every=5000),

@@ -7,6 +7,7 @@ Presets, chosen by `--config=configs/yosinski2014.py:<preset>`:
 
 Any field can be overridden: `--config.recipe.steps=2000`,
 `--config.experiments.random_halves.ns='(2, 4, 6)'`. An unknown field is an error.
+`--config.imported.path=FILE` makes a network from a file base A, see `experiments.imported`.
 """
 
 import dataclasses
@@ -15,7 +16,12 @@ from ml_collections import ConfigDict
 
 from transfer_jax.data.augment import Augmentation
 from transfer_jax.data.sources import DatasetSpec
-from transfer_jax.studies.settings import as_config, network_config
+from transfer_jax.studies.settings import (
+    as_config,
+    common_fields,
+    imported_config,
+    network_config,
+)
 from transfer_jax.studies.yosinski2014 import TREATMENTS
 from transfer_jax.training.recipe import Recipe
 from transfer_jax.training.trainer import Runtime
@@ -57,13 +63,12 @@ def base_config(dataset: DatasetSpec, network: ConfigDict, recipe: Recipe, runti
         {
             "study": "yosinski2014",
             "seed": 0,
-            "data_dir": "~/transfer_jax_data",
-            # Workdirs whose finished cells are taken over where they are the same.
-            "reuse": (),
+            **common_fields(runtime),
             "dataset": as_config(dataset),
             "network": network,
+            # A file of weights of such a network, see `settings.imported_config`.
+            "imported": imported_config(),
             "recipe": as_config(recipe),
-            "runtime": as_config(runtime),
             "experiments": {
                 "random_halves": {
                     "splits": (),
@@ -81,6 +86,13 @@ def base_config(dataset: DatasetSpec, network: ConfigDict, recipe: Recipe, runti
                 # task: 'W', the whole dataset as in the paper, or 'A' or 'B' of split 0.
                 "random_weights": {"ns": (), "task": "W"},
                 "images_per_class": {"counts": (), "recipe": {}},
+                # Asked for by `imported.path`: base A is that file. task: 'W', or 'A' or 'B' of
+                # split 0, is what B learns.
+                "imported": {
+                    "task": "W",
+                    "ns": ALL_LAYERS,
+                    "treatments": ("transfer_frozen", "transfer_finetuned"),
+                },
             },
         }
     )
@@ -127,9 +139,10 @@ def tiny_imagenet() -> ConfigDict:
 
 
 def imagenet() -> ConfigDict:
-    """The paper's own grid and recipe, from ILSVRC2012 as folders train/<wnid>, val/<wnid>."""
+    """The paper's own grid and recipe, from ILSVRC2012 in data_dir; images are squashed, as Caffe's
+    tools do."""
     config = base_config(
-        DatasetSpec("folder", path=".", image_size=256),
+        DatasetSpec("ilsvrc2012", path=".", image_size=256),
         network_config("caffenet"),
         Recipe(),
         Runtime(checkpoint_every=5000),

@@ -14,7 +14,12 @@ from ml_collections import ConfigDict
 
 from transfer_jax.data.augment import Augmentation
 from transfer_jax.data.sources import DatasetSpec
-from transfer_jax.studies.settings import as_config, network_config
+from transfer_jax.studies.settings import (
+    as_config,
+    common_fields,
+    imported_config,
+    network_config,
+)
 from transfer_jax.training.recipe import Recipe
 from transfer_jax.training.trainer import Runtime
 
@@ -101,18 +106,18 @@ def base_config(dataset: DatasetSpec, recipe: Recipe, runtime: Runtime) -> Confi
         {
             "study": "zeiler2013",
             "seed": 0,
-            "data_dir": "~/transfer_jax_data",
-            # Workdirs whose finished cells are taken over where they are the same.
-            "reuse": (),
+            **common_fields(runtime),
             "dataset": as_config(dataset),
             "source_classes": "half",
             "zfnet": network_config("zfnet"),
             "alexnet": network_config("alexnet"),
             "variants": variants,
+            # A file of weights of one of the two, which then takes the place of the trained one
+            # and is looked into instead of zfnet; see `settings.imported_config`.
+            "imported": imported_config(architecture="zfnet"),
             "recipe": as_config(recipe),
             # What differs when the network is trained from scratch on a target.
             "scratch_recipe": {},
-            "runtime": as_config(runtime),
             "targets": {},
             "experiments": {
                 "alexnet": True,
@@ -203,8 +208,9 @@ def tiny_imagenet() -> ConfigDict:
 
 
 def imagenet() -> ConfigDict:
-    """The paper's own networks and recipe (section 3), from ILSVRC2012 as folders train/<wnid>,
-    val/<wnid>; VOC as `VOCdevkit/VOC2012` and Caltech-256 as `256_ObjectCategories` beside them.
+    """The paper's own networks and recipe (section 3), from ILSVRC2012 in data_dir; VOC as
+    `VOCdevkit/VOC2012` and Caltech-256 as `256_ObjectCategories` beside it. Their central squares
+    are cut out, but for VOC, whose objects may lie at the border.
 
     They lowered the rate by hand when the validation error stopped falling: a plateau of three
     evaluations stands for that here.
@@ -228,7 +234,9 @@ def imagenet() -> ConfigDict:
         best_evals=1,
     )
     config = base_config(
-        DatasetSpec("folder", path=".", image_size=256), recipe, Runtime(checkpoint_every=5000)
+        DatasetSpec("ilsvrc2012", path=".", image_size=256, fit="centre"),
+        recipe,
+        Runtime(checkpoint_every=5000),
     )
     config.dataset.path = ""
     config.source_classes = "all"
@@ -236,8 +244,10 @@ def imagenet() -> ConfigDict:
     config.experiments.ensemble_seeds = (1, 2, 3, 4)
     config.experiments.occlusion = {"square": 50, "stride": 8, "tested": 100, "shown": 3}
     config.scratch_recipe = {"steps": 20_000, "eval_every": 1000}
-    caltech101 = DatasetSpec("tfds", name="caltech101", image_size=256)
-    caltech256 = DatasetSpec("class_folder", path="256_ObjectCategories", image_size=256)
+    caltech101 = DatasetSpec("tfds", name="caltech101", image_size=256, fit="centre")
+    caltech256 = DatasetSpec(
+        "class_folder", path="256_ObjectCategories", image_size=256, fit="centre"
+    )
     config.targets.caltech101 = target(caltech101, without=("background_google",))
     config.targets.caltech256 = target(
         caltech256,

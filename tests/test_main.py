@@ -1,6 +1,5 @@
 """The program, as a user runs it."""
 
-import csv
 import json
 import os
 import random
@@ -15,13 +14,11 @@ import numpy as np
 import pytest
 
 from tests.data.image_trees import image_folder
+from tests.program import CELLS, CONFIG, NARROW, command, environment, execute, logs, results
 from transfer_jax import main
 from transfer_jax.grid.store import Store
 from transfer_jax.training import checkpoint
 
-CONFIG = "configs/yosinski2014.py"
-NARROW = {"conv1": 4, "conv2": 4, "conv5": 4, "fc6": 16, "fc7": 16}
-CELLS = ["baseA", "baseB", "A2B", "A4B", "A2B+", "A4B+"]
 KILLS = 3
 
 
@@ -29,64 +26,6 @@ KILLS = 3
 def folder(tmp_path_factory):
     """Holds what the runs share: the prepared data and the compiled programs."""
     return tmp_path_factory.mktemp("shared")
-
-
-def command(folder, workdir, *more):
-    return [
-        *(sys.executable, "-m", "transfer_jax.main", f"--config={CONFIG}:demo"),
-        f"--workdir={workdir}",
-        f"--config.data_dir={folder / 'data'}",
-        "--config.dataset.train_per_class=8",
-        "--config.dataset.val_per_class=2",
-        "--config.dataset.image_size=16",
-        "--config.recipe.augmentation.size=16",
-        "--config.network.input_size=16",
-        "--config.network.remove=('conv3', 'conv4')",
-        f"--config.network.widths={NARROW}",
-        "--config.network.dropout=0.3",
-        "--config.recipe.batch_size=8",
-        "--config.recipe.steps=24",
-        "--config.recipe.eval_every=12",
-        "--config.runtime.checkpoint_every=3",
-        "--config.runtime.log_every=3",
-        "--config.experiments.random_halves.ns=(2, 4)",
-        "--config.experiments.random_halves.treatments=('transfer_frozen', 'transfer_finetuned')",
-        *more,
-    ]
-
-
-def environment(folder):
-    return {
-        **os.environ,
-        "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
-
-
-def execute(folder, workdir, *more):
-    return subprocess.run(
-        command(folder, workdir, *more),
-        env=environment(folder),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
-
-def results(workdir):
-    """results.csv without the columns of time."""
-    with open(workdir / "results.csv") as file:
-        rows = list(csv.DictReader(file))
-    return [{k: v for k, v in r.items() if k not in ("seconds", "images_per_second")} for r in rows]
-
-
-def logs(workdir):
-    """cell hash -> the lines of its metrics.jsonl, without speed."""
-    found = {}
-    for path in sorted(workdir.glob("cells/*/metrics.jsonl")):
-        lines = [json.loads(line) for line in path.read_text().splitlines()]
-        found[path.parent.name] = [{**line, "images_per_second": None} for line in lines]
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -214,6 +153,11 @@ def get_config(preset="demo", **changes):
     [
         ({"recipe.solver": "lbfgs"}, r"recipe\.solver='lbfgs': expected one of"),
         ({"recipe.augmentation.pad": -1}, r"pad is -1"),
+        ({"runtime.placement": "both"}, r"runtime\.placement='both': expected"),
+        ({"executor": "dask"}, r"config\.executor='dask': expected 'local' or 'ray'"),
+        ({"executor": "ray", "ray.num_cpus": 0.0}, r"ray\.num_cpus=0\.0: expected a positive"),
+        ({"executor": "ray", "ray.num_gpus": 1.5}, r"ray\.num_gpus=1\.5: expected a whole"),
+        ({"executor": "ray", "ray.max_retries": -2}, r"ray\.max_retries=-2: expected an integer"),
         ({"runtime.data_mode": "disk"}, r"runtime\.data_mode='disk': expected"),
         ({"network.name": "resnet"}, "network 'resnet' is unknown; expected one of"),
         ({"network.remove": ("conv9",)}, "has no layer 'conv9'; its layers are"),
@@ -260,7 +204,7 @@ def missing_split(images):
 def test_damaged_folders_are_refused_naming_the_place(damage, message, tmp_path):
     images = image_folder(tmp_path / "images")
     damage(images)
-    config = get_config("imagenet", data_dir=str(images))
+    config = get_config("imagenet", data_dir=str(images), **{"dataset.kind": "folder"})
     with pytest.raises((ValueError, OSError), match=message):
         main.run(config, tmp_path / "workdir", "command")
 
@@ -276,3 +220,12 @@ def test_a_missing_data_dir_is_named_and_not_made(preset, tmp_path):
 def test_a_report_needs_a_run(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no run to report"):
         main.report(tmp_path)
+
+
+def test_ray_is_asked_for_only_where_it_is_needed(tmp_path, monkeypatch):
+    """Before data are prepared, and naming what to install."""
+    monkeypatch.setitem(sys.modules, "ray", None)
+    config = get_config(data_dir=str(tmp_path / "data"), executor="ray")
+    with pytest.raises(ImportError, match=r"needs the package ray: install transfer_jax\[ray\]"):
+        main.run(config, tmp_path / "workdir", "command")
+    assert not list(tmp_path.glob("data/*"))

@@ -10,6 +10,7 @@ from transfer_jax.data.augment import Augmentation
 from transfer_jax.data.tasks import Task
 from transfer_jax.grid.cell import CONTENT_VERSION, Cell, to_json
 from transfer_jax.networks import (
+    AdaptiveAvgPool,
     Conv,
     Dense,
     Dropout,
@@ -90,7 +91,8 @@ DEFAULTS = {
     },
     Dense: {"weight_std": 0.01, "bias": 0.0, "then": ()},
     Relu: {},
-    MaxPool: {"window": 3, "stride": 2, "padding": 0},
+    MaxPool: {"window": 3, "stride": 2, "padding": 0, "round_up": True},
+    AdaptiveAvgPool: {},
     LocalResponseNorm: {"size": 5, "alpha": 1e-4, "beta": 0.75, "k": 1.0},
     Dropout: {"rate": 0.5},
     Network: {},

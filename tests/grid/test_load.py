@@ -7,11 +7,15 @@ from tests import small
 from transfer_jax.data.augment import eval_view
 from transfer_jax.grid.cell import to_json
 from transfer_jax.grid.load import from_json, load_network
-from transfer_jax.networks import alexnet_mini, caffenet, zfnet
+from transfer_jax.networks import alexnet_mini, caffenet, torchvision_alexnet, zfnet
 from transfer_jax.training.recipe import Recipe
 
 
-@pytest.mark.parametrize("network", [caffenet(10), zfnet(5), alexnet_mini(3, remove=["conv3"])])
+@pytest.mark.parametrize(
+    "network",
+    [caffenet(10), torchvision_alexnet(4), zfnet(5), alexnet_mini(3, remove=["conv3"])],
+    ids=lambda network: network.name,
+)
 def test_a_network_comes_back_from_json_as_it_was(network):
     assert from_json(to_json(network)) == network
 

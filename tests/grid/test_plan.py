@@ -1,5 +1,9 @@
+import dataclasses
+
+import jax
+
 from tests.grid.small_grid import cell
-from transfer_jax.grid.plan import all_cells, build_plan
+from transfer_jax.grid.plan import all_cells, build_plan, largest_trained_group
 
 NAMES = [f"{s}{n}B{plus}" for s in "AB" for n in range(1, 8) for plus in ("", "+")]
 
@@ -55,6 +59,47 @@ def test_a_group_that_was_cut_off_is_formed_again():
     # One that the run does not want whole is not.
     assert names(build_plan(wanted[1:], finished, [hashes])) == [["A2B", "A3B"]]
     assert names(build_plan(wanted, finished | {hashes[1]}, [hashes])) == [["A3B"]]
+
+
+def test_cells_that_learn_everything_share_batches_where_asked():
+    """Those of one task and one base; a base and what copies from it are never in one group."""
+    plan = build_plan([cell(name) for name in NAMES], largest_trained=3)
+    groups = names(plan)
+    assert [["baseA"], ["baseB"]] == sorted(groups[:2])
+    for source in "AB":
+        together = [f"{source}{n}B+" for n in range(1, 8)]
+        assert together[:3] in groups and together[3:6] in groups and together[6:] in groups
+        assert [f"{source}{n}B" for n in range(1, 8)] in groups
+    for group in plan:
+        assert not group.depends_on & set(group.cells) and len(group.depends_on) <= 1
+        if group.cells[0].treatment.fine_tuned:
+            assert group.program.frozen == (0,) * len(group.cells)
+            assert group.train_flops == sum(
+                build_plan([c], {c.source.hash})[0].train_flops for c in group.cells
+            )
+    # The size of other groups bounds these, too.
+    bounded = names(build_plan([cell(n) for n in NAMES], largest_group=2, largest_trained=3))
+    assert ["A1B+", "A2B+"] in bounded
+
+
+def test_a_group_that_learns_everything_is_formed_again():
+    wanted = [cell(f"A{n}B+") for n in (1, 2, 3)]
+    finished = {cell("baseA").hash, wanted[0].hash}
+    opened = [[c.hash for c in wanted[:2]]]
+    assert names(build_plan(wanted, finished, opened)) == [["A1B+", "A2B+"], ["A3B+"]]
+
+
+def test_small_networks_go_side_by_side_on_accelerators_only(monkeypatch):
+    one = cell("A1B+")
+    assert largest_trained_group(one) == 1
+    assert names(build_plan([one, cell("A2B+")], {one.source.hash}, largest_trained=0)) == [
+        ["A1B+"],
+        ["A2B+"],
+    ]
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert largest_trained_group(one) == 8
+    large = dataclasses.replace(one.recipe, batch_size=10**7)
+    assert largest_trained_group(cell("A1B+", recipe=large)) == 1
 
 
 def test_sharing_saves_operations():

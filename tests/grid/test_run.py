@@ -1,9 +1,11 @@
 """Whole small grids: what ends up in the store, and what happens when something goes wrong."""
 
+import contextlib
 import csv
 import dataclasses
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -11,10 +13,12 @@ import pytest
 
 from tests import small
 from tests.grid.small_grid import RUNTIME
+from transfer_jax.grid import job as grid_job
 from transfer_jax.grid import run as grid_run
-from transfer_jax.grid.estimate import describe_plan
-from transfer_jax.grid.plan import build_plan
-from transfer_jax.grid.store import random_layers, write_json
+from transfer_jax.grid.executors import LocalExecutor
+from transfer_jax.grid.plan import Group, build_plan
+from transfer_jax.grid.schedule import Slots
+from transfer_jax.grid.store import Store, random_layers, write_json
 from transfer_jax.report.results import read_results
 
 NAMES = ("baseA", "baseB", "A1B", "A2B", "R1B", "R2B", "B2B+")
@@ -40,7 +44,7 @@ def no_training(monkeypatch):
     def refuse(*arguments, **options):
         raise AssertionError("a cell was trained")
 
-    monkeypatch.setattr(grid_run, "train_group", refuse)
+    monkeypatch.setattr(grid_job, "train_group", refuse)
 
 
 def test_results_hold_one_row_a_cell(grids, store):
@@ -177,7 +181,7 @@ def test_failed_cells_are_tried_again_only_on_request(grids, store, tmp_path, mo
     store_of_failures.describe(cell)
     store_of_failures.fail(cell, "of no importance", 3)
     with monkeypatch.context() as patched:
-        patched.setattr(grid_run, "train_group", None)
+        patched.setattr(grid_job, "train_group", None)
         grids.run(tmp_path, [name])
     assert store_of_failures.error(cell) == "of no importance"
     assert [(row.cell, row.top1, row.steps) for row in rows_of(store_of_failures)] == [
@@ -212,20 +216,6 @@ def test_snapshots_come_back_whole(grids, store, tmp_path, caplog):
     (told, also) = (record.getMessage() for record in caplog.records)
     assert "baseA on A has no snapshots of steps [6]" in told
     assert "A1B on B has no snapshots of steps [6]" in also
-
-
-def test_a_plan_is_described_with_what_it_costs(grids):
-    plan = build_plan([grids.cell(name) for name in ("A1B", "A2B", "R2B", "A2B+")])
-    text = describe_plan(plan, grids.supply(), RUNTIME)
-    lines = {line.split()[0]: line for line in text.splitlines() if line}
-    assert "baseA" in lines["A1B..A2B"] and "forward of conv1..conv2" in lines["A1B..A2B"]
-    assert "baseA" in lines["A2B+"] and "forward" not in lines["A2B+"]
-    assert "cells to train      5 in 4 groups, 3 programs to compile" in text
-    flops = sum(group.train_flops for group in plan)
-    assert f"training            {flops / 1e12:,.1f} TFLOP" in text
-    for words in ("measured speed", "GFLOP/s", "MiB of results", "estimated time"):
-        assert words in text
-    assert describe_plan([], None, RUNTIME) == "nothing to train: every cell is finished"
 
 
 def test_flops_of_a_group_count_shared_layers_once(grids):
@@ -263,3 +253,64 @@ def test_snapshots_can_be_asked_of_single_cells(grids, store, tmp_path, caplog):
     grids.run(tmp_path, [one, other], runtime, snapshots={other.hash: (4,)})
     (told,) = (record.getMessage() for record in caplog.records)
     assert "baseB on B has no snapshots of steps [4]" in told
+
+
+@dataclasses.dataclass(frozen=True)
+class Thread(LocalExecutor):
+    """One group at a time, each in a thread: an exception is the group's alone."""
+
+    @contextlib.contextmanager
+    def slots(self, job, whole, progress):
+        with ThreadPoolExecutor(1) as pool:
+            yield Slots(1, lambda group: pool.submit(job.train, group, progress))
+
+
+def test_a_group_that_cannot_be_trained_leaves_the_others_to_be(grids, tmp_path, monkeypatch):
+    """It is told at the end, its dependants wait, and the next run trains what is missing."""
+    train = grid_job.train_group
+
+    def fail_for_a(program, members, *arguments, **options):
+        if members[0].name == "baseA":
+            raise OSError("a disk went away")
+        return train(program, members, *arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(grid_job, "train_group", fail_for_a)
+        with pytest.raises(grid_run.GroupsFailedError) as caught:
+            grids.run(tmp_path, ["baseB", "A1B", "R1B"], executor=Thread())
+    assert str(caught.value) == (
+        "1 cells could not be trained and 1 wait for them: baseA (task A): OSError: a disk went "
+        "away. The same command tries them again"
+    )
+    store = Store(tmp_path)
+    assert [row.cell for row in rows_of(store)] == ["baseB", "R1B"]
+    assert store.outcome(grids.cell("baseA")) is None
+    grids.run(tmp_path, ["baseB", "A1B", "R1B"], executor=Thread())
+    assert [row.cell for row in rows_of(store)] == ["baseB", "A1B", "R1B"]
+
+
+def test_alone_on_its_device_a_group_that_cannot_be_trained_ends_the_run(
+    grids, tmp_path, monkeypatch
+):
+    def refuse(*arguments, **options):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(grid_job, "train_group", refuse)
+    with pytest.raises(OSError, match=r"^the disk is full$"):
+        grids.run(tmp_path, ["baseA", "baseB"])
+
+
+def test_of_a_group_only_the_cells_whose_base_failed_fail(grids, store, tmp_path):
+    """Cells of several bases may be trained side by side."""
+    base = grids.cell("baseA")
+    failed = grids.run(tmp_path, [])
+    failed.adopt([grids.cell("baseB")], [store.workdir])
+    failed.describe(base)
+    failed.fail(base, "of no importance")
+    both = Group((grids.cell("A2B+"), grids.cell("B2B+")))
+    failed.open_group(both)
+    grids.run(tmp_path, ["A2B+", "B2B+"])
+    assert failed.error(grids.cell("A2B+")) == "cell A2B+: its base baseA failed"
+    (row,) = (row for row in rows_of(failed) if row.cell == "B2B+")
+    assert row.top1 == next(r.top1 for r in rows_of(store) if r.cell == "B2B+")
+    assert not list((tmp_path / "groups").iterdir())

@@ -5,11 +5,13 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.grid.small_grid import cell
-from transfer_jax.grid.plan import build_plan
+from transfer_jax.grid.plan import Group, build_plan
 from transfer_jax.grid.store import Store, WorkdirInUseError, write_json
 
 HOLDER = """
@@ -40,7 +42,8 @@ def test_opened_groups_are_known_until_their_cells_are_finished(tmp_path):
     store = Store(tmp_path)
     (group,) = build_plan([cell("R1B"), cell("R2B")])
     assert store.opened_groups() == []
-    assert store.open_group(group) == store.group_dir(group) / "checkpoints"
+    store.open_group(group)
+    assert store.checkpoint_dir(group) == store.group_dir(group) / "checkpoints"
     hashes = [cell("R1B").hash, cell("R2B").hash]
     assert store.opened_groups() == [hashes]
     store.fail(cell("R1B"), "for a test")
@@ -139,3 +142,40 @@ def test_what_was_begun_here_gives_way_to_a_finished_copy(tmp_path):
 def test_a_workdir_without_cells_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"workdir .*nowhere.* to be reused, has none"):
         Store(tmp_path).adopt([], [tmp_path / "nowhere"])
+
+
+def test_a_group_has_one_writer_at_a_time(grids, tmp_path):
+    store, group = Store(tmp_path), Group((grids.cell("baseA"),))
+    entered = threading.Event()
+
+    def write():
+        with Store(tmp_path).group_lock(group):
+            entered.set()
+
+    thread = threading.Thread(target=write)
+    with store.group_lock(group):
+        (holder,) = (tmp_path / "locks").glob("*.json")
+        assert json.loads(holder.read_text())["pid"] == os.getpid()
+        thread.start()
+        assert not entered.wait(0.5)
+    assert entered.wait(20)
+    thread.join()
+    store.remove_group_locks()
+    assert not (tmp_path / "locks").exists()
+
+
+def test_many_may_write_one_json_file_at_once(tmp_path):
+    path, size = tmp_path / "some" / "file.json", 20_000
+
+    def write(number):
+        for _ in range(20):
+            write_json(path, [number] * size)
+
+    with ThreadPoolExecutor(4) as pool:
+        ended = [pool.submit(write, number) for number in range(4)]
+        while not all(future.done() for future in ended):
+            if path.exists():
+                content = json.loads(path.read_text())
+                assert len(content) == size and len(set(content)) == 1
+    assert [future.exception() for future in ended] == [None] * 4
+    assert list(path.parent.iterdir()) == [path]

@@ -32,6 +32,7 @@ def test_the_mean_of_a_view_makes_its_folder(grids, tmp_path):
         directory: object
         image_shape: tuple[int, ...]
         num_records: dict = dataclasses.field(compare=False)
+        fit: str = "squash"
 
         def images(self, split, indices):
             return grids.dataset.images(split, 2 * np.asarray(indices))

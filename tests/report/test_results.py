@@ -42,6 +42,19 @@ def test_the_columns_stand_in_the_agreed_order(tmp_path):
     )
 
 
+def test_a_base_from_a_file_has_not_failed_where_it_has_no_accuracy(tmp_path):
+    row = Row("imported", "whole", "baseA", "A", 0, "imported", None, None)
+    failed = dataclasses.replace(row, cell="baseB", treatment="base", steps=12)
+    write_results([row, failed], tmp_path / "results.csv")
+    rows = read_results(tmp_path / "results.csv")
+    assert [(r.treatment, r.finished, r.failed) for r in rows] == [
+        ("imported", False, False),
+        ("base", False, True),
+    ]
+    with pytest.raises(ResultsError, match="n = 2 for treatment 'imported'; expected 0"):
+        dataclasses.replace(row, n=2)
+
+
 GOOD = ["random_halves", "0", "A3B", "B", "3", "transfer_frozen", "0.5", "0.5", "9", "1", "1", "x"]
 
 

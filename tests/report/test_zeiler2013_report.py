@@ -23,6 +23,7 @@ from tests.report.zeiler2013_store import (
 )
 from transfer_jax.grid.cell import to_json
 from transfer_jax.networks import build
+from transfer_jax.networks.architectures import BUILT_IN
 from transfer_jax.report import zeiler2013_tables as tables
 from transfer_jax.report.analysis_files import AnalysisError
 from transfer_jax.report.claims import Claim
@@ -272,7 +273,7 @@ def test_ablations_that_were_not_run_say_so(tmp_path):
     assert [row[1] for row in ablations.rows] == ["base", tables.VARIANTS["fc_half"]]
 
 
-@pytest.mark.parametrize("name", ["zfnet", "alexnet", "caffenet", "alexnet_mini"])
+@pytest.mark.parametrize("name", sorted(BUILT_IN))
 def test_a_layer_table_agrees_with_the_network(name):
     network = build(name, num_classes=1000)
     table = layer_table(json.loads(json.dumps(to_json(network))), "")

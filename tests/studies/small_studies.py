@@ -136,4 +136,4 @@ class Finished:
     def trained(self, split: str, step: int | None = None):
         """The network of the entry that is called this."""
         (cell,) = (cell for _, name, cell in self.work.entries if name == split)
-        return trained(self.store, self.work.datasets, cell, step)
+        return trained(self.store, cell, step)

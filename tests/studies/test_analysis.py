@@ -131,7 +131,7 @@ def varied(network: Trained, **changes) -> Trained:
     recipe = dataclasses.replace(network.cell.recipe, **changes)
     cell = object.__new__(type(network.cell))
     cell.__dict__.update({**vars(network.cell), "recipe": recipe})
-    return Trained(cell, network.params, network.mean)
+    return Trained.of(cell, network.params, network.mean)
 
 
 def test_a_view_is_the_centre_less_the_mean(zeiler):
@@ -163,9 +163,9 @@ def test_networks_come_back_as_they_were_trained(zeiler, tmp_path):
     with pytest.raises(FileNotFoundError, match="no snapshot of step 7"):
         zeiler.trained("zfnet", step=7)
     store = Store(tmp_path)
-    assert trained(store, zeiler.work.datasets, network.cell) is None
+    assert trained(store, network.cell) is None
     store.fail(network.cell, "for a test")
-    assert trained(store, zeiler.work.datasets, network.cell) is None
+    assert trained(store, network.cell) is None
 
 
 def test_predictions_are_the_networks_probabilities(zeiler):

@@ -16,6 +16,9 @@ from transfer_jax.data.splits import ilsvrc_indices
 from transfer_jax.data.subsets import random_classes
 from transfer_jax.data.world import class_names, class_paths
 from transfer_jax.studies import huh2016 as study
+from transfer_jax.studies.huh2016_conditions import Condition, all_conditions
+from transfer_jax.studies.huh2016_source import everything, source_of
+from transfer_jax.studies.huh2016_targets import wanted_targets
 
 EVERY = {
     "images_per_class": (2, 4),
@@ -39,12 +42,12 @@ def config(huh):
 
 @pytest.fixture
 def source(config, huh):
-    return study.source_of(config, huh.open_dataset)
+    return source_of(config, huh.open_dataset)
 
 
 def by_question(config, source):
     found = collections.defaultdict(dict)
-    for condition in study.conditions(config, source):
+    for condition in all_conditions(config, source):
         assert condition.name not in found[condition.question]
         found[condition.question][condition.name] = condition
     return found
@@ -77,11 +80,11 @@ def test_all_is_one_network_whatever_question_asks(config, source):
     found = by_question(config, source)
     every = {q: found[q]["all"] for q in found if "all" in found[q]}
     assert set(every) == set(found) - {"budget"}
-    hashes = {study.base_cell(config, c.task, 0).hash for c in every.values()}
+    hashes = {study.base_cell(config, c, 0).hash for c in every.values()}
     assert len(hashes) == 1
     values = {question: condition.value for question, condition in every.items()}
     assert values == {"images": 8, "classes": 20, "overlap": 0, "halves": None, "unrelated": None}
-    assert study.everything(source).dataset_classes == source.pretraining
+    assert everything(source).dataset_classes == source.pretraining
 
 
 def test_images_and_budgets_are_of_the_size_that_their_names_say(config, source):
@@ -147,7 +150,7 @@ def test_unrelated_classes_are_of_one_kind(config, source):
 
 def test_superclasses_are_read_only_where_they_are_asked_for(config, huh):
     config.experiments.unrelated = False
-    source = study.source_of(config, huh.open_dataset)
+    source = source_of(config, huh.open_dataset)
     assert not source.natural and not source.man_made
     assert "unrelated" not in by_question(config, source)
 
@@ -217,8 +220,8 @@ def test_fine_tuning_copies_all_layers_but_the_last(huh):
 def test_targets_hold_no_image_that_pretraining_learns_from(huh):
     """Held-out classes in the validation split: neither their classes nor their images are seen,
     not even by the network that is pretrained on all classes."""
-    source = study.source_of(huh.config, huh.open_dataset)
-    held_out, scenes = study.targets(huh.config, source, huh.open_dataset)
+    source = source_of(huh.config, huh.open_dataset)
+    held_out, scenes = wanted_targets(huh.config, source, huh.open_dataset)
     assert held_out.splits == ("val",) and held_out.classes == source.held_out
     labels = huh.source.labels("val")
     for seed in (0, 1):
@@ -245,19 +248,19 @@ def test_targets_hold_no_image_that_pretraining_learns_from(huh):
 def test_natural_targets_are_the_natural_ones_of_the_held_out(config, huh):
     config.experiments.targets = ("natural",)
     config.targets.natural.update({"train_per_class": 2, "test_per_class": 3})
-    source = study.source_of(config, huh.open_dataset)
-    (target,) = study.targets(config, source, huh.open_dataset)
+    source = source_of(config, huh.open_dataset)
+    (target,) = wanted_targets(config, source, huh.open_dataset)
     assert target.classes == tuple(c for c in source.held_out if KINGDOMS[c] == "natural")
-    asked = target.asked_of(study.conditions(config, source))
+    asked = target.asked_of(all_conditions(config, source))
     assert [c.name for c in asked] == ["natural only", "man-made only", "all"]
     config.targets.natural.questions = ()
-    assert target.asked_of(study.conditions(config, source)) == study.conditions(config, source)
+    assert target.asked_of(all_conditions(config, source)) == all_conditions(config, source)
 
 
 def test_other_datasets_are_drawn_from_whole(config, huh):
     config.targets.held_out.update({"classes": "all", "dataset": config.dataset.to_dict()})
-    source = study.source_of(config, huh.open_dataset)
-    (target,) = study.targets(config, source, huh.open_dataset)
+    source = source_of(config, huh.open_dataset)
+    (target,) = wanted_targets(config, source, huh.open_dataset)
     assert target.classes == tuple(range(40)) and target.splits == ("train", "val")
     assert np.bincount(target.fold(0).labels("train")).tolist() == [3] * 40
 
@@ -284,7 +287,7 @@ def test_tables_can_tell_hierarchy_and_kinds(config, tmp_path):
     config.held_out = 0
     config.experiments.budget.num_classes = (4,)
     config.experiments.classes = {"bottom_up": (), "top_down": ("all",)}
-    source = study.source_of(config, lambda fields: dataset)
+    source = source_of(config, lambda fields: dataset)
     assert source.held_out == () and source.natural == {0, 2, 3, 4}
     found = by_question(config, source)
     assert found["unrelated"]["natural only"].task.dataset_classes == (0, 2, 3, 4)
@@ -293,7 +296,7 @@ def test_tables_can_tell_hierarchy_and_kinds(config, tmp_path):
     assert found["classes"]["5 classes top-down"].task.class_map == (0, 1, 2, 3, 3, 1, 1, 4)
     config.hierarchy_csv = ""
     with pytest.raises(ValueError, match="toy has no class hierarchy"):
-        study.source_of(config, lambda fields: dataset)
+        source_of(config, lambda fields: dataset)
 
 
 @pytest.mark.parametrize(
@@ -341,12 +344,12 @@ def test_the_imagenet_preset_is_the_papers_conditions():
         name="ilsvrc", class_names=tuple(ilsvrc_indices()), class_paths=None,
         labels=lambda split: labels,
     )  # fmt: skip
-    source = study.source_of(config, lambda fields: dataset)
+    source = source_of(config, lambda fields: dataset)
     found = by_question(config, source)
     values = {q: [c.value for n, c in of.items() if n != "all"] for q, of in found.items()}
     assert values["images"] == [50, 125, 250, 500, 1000]
     assert values["classes"] == [918, 753, 486, 79, 9, 127, 10, 2]
     assert values["budget"] == [250, 500, 1000]
     assert [len(c.task.select(labels)[0]) for c in found["budget"].values()] == [125_000] * 3
-    base = study.base_cell(config, study.everything(source), 0)
+    base = study.base_cell(config, Condition("images", "all", None, everything(source)), 0)
     assert base.network.num_params == 60_965_224 and base.recipe.steps == 450_000

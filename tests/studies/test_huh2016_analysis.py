@@ -11,15 +11,16 @@ from scipy.special import log_softmax
 
 from transfer_jax import main
 from transfer_jax.data.world import class_paths
-from transfer_jax.grid import run as grid_run
+from transfer_jax.grid import job as grid_job
 from transfer_jax.grid.store import Store
 from transfer_jax.readout.metrics import average_precisions
 from transfer_jax.readout.protocols import fit_readout
 from transfer_jax.report.huh2016_files import read_analysis
-from transfer_jax.studies import huh2016 as study
 from transfer_jax.studies import huh2016_analysis
 from transfer_jax.studies.analysis import layer_features
 from transfer_jax.studies.huh2016_analysis import analyse
+from transfer_jax.studies.huh2016_source import source_of
+from transfer_jax.studies.huh2016_targets import wanted_targets
 
 TWO = ("2 classes bottom-up", "2 classes top-down")
 CONDITIONS = ("all", *TWO, "with target classes")
@@ -27,8 +28,8 @@ CONDITIONS = ("all", *TWO, "with target classes")
 
 @pytest.fixture(scope="module")
 def targets(huh):
-    source = study.source_of(huh.config, huh.open_dataset)
-    return {t.name: t for t in study.targets(huh.config, source, huh.open_dataset)}
+    source = source_of(huh.config, huh.open_dataset)
+    return {t.name: t for t in wanted_targets(huh.config, source, huh.open_dataset)}
 
 
 @functools.lru_cache
@@ -72,7 +73,7 @@ def test_a_second_run_computes_nothing(huh, monkeypatch):
     def refuse(*arguments, **options):
         raise AssertionError("something was computed again")
 
-    monkeypatch.setattr(grid_run, "train_group", refuse)
+    monkeypatch.setattr(grid_job, "train_group", refuse)
     for name in ("_conditions", "_targets", "_transfer", "_scratch", "_neighbours"):
         monkeypatch.setattr(huh2016_analysis, name, refuse)
     before = analysis_files(huh.workdir)
@@ -89,7 +90,7 @@ def test_a_killed_analysis_goes_on_where_it_was(huh, tmp_path, monkeypatch):
     def killed(*arguments):
         raise KeyboardInterrupt
 
-    arguments = (huh.config, huh.open_dataset, Store(workdir), huh.work.datasets)
+    arguments = (huh.config, huh.open_dataset, Store(workdir))
     with monkeypatch.context() as patched:
         patched.setattr(huh2016_analysis, "_neighbours", killed)
         with pytest.raises(KeyboardInterrupt):
@@ -120,7 +121,7 @@ def test_failed_networks_are_left_out_until_they_are_retried(huh, tmp_path):
         done[cell.hash] = (store.cell_dir(cell) / "done.json").read_text()
         (store.cell_dir(cell) / "done.json").unlink()
         store.fail(cell, "for a test")
-    arguments = (huh.config, huh.open_dataset, store, huh.work.datasets)
+    arguments = (huh.config, huh.open_dataset, store)
     analyse(*arguments)
 
     def keys():
@@ -152,7 +153,7 @@ def test_frozen_features_and_scratch_can_be_left_out(huh, tmp_path):
     store = Store(shutil.copytree(huh.workdir, tmp_path / "workdir"))
     config = huh.config.copy_and_resolve_references()
     config.experiments.update({"frozen_features": False, "scratch": False, "neighbours": False})
-    analyse(config, huh.open_dataset, store, huh.work.datasets)
+    analyse(config, huh.open_dataset, store)
     rows = rows_of(store.workdir, "transfer.csv")
     assert {r["measure"] for r in rows} == {"fine_tuned"}
     assert [r["condition"] for r in rows] == [*CONDITIONS] * 2
@@ -272,7 +273,7 @@ def test_actions_are_ranked_over_all_images_of_several_labels(huh, targets):
 
 def fine_features(huh, name):
     """Features and labels of the fine classes' images in both splits."""
-    source = study.source_of(huh.config, huh.open_dataset)
+    source = source_of(huh.config, huh.open_dataset)
     network = huh.trained(f"{name} seed 0")
     found = {}
     for split in ("train", "val"):
@@ -307,7 +308,7 @@ def test_neighbours_are_those_of_the_fine_classes(huh):
 
 def test_siblings_are_counted_at_each_level(huh):
     rows = huh.rows("siblings.csv")
-    source = study.source_of(huh.config, huh.open_dataset)
+    source = source_of(huh.config, huh.open_dataset)
     paths = [class_paths()[c] for c in source.pretraining]
     families = len({path[2] for path in paths})
     levels = [(f"bottom-up {families}", 2), ("bottom-up 2", 1)]

@@ -6,6 +6,7 @@ import os
 import pytest
 
 from tests.data.image_trees import image_folder
+from tests.studies.small_studies import get_config
 from transfer_jax.data.multilabel import MultiLabelDataset
 from transfer_jax.data.sources import DatasetSpec
 from transfer_jax.networks import alexnet_mini, caffenet
@@ -76,6 +77,23 @@ def test_an_empty_path_is_data_dir_and_what_is_prepared_lies_beside(tmp_path):
     dataset = dataset_from(fields, str(images), tmp_path / "workdir")
     assert dataset.class_names == ("cat", "dog", "owl")
     assert dataset.directory.is_relative_to(images)
+
+
+def test_ilsvrc2012_may_be_data_dir_too(tmp_path, monkeypatch):
+    """Unless its images lie in a TFDS dataset, which has a name."""
+    monkeypatch.setattr(settings, "open_dataset", lambda spec, kept: spec)
+    fields = {**dataclasses.asdict(DatasetSpec("ilsvrc2012", path=".", image_size=8)), "path": ""}
+    assert dataset_from(fields, str(tmp_path), tmp_path / "workdir").path == str(tmp_path)
+    named = {**fields, "name": "imagenet2012"}
+    assert dataset_from(named, str(tmp_path), tmp_path / "workdir").path == ""
+
+
+@pytest.mark.parametrize(
+    ("study", "fit"), [("yosinski2014", "squash"), ("huh2016", "squash"), ("zeiler2013", "centre")]
+)
+def test_the_imagenet_presets_make_squares_as_their_papers_do(study, fit):
+    dataset = get_config(study, "imagenet").dataset
+    assert (dataset.kind, dataset.image_size, dataset.fit) == ("ilsvrc2012", 256, fit)
 
 
 def test_a_data_dir_that_cannot_be_written_is_left_alone(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from scipy.special import log_softmax
 from tests import small
 from transfer_jax import main
 from transfer_jax.data.augment import Augmentation
-from transfer_jax.grid import run as grid_run
+from transfer_jax.grid import job as grid_job
 from transfer_jax.grid.store import Store
 from transfer_jax.readout.features import features
 from transfer_jax.readout.metrics import average_precisions
@@ -93,7 +93,7 @@ def test_a_second_run_computes_nothing(zeiler, monkeypatch):
     def refuse(*arguments, **options):
         raise AssertionError("something was computed again")
 
-    monkeypatch.setattr(grid_run, "train_group", refuse)
+    monkeypatch.setattr(grid_job, "train_group", refuse)
     for module, names in (
         (visual, ("projections", "rules", "filters", "occlusion", "evolution")),
         (readout, ("errors", "transfer", "multilabel")),
@@ -121,7 +121,7 @@ def test_a_killed_analysis_goes_on_where_it_was(zeiler, tmp_path, monkeypatch):
     def killed(*arguments):
         raise KeyboardInterrupt
 
-    arguments = (zeiler.config, zeiler.open_dataset, Store(workdir), zeiler.work.datasets)
+    arguments = (zeiler.config, zeiler.open_dataset, Store(workdir))
     with monkeypatch.context() as patched:
         patched.setattr(visual, "filters", killed)
         with pytest.raises(KeyboardInterrupt):
@@ -154,7 +154,7 @@ def test_failed_networks_are_left_out(zeiler, tmp_path, monkeypatch, caplog):
                 f"transfer_jax.studies.zeiler2013_analysis.{part}",
                 lambda *arguments, name=name: (tmp_path / f"{name} read").touch(),
             )
-        analyse(zeiler.config, zeiler.open_dataset, store, zeiler.work.datasets)
+        analyse(zeiler.config, zeiler.open_dataset, store)
         found = read_analysis(store.workdir)
         assert len(found.networks) == 2 and found.network(name) is None
         assert not found.ensembles
@@ -293,7 +293,7 @@ def test_filters_are_those_of_the_networks(zeiler):
 def sure(network, shown):
     """A network that is sure of its answers, and images that are labelled with them."""
     params = {**network.params, "fc8": jax.tree.map(lambda w: 300 * w, network.params["fc8"])}
-    certain = Trained(network.cell, params, network.mean)
+    certain = Trained.of(network.cell, params, network.mean)
     logits = activations(certain, shown[np.arange(60)])["fc8"]
     probable = np.flatnonzero(jax.nn.softmax(logits).max(1) > 0.5)
     assert len(probable) > 10

@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 from transfer_jax.data.tasks import Task
+from transfer_jax.grid.imported import Imported
 from transfer_jax.networks import Network
 from transfer_jax.training.recipe import Recipe
 from transfer_jax.transfer import Treatment, lower_layers
@@ -16,6 +17,9 @@ from transfer_jax.transfer import Treatment, lower_layers
 # Raised when the same content would train to other numbers than before, and when the default of a
 # field of Recipe, Task, Network or their parts changes: fields at their defaults are not content.
 CONTENT_VERSION = 2
+
+SHOWN_BY = ("augmentation", "mean", "pixel_scale", "ten_crop", "dtype")
+"""Fields of a recipe by which a network is shown images once it is trained."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +33,9 @@ class Cell:
       recipe: how it is trained.
       seed: tells repetitions apart.
       source: the base cell that lower layers are copied from; None for bases and random weights.
+      imported: the file that a base's weights come from, in place of a training; None for every
+        network that is trained. Such a base is shown images by its recipe, whose pixel_scale is
+        folded into the first layer; see `imported_base.imported_base`.
     """
 
     network: Network
@@ -37,6 +44,7 @@ class Cell:
     recipe: Recipe
     seed: int
     source: Cell | None = None
+    imported: Imported | None = None
 
     def __post_init__(self):
         if (self.source is None) != (self.treatment.base is None):
@@ -57,11 +65,29 @@ class Cell:
                 f"network {self.network.name} takes images of {self.network.input_size} pixels"
             )
         lower_layers(self.network, self.treatment.n)
+        self._check_imported()
+
+    def _check_imported(self):
+        if self.imported is not None and self.treatment.source is not None:
+            raise ValueError(f"cell {self.name} is no base: {self.imported.file_name} cannot be it")
+        if self.source is None or self.source.imported is None:
+            return
+        scale, ours = self.source.recipe.pixel_scale, self.recipe.pixel_scale
+        if scale != ours:
+            raise ValueError(
+                f"cell {self.name}: recipe.pixel_scale={ours}, but the first layer of "
+                f"{self.source.imported.file_name} was made for {scale}"
+            )
 
     @property
     def name(self) -> str:
         """The treatment's notation, such as 'A3B+'."""
         return str(self.treatment)
+
+    @property
+    def kind(self) -> str:
+        """'imported', or the treatment's kind: the column `treatment` of results.csv."""
+        return "imported" if self.imported is not None else self.treatment.kind
 
     @functools.cached_property
     def hash(self) -> str:
@@ -77,8 +103,17 @@ class Cell:
         """What the hash is taken of, as JSON-able data.
 
         Fields that equal their declared default are left out, so that a new option whose default
-        changes nothing leaves every old cell its hash, its seeds and its results.
+        changes nothing leaves every old cell its hash, its seeds and its results. Of an imported
+        base neither the task nor how it might have been trained is content.
         """
+        if self.imported is not None:
+            shown = Recipe(**{name: getattr(self.recipe, name) for name in SHOWN_BY})
+            return {
+                "version": CONTENT_VERSION,
+                "network": _essence(self.network),
+                "imported": self.imported.content,
+                "recipe": _essence(shown),
+            }
         source = self.source.hash if self.source else "random" if self.treatment.n else None
         return {
             "version": CONTENT_VERSION,

@@ -1,158 +1,196 @@
-"""What a plan will cost, before it is run: FLOPs, disk and time from a short measured warm-up."""
+"""What a plan's cost is reckoned from: measured speed of training and of decoding."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
+import io
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 
-from transfer_jax.data.pipeline import BatchOrder
-from transfer_jax.grid.cell import Cell
+from transfer_jax.data.images import decode_rgb, to_square
+from transfer_jax.data.pipeline import select
+from transfer_jax.data.tasks import Task
+from transfer_jax.grid.cost import Decoding, Speed, TaskImages
 from transfer_jax.grid.plan import Group
 from transfer_jax.grid.supply import DataSupply
 from transfer_jax.training import devices
-from transfer_jax.training.evaluation import evaluate
-from transfer_jax.training.feed import TaskData, training_batches
-from transfer_jax.training.runtime import Runtime
-from transfer_jax.training.step import initial_state
+from transfer_jax.training.recipe import DTYPES
+from transfer_jax.training.step import Source, initial_state
 from transfer_jax.training.trainer import compiled_train_step
 
-BYTES_PER_WEIGHT = 4
+LONGEST_CPU_STEP = 1.5e11
+"""Floating-point operations of one step of the warm-up on a CPU: about a second or two."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Warmup:
-    """A short measurement of one group's steps.
+def measure(group: Group, image_shape: tuple[int, int, int], steps: int = 10) -> Speed:
+    """Trains a group's first cell for a few steps on random pixels, and times them.
 
-    Attributes:
-      compile_seconds: from the first call to its result.
-      flops_per_second: of training steps, by the network's own count of operations.
-      evaluation_seconds: one evaluation of one cell.
-    """
-
-    compile_seconds: float
-    flops_per_second: float
-    evaluation_seconds: float
-
-
-def measure(group: Group, data: TaskData, steps: int = 10) -> Warmup:
-    """Trains a group's first cell for a few steps from random weights, and times it."""
-    cell = group.cells[0]
-    program = dataclasses.replace(group.program, frozen=(0,))
-    params = (cell.network.init(jax.random.key(0)),)
-    state, shared = devices.replicate(initial_state(program, params))
-    step = compiled_train_step(program, False)
-    key = jax.random.key_data(jax.random.key(0))
-    order = BatchOrder(data.num_records("train"), cell.recipe.batch_size, 0)
-    times = []
-    for source, indices in training_batches(data, order, 0, steps + 1, 1):
-        start = time.perf_counter()
-        state, losses = step(state, shared, source, indices, key)
-        np.asarray(losses.addressable_shards[0].data)
-        times.append(time.perf_counter() - start)
-    evaluate(program, state.learned, shared, data)
-    start = time.perf_counter()
-    evaluate(program, state.learned, shared, data)
-    evaluation = time.perf_counter() - start
-    per_step = cell.network.train_flops() * cell.recipe.batch_size
-    return Warmup(times[0], per_step / min(times[1:]), evaluation)
-
-
-def describe_plan(
-    plan: Sequence[Group],
-    supply: DataSupply,
-    runtime: Runtime,
-    names: Mapping[str, str] | None = None,
-) -> str:
-    """A plan as text: its groups, what they depend on and share, and what they will cost.
-
-    Of each network the weights and the operations of one training step for one image are listed.
+    No image is read: what a step costs does not depend on what is to be seen. On a CPU the batch is
+    halved until a step takes a second or two.
 
     Args:
-      plan: from `build_plan`.
-      supply: gives each cell's task its images; those of the first group serve the warm-up.
-      runtime: decides how many checkpoints and snapshots lie on disk.
-      names: what to call the cells, by their hash, see `run.labels`.
+      group: its first cell's network is trained whole, from random weights.
+      image_shape: (h, w, 3) of the stored images that views are cut from.
+      steps: to be timed at most, after the first; three of them where they take long.
 
     Returns:
-      lines of text; the last ones hold totals, with the time that the measured speed leads to.
+      the fastest step's speed, of one of this process's devices.
     """
-    if not plan:
-        return "nothing to train: every cell is finished"
-    first = plan[0].cells[0]
-    warmup = measure(plan[0], supply(first))
-    names = names or {}
-    width = max([4, *(len(names.get(cell.hash, "")) for group in plan for cell in group.cells)])
-    header = (
-        f"{'group':<18} {'of':<{width}} {'needs':<8} {'shares':<26} {'params':>11} "
-        f"{'GFLOP/image':>11} {'TFLOP':>10} {'minutes':>8}"
+    cell = group.cells[0]
+    recipe, network = cell.recipe, cell.network
+    batch = _warm_up_batch(recipe.batch_size, network.train_flops())
+    program = dataclasses.replace(group.program, frozen=(0,))
+    state, shared = devices.replicate(initial_state(program, (network.init(jax.random.key(0)),)))
+    source, indices = _random_batch(batch, image_shape, network.num_classes, recipe.mean)
+    step = compiled_train_step(program, False)
+    key = jax.random.key_data(jax.random.key(0))
+    times: list[float] = []
+    while len(times) < 4 or (len(times) <= steps and sum(times[1:]) < 3):
+        start = time.perf_counter()
+        state, losses = step(state, shared, source, indices, key)
+        jax.block_until_ready(losses)
+        times.append(time.perf_counter() - start)
+    rate = network.train_flops() * batch / min(times[1:])
+    count, kind = devices.num_devices(), jax.devices()[0].device_kind
+    several = f" over {count} devices" if count > 1 else ""
+    smaller = f" (the recipe has {recipe.batch_size})" if batch != recipe.batch_size else ""
+    return Speed(
+        flops_per_second=rate / count,
+        worker=f"1 x {kind}",
+        origin="measured here",
+        how=f"{network.name}, base cell {cell.name}, {recipe.dtype}, batch {batch}{smaller}"
+        f"{several}, fastest of {len(times) - 1} steps",
+        compile_seconds=times[0] - min(times[1:]),
+        utilisation=rate / _matrix_product_rate(recipe.dtype),
     )
-    lines = [header]
+
+
+def assumed(tflops: float) -> Speed:
+    """The speed of an accelerator that is not at hand.
+
+    Args:
+      tflops: 10**12 floating-point operations a second that it sustains in training.
+
+    Raises:
+      ValueError: when that is not a positive number.
+    """
+    if not 0 < tflops < float("inf"):
+        raise ValueError(f"assumed_tflops={tflops}: expected a positive number of TFLOP/s")
+    return Speed(tflops * 1e12, f"1 accelerator of {tflops:g} TFLOP/s", "assumed", "by the user")
+
+
+def measure_decoding(image_size: int, count: int = 128) -> Decoding:
+    """Decodes images as they are stored when prepared, on one core, and times it.
+
+    They are made of scikit-learn's two sample photographs: random pieces, of random brightness, at
+    the size of a usual photograph of ILSVRC2012, made square as preparation does.
+
+    Args:
+      image_size: side length in pixels of the stored images.
+      count: how many.
+    """
+    stored = [to_square(photo, image_size) for photo in _photographs(count)]
+    decode_rgb(stored[0])
+    fastest = float("inf")
+    for _ in range(3):
+        start = time.perf_counter()
+        for image in stored:
+            decode_rgb(image)
+        fastest = min(fastest, time.perf_counter() - start)
+    return Decoding(
+        images_per_second=count / fastest,
+        bytes_per_image=sum(map(len, stored)) / count,
+        how=f"{count} images of {image_size} x {image_size} pixels in one thread, pieces of two "
+        "sample photographs",
+    )
+
+
+def task_images(plan: Sequence[Group], supply: DataSupply) -> dict[str, TaskImages]:
+    """The images of each group of a plan, by the group's hash. None is read.
+
+    Raises:
+      ValueError: when the supply cannot serve a cell, see `DataSupply.check`.
+    """
+    known: dict[Task, TaskImages] = {}
+    found = {}
     for group in plan:
-        of = names.get(group.cells[0].hash, group.cells[0].task.name)
-        lines.append(_describe_group(group, warmup, f"{of:<{width}}"))
-    cells = [cell for group in plan for cell in group.cells]
-    flops = sum(group.train_flops for group in plan)
-    seconds = sum(_seconds(group, warmup) for group in plan)
-    programs = len({group.program for group in plan})
-    seconds += programs * warmup.compile_seconds
-    stored = sum(_stored_bytes(cell) * (1 + _snapshots(cell, runtime)) for cell in cells)
-    # A checkpoint holds the weights that learn and one momentum buffer for each.
-    running = max(2 * sum(map(_stored_bytes, group.cells)) for group in plan)
-    lines += [
-        "",
-        f"cells to train      {len(cells)} in {len(plan)} groups, {programs} programs to compile",
-        f"training            {flops / 1e12:,.1f} TFLOP",
-        f"measured speed      {warmup.flops_per_second / 1e9:,.1f} GFLOP/s on "
-        f"{devices.num_devices()} {jax.devices()[0].device_kind}, base cell {first.name}; "
-        f"compilation {warmup.compile_seconds:.1f} s",
-        f"disk                {stored / 2**20:,.0f} MiB of results, and up to "
-        f"{running * runtime.keep_checkpoints / 2**20:,.0f} MiB of checkpoints at a time",
-        f"estimated time      {_duration(seconds)}",
-    ]
-    return "\n".join(lines)
+        cell = group.cells[0]
+        supply.check(cell)
+        if cell.task not in known:
+            dataset = supply.dataset(cell)
+            origin = dataset
+            while hasattr(origin, "base"):
+                origin = origin.base
+            known[cell.task] = TaskImages(
+                num_val=len(select(dataset, "val", cell.task)[0]),
+                shape=tuple(dataset.image_shape),
+                streamed=not supply.is_resident(cell),
+                dataset=origin.name,
+                records=sum(origin.num_records.values()),
+            )
+        found[group.hash] = known[cell.task]
+    return found
 
 
-def _describe_group(group: Group, warmup: Warmup, of: str) -> str:
-    cells, deepest = group.cells, group.program.num_shared
-    name = cells[0].name if len(cells) == 1 else f"{cells[0].name}..{cells[-1].name}"
-    needs = ", ".join(sorted(cell.name for cell in group.depends_on)) or "-"
-    shares = "-"
-    if len(cells) > 1:
-        names = cells[0].network.layer_names
-        shares = f"forward of {names[0]}..{names[deepest - 1]}"
-    network = cells[0].network
-    per_image = network.train_flops(group.program.frozen[0]) / 1e9
-    return (
-        f"{name:<18} {of} {needs:<8} {shares:<26} {network.num_params:>11,} {per_image:>11.4f} "
-        f"{group.train_flops / 1e12:>10,.2f} {_seconds(group, warmup) / 60:>8.1f}"
+def _warm_up_batch(batch_size: int, flops_per_image: int) -> int:
+    if jax.default_backend() != "cpu":
+        return batch_size
+    batch = batch_size
+    while batch * flops_per_image > LONGEST_CPU_STEP and batch % (2 * devices.num_devices()) == 0:
+        batch //= 2
+    return batch
+
+
+def _random_batch(batch: int, image_shape, num_classes: int, mean: str):
+    """What a step takes, on the devices already."""
+    rng = np.random.default_rng(0)
+    count = devices.num_devices()
+    zeros = np.zeros(image_shape if mean == "image" else 3, np.float32)
+    source = Source(
+        devices.split_batch(rng.integers(0, 256, (batch, *image_shape), np.uint8)),
+        devices.split_batch(rng.integers(0, num_classes, batch, np.int32)),
+        np.broadcast_to(zeros, (count, *zeros.shape)),
     )
+    places = np.arange(batch // count, dtype=np.int32)
+    arrays = (source, np.broadcast_to(places, (count, *places.shape)))
+    return devices.map_over_devices(lambda source, indices: (source, indices))(*arrays)
 
 
-def _seconds(group: Group, warmup: Warmup) -> float:
-    recipe = group.cells[0].recipe
-    evaluations = math.ceil(recipe.steps / recipe.eval_every) * len(group.cells)
-    training = group.train_flops / warmup.flops_per_second
-    return training + evaluations * warmup.evaluation_seconds
+def _matrix_product_rate(dtype: str) -> float:
+    """Floating-point operations a second of a large matrix product, over all devices."""
+    on_cpu = jax.default_backend() == "cpu"
+    size = 2048 if on_cpu else 8192
+    matrix = jnp.ones((size, size), DTYPES[dtype])
+    product = jax.jit(jnp.matmul)
+    product(matrix, matrix).block_until_ready()
+    fastest = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        product(matrix, matrix).block_until_ready()
+        fastest = min(fastest, time.perf_counter() - start)
+    # A CPU's devices share its cores.
+    return 2 * size**3 / fastest * (1 if on_cpu else devices.num_devices())
 
 
-def _stored_bytes(cell: Cell) -> int:
-    """Weights that the cell learned; frozen layers lie with its base."""
-    frozen = cell.treatment.frozen_layers(cell.network)
-    shapes = cell.network.kernel_shapes
-    return BYTES_PER_WEIGHT * sum(
-        math.prod(shape) + shape[-1] for name, shape in shapes.items() if name not in frozen
-    )
+def _photographs(count: int) -> list[bytes]:
+    """JPEGs of about 500 x 375 pixels."""
+    from sklearn.datasets import load_sample_images  # Slow to import, and wanted here only.
 
-
-def _snapshots(cell: Cell, runtime: Runtime) -> int:
-    return sum(step <= cell.recipe.steps for step in runtime.snapshot_steps)
-
-
-def _duration(seconds: float) -> str:
-    minutes, hours = seconds / 60, seconds / 3600
-    return f"{minutes:.1f} minutes" if minutes < 120 else f"{hours:,.1f} hours"
+    rng = np.random.default_rng(0)
+    photos, found = load_sample_images().images, []
+    for number in range(count):
+        photo = photos[number % len(photos)]
+        height, width = rng.integers(320, 428), rng.integers(360, 641)
+        top = rng.integers(0, photo.shape[0] - height + 1)
+        left = rng.integers(0, photo.shape[1] - width + 1)
+        piece = photo[top : top + height, left : left + width, :: rng.choice((1, -1))]
+        bright = np.clip(piece * rng.uniform(0.7, 1.2), 0, 255).astype(np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(bright).save(buffer, "JPEG", quality=90)
+        found.append(buffer.getvalue())
+    return found

@@ -14,6 +14,7 @@ import numpy as np
 from transfer_jax.data.augment import Augmentation, eval_view
 from transfer_jax.networks import Network
 from transfer_jax.networks.description import (
+    AdaptiveAvgPool,
     Conv,
     Dense,
     Dropout,
@@ -21,16 +22,28 @@ from transfer_jax.networks.description import (
     MaxPool,
     Relu,
 )
+from transfer_jax.networks.weights import save_weights, scaled_input
 from transfer_jax.report.results import Row, read_results
 from transfer_jax.training import checkpoint
 from transfer_jax.training.recipe import Recipe
 
-_TYPES = (Network, Conv, Dense, Relu, MaxPool, LocalResponseNorm, Dropout, Recipe, Augmentation)
+_TYPES = (
+    Network,
+    Conv,
+    Dense,
+    Relu,
+    MaxPool,
+    AdaptiveAvgPool,
+    LocalResponseNorm,
+    Dropout,
+    Recipe,
+    Augmentation,
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrainedNetwork:
-    """A network of a workdir, ready to be applied.
+    """A finished network of a workdir with all that it takes to show it images.
 
     Attributes:
       network: its description.
@@ -38,7 +51,7 @@ class TrainedNetwork:
       recipe: how it was trained.
       mean: what is subtracted from its images, (3,) or (h, w, 3), in pixel values.
       hash: names its folder in the workdir.
-      row: its line of results.csv.
+      row: its line of results.csv, where it was looked up there.
     """
 
     network: Network
@@ -46,13 +59,19 @@ class TrainedNetwork:
     recipe: Recipe
     mean: np.ndarray
     hash: str
-    row: Row
+    row: Row | None = None
 
     def view(self, images: np.ndarray) -> jax.Array:
         """The network's input (N, H, W, 3) for uint8 images, in the view that it is evaluated in:
         mean subtracted, scaled, centre crop."""
         images = jnp.asarray(images)
         return eval_view(images, self.recipe.augmentation, self.mean, self.recipe.pixel_scale)
+
+    def pixels(self, images: np.ndarray) -> np.ndarray:
+        """The part of uint8 images that `view` shows: what pictures of the input are cut from."""
+        nothing = np.zeros(3, np.float32)
+        view = eval_view(jnp.asarray(images), self.recipe.augmentation, nothing)
+        return np.asarray(view).astype(np.uint8)
 
 
 def load_network(workdir: str | Path, name: str) -> TrainedNetwork:
@@ -74,7 +93,7 @@ def load_network(workdir: str | Path, name: str) -> TrainedNetwork:
       down = project_units(zfnet.network, zfnet.params, x, "conv3", maps=5)
     """
     workdir = Path(workdir).expanduser()
-    rows = [row for row in read_results(workdir / "results.csv") if row.finished]
+    rows = [row for row in read_results(workdir / "results.csv") if not row.failed]
     found = {row.hash: row for row in reversed(rows) if _is_called(row, name)}
     if len(found) != 1:
         there = list(found.values()) or rows
@@ -92,6 +111,24 @@ def load_network(workdir: str | Path, name: str) -> TrainedNetwork:
         row.hash,
         row,
     )
+
+
+def save_network(trained: TrainedNetwork, path: str | Path, *, format: str | None = None) -> None:
+    """Writes a trained network to a file of weights, for another run to import or for PyTorch.
+
+    The file's network takes `pixel - mean`: the recipe's pixel_scale is folded into its first
+    layer, rounded to float32 unless it is a power of two; the mean is in the file.
+
+    Args:
+      trained: the network.
+      path: where to: *.npz or *.safetensors.
+      format: see `networks.weights.save_weights`.
+
+    Example:
+      save_network(load_network("runs/mine", "0 baseA"), "base_a.safetensors")
+    """
+    params = scaled_input(trained.params, trained.network, 1 / trained.recipe.pixel_scale)
+    save_weights(path, trained.network, params, mean=trained.mean, format=format)
 
 
 def from_json(content: Any) -> Any:

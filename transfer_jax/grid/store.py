@@ -17,6 +17,7 @@ import jax
 import numpy as np
 from filelock import FileLock, Timeout
 
+from transfer_jax.data.labels import replacing
 from transfer_jax.grid.cell import Cell, to_json
 from transfer_jax.grid.plan import Group
 from transfer_jax.report.results import Row, write_results
@@ -35,7 +36,7 @@ class Store:
     params/ (the layers that the cell learned), snapshots/<step>/ where they were asked for (the
     same layers after so many updates), conv1.npy and, last of all, done.json or failed.json.
     `groups/<hash>/` holds the checkpoints of a group in training and is removed when its cells are
-    done.
+    done; `locks/` is there while workers of several processes write.
     """
 
     def __init__(self, workdir: str | Path):
@@ -61,17 +62,28 @@ class Store:
                 f"`{holder.get('command', '?')}`; wait for it, stop it, or choose another workdir"
             ) from None
         try:
-            holder = {
-                "pid": os.getpid(),
-                "host": socket.gethostname(),
-                "started": datetime.datetime.now().isoformat(timespec="seconds"),
-                "command": " ".join(sys.orig_argv),
-            }
-            write_json(owner, holder)
+            write_json(owner, _this_process())
             yield
         finally:
             owner.unlink(missing_ok=True)
             lock.release()
+
+    @contextlib.contextmanager
+    def group_lock(self, group: Group) -> Iterator[None]:
+        """Holds a group for one writer; waits while another, on whichever machine, holds it.
+
+        A worker that was given up for dead may still be writing when its successor starts: with
+        this lock the two never write at once. `locks/<hash>.json` tells who has held it last.
+        """
+        folder = self.workdir / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f"{group.hash}.lock", poll_interval=0.2):
+            write_json(folder / f"{group.hash}.json", _this_process())
+            yield
+
+    def remove_group_locks(self) -> None:
+        """Removes the files of `group_lock`, when nobody can hold or want one any more."""
+        shutil.rmtree(self.workdir / "locks", ignore_errors=True)
 
     def cell_dir(self, cell: Cell) -> Path:
         """Folder of a cell."""
@@ -93,12 +105,17 @@ class Store:
         """Why a cell failed, or None."""
         return (self.outcome(cell) or {}).get("error")
 
-    def describe(self, cell: Cell) -> None:
-        """Writes cell.json: everything about the cell that a reader of its folder may ask."""
+    def describe(self, cell: Cell, **more: Any) -> None:
+        """Writes cell.json: everything about the cell that a reader of its folder may ask.
+
+        Args:
+          cell: which.
+          more: what else is known of it.
+        """
         content = {
             "cell": cell.name,
             "hash": cell.hash,
-            "treatment": cell.treatment.kind,
+            "treatment": cell.kind,
             "num_classes": cell.task.num_classes,
             "task": cell.task.name,
             "source": cell.source.hash if cell.source else None,
@@ -107,11 +124,14 @@ class Store:
             "recipe": to_json(cell.recipe),
             "random_layers_seed": cell.random_layers_seed,
         }
-        write_json(self.cell_dir(cell) / "cell.json", content)
+        write_json(self.cell_dir(cell) / "cell.json", {**content, **more})
 
-    def open_group(self, group: Group) -> Path:
-        """Notes that a group's training begins, and returns the folder of its checkpoints."""
+    def open_group(self, group: Group) -> None:
+        """Notes that a group's training begins."""
         write_json(self.group_dir(group) / "group.json", [cell.hash for cell in group.cells])
+
+    def checkpoint_dir(self, group: Group) -> Path:
+        """Folder of the checkpoints of a group in training."""
         return self.group_dir(group) / "checkpoints"
 
     def opened_groups(self) -> list[list[str]]:
@@ -262,7 +282,7 @@ class Store:
                     cell=cell.name,
                     target=cell.treatment.target,
                     n=cell.treatment.n,
-                    treatment=cell.treatment.kind,
+                    treatment=cell.kind,
                     top1=outcome.get("top1"),
                     top1_best_mean=outcome.get("top1_best_mean"),
                     steps=outcome.get("steps", outcome.get("step")),
@@ -280,8 +300,19 @@ def random_layers(cell: Cell) -> dict:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes a JSON file so that a reader, or a kill, never meets half of it."""
+    """Writes a JSON file so that a reader, or a kill, never meets half of it.
+
+    Several writers may do so at once, on several machines: the last one wins.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _this_process() -> dict[str, Any]:
+    return {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "started": datetime.datetime.now().isoformat(timespec="seconds"),
+        "command": " ".join(sys.orig_argv),
+    }

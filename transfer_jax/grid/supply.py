@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 
 import numpy as np
 
-from transfer_jax.data.augment import channel_mean, mean_image
 from transfer_jax.data.datasets import Dataset
-from transfer_jax.data.labels import replacing
+from transfer_jax.data.means import dataset_mean
 from transfer_jax.data.pipeline import choose_mode, select
 from transfer_jax.grid.cell import Cell
 from transfer_jax.training.feed import TaskData
@@ -42,20 +40,16 @@ class DataSupply:
         """The images of a cell's task, normalised as its recipe says.
 
         The mean is that of all training images of a dataset, not of a task's, and a cell that
-        copies layers takes that of the dataset its base was trained on: a network that moves must
-        see its pixels on one scale.
+        copies layers takes that of the dataset its base was trained on, or that of the file that
+        its base comes from: a network that moves must see its pixels on one scale.
 
         Raises:
           ValueError: as `check` does.
         """
         self.check(cell)
-        dataset = self._dataset(cell)
-        count = sum(len(select(dataset, split, cell.task)[0]) for split in ("train", "val"))
-        mode = choose_mode(
-            self.runtime.data_mode, count, dataset.image_shape, self.runtime.device_data_bytes
-        )
-        mean = dataset_mean(self._dataset(cell.source or cell), cell.recipe.mean)
-        return TaskData(dataset, cell.task, mean, mode == "resident", self.runtime.workers)
+        dataset = self.dataset(cell)
+        resident = self.is_resident(cell)
+        return TaskData(dataset, cell.task, self._mean(cell), resident, self.runtime.workers)
 
     def check(self, cell: Cell) -> None:
         """Looks whether the cell can be served; reads no image.
@@ -64,7 +58,9 @@ class DataSupply:
           ValueError: when the task, or that of the base, is over none of the datasets, when images
             have several shapes, or when a mean image does not fit the images it is taken from.
         """
-        dataset, origin = self._dataset(cell), self._dataset(cell.source or cell)
+        base, dataset = cell.source or cell, self.dataset(cell)
+        # Nothing is read of the dataset that a file's network was trained on.
+        origin = dataset if base.imported is not None else self.dataset(base)
         for each in (dataset, origin):
             if each.image_shape is None:
                 raise ValueError(
@@ -78,8 +74,26 @@ class DataSupply:
                 f"{dataset.image_shape}: open both with one image_size, or set "
                 "recipe.mean='channel'"
             )
+        if base.imported is not None:
+            base.imported.mean_for(cell.recipe.mean, dataset.image_shape)
 
-    def _dataset(self, cell: Cell) -> Dataset:
+    def _mean(self, cell: Cell) -> np.ndarray:
+        base = cell.source or cell
+        if base.imported is None:
+            return dataset_mean(self.dataset(base), cell.recipe.mean)
+        return base.imported.mean_for(cell.recipe.mean, self.dataset(cell).image_shape)
+
+    def is_resident(self, cell: Cell) -> bool:
+        """Whether the images of a cell's task are kept on the devices; reads none of them."""
+        dataset = self.dataset(cell)
+        count = sum(len(select(dataset, split, cell.task)[0]) for split in ("train", "val"))
+        mode = choose_mode(
+            self.runtime.data_mode, count, dataset.image_shape, self.runtime.device_data_bytes
+        )
+        return mode == "resident"
+
+    def dataset(self, cell: Cell) -> Dataset:
+        """The dataset of a cell's task; ValueError where it is none of the run's."""
         for dataset in self.datasets:
             if dataset.name == cell.task.dataset:
                 return dataset
@@ -88,31 +102,3 @@ class DataSupply:
             f"task {cell.task.name!r} is over dataset {cell.task.dataset!r}; those of this run are "
             f"{names}"
         )
-
-
-@functools.lru_cache(maxsize=4)
-def dataset_mean(dataset: Dataset, kind: str) -> np.ndarray:
-    """Mean over a dataset's training images, kept beside its files.
-
-    Args:
-      dataset: any dataset whose images have one shape.
-      kind: 'channel' for (3,) or 'image' for (h, w, 3).
-
-    Returns:
-      float32, in pixel values 0..255.
-    """
-    size = "x".join(map(str, dataset.image_shape[:2]))
-    path = dataset.directory / f"mean_{kind}_{size}.npy"
-    if path.exists():
-        return np.load(path)
-    count = dataset.num_records["train"]
-    chunks = (
-        dataset.images("train", np.arange(start, min(start + 4096, count)))
-        for start in range(0, count, 4096)
-    )
-    mean = {"channel": channel_mean, "image": mean_image}[kind](chunks)
-    # A view of a dataset may name a folder that nothing was written to yet.
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as partial, open(partial, "wb") as file:
-        np.save(file, mean)
-    return mean

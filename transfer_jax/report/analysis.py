@@ -22,9 +22,10 @@ def grid(rows: Iterable[Row], experiment: str) -> dict[Unit, dict[tuple[str, int
     """Sorts an experiment's finished networks by (split, target), then by (treatment, n).
 
     A3B and B3A thereby become the same treatment towards two targets. A unit whose base was
-    trained in another experiment on the same split and target borrows that base.
+    trained in another experiment on the same split and target borrows that base. Bases from files
+    are left out: they are of tasks that nothing here is trained on.
     """
-    rows = [row for row in rows if row.finished]
+    rows = [row for row in rows if row.finished and row.treatment != "imported"]
     units: dict[Unit, dict[tuple[str, int], Row]] = {}
     for row in rows:
         if row.experiment == experiment:

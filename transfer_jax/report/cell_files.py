@@ -67,13 +67,13 @@ def read_first_layer(workdir: str | os.PathLike[str], hash: str) -> np.ndarray |
 
 
 def read_failures(workdir: str | os.PathLike[str], rows: Iterable[Row]) -> tuple[Failure, ...]:
-    """The rows without an accuracy, each with the step and error of its failed.json.
+    """The rows whose training stopped, each with the step and error of its failed.json.
 
     A failed.json that no row names belongs to another grid in the same workdir and is left out.
     """
     failures = []
     for row in rows:
-        if not row.finished:
+        if row.failed:
             record = _read_json(_folder(workdir, row.hash) / "failed.json", {})
             error = record.get("error", "no accuracy, and no error recorded")
             failures.append(Failure(*row.key, str(record.get("step", "")), str(error)))

@@ -13,7 +13,7 @@ from transfer_jax.report import huh2016_numbers as numbers
 from transfer_jax.report import huh2016_tables as tables
 from transfer_jax.report.claims import Claim, write_claims
 from transfer_jax.report.huh2016_claims import claims
-from transfer_jax.report.huh2016_files import ALL, MEASURES, Analysis, read_analysis
+from transfer_jax.report.huh2016_files import ALL, IMPORTED, MEASURES, Analysis, read_analysis
 from transfer_jax.report.network_pictures import first_layer_filters, learning_curves
 from transfer_jax.report.network_table import layer_table
 from transfer_jax.report.page import Picture, Section
@@ -104,6 +104,7 @@ def write_report(
     sections = (
         Section("Targets", (), _targets(analysis)),
         *questions,
+        Section("From a file", (), _imported(analysis)),
         Section("Beside the paper's numbers", (), beside),
         Section("The paper's claims, tested", (numbers.NOISE_RULE,), (_overview(verdicts),)),
         Section("Where each question stands", (), (_places(questions),)),
@@ -126,6 +127,14 @@ def write_report(
 def _targets(analysis: Analysis) -> tuple[Table, ...]:
     found = tables.scratch_tables(analysis) + tables.actions_tables(analysis)
     return (tables.targets_table(analysis), *found)
+
+
+def _imported(analysis: Analysis) -> tuple[Table, ...]:
+    """What a network that was pretrained elsewhere is worth; nothing without one."""
+    if IMPORTED not in analysis.question(IMPORTED):
+        return ()
+    found = tables.condition_tables(analysis, IMPORTED)
+    return found + tables.scratch_tables(analysis, IMPORTED)
 
 
 def _question(analysis: Analysis, folder: Path, number: int, verdicts: Sequence[Claim]) -> Section:

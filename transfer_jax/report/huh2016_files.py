@@ -13,6 +13,9 @@ from transfer_jax.report.analysis_files import Fraction, Timing, read_tables
 ALL = "all"
 """The condition of all pretraining classes with all their images."""
 
+IMPORTED = "imported"
+"""The condition and the question of a network from a file."""
+
 SCRATCH = "scratch"
 """In place of a condition: the same network trained on the target alone."""
 
@@ -25,12 +28,12 @@ class Pretrained:
     """A network pretrained under one condition of one question; a line of conditions.csv.
 
     Attributes:
-      question: 'images', 'classes', 'budget', 'overlap', 'halves' or 'unrelated'.
+      question: 'images', 'classes', 'budget', 'overlap', 'halves', 'unrelated' or 'imported'.
       condition: such as '50 images a class', '10 classes bottom-up', 'all'.
       value: its place on the question's axis, where it has one.
       hash: names its folder in `cells`.
-      num_classes, num_images: of its task; training images.
-      pretrain_top1: accuracy on its own task's validation images.
+      num_classes, num_images: of its task; training images, where known.
+      pretrain_top1: accuracy on its own task's validation images, where known.
     """
 
     question: str
@@ -39,7 +42,7 @@ class Pretrained:
     seed: int
     hash: str
     num_classes: int
-    num_images: int
+    num_images: int | None
     pretrain_top1: Fraction | None
 
 

@@ -149,10 +149,13 @@ def pretraining_difference(analysis: Analysis, condition: str, reference: str) -
     return contrast(((1, pretraining(analysis, condition)), (-1, pretraining(analysis, reference))))
 
 
-def over_scratch(analysis: Analysis, target: str, measure: str) -> Estimate | None:
-    """Transfer from all pretraining data minus the network trained on the target alone."""
+def over_scratch(
+    analysis: Analysis, target: str, measure: str, condition: str = ALL
+) -> Estimate | None:
+    """Transfer from all pretraining data, or another condition, minus the network trained on the
+    target alone."""
     scratch = transfer(analysis, SCRATCH, target, "fine_tuned")
-    return contrast(((1, transfer(analysis, ALL, target, measure)), (-1, scratch)))
+    return contrast(((1, transfer(analysis, condition, target, measure)), (-1, scratch)))
 
 
 def halved(analysis: Analysis) -> tuple[Pretrained, Pretrained] | None:

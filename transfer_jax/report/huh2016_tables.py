@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from transfer_jax.report import huh2016_numbers as numbers
 from transfer_jax.report.huh2016_feature_claims import neighbour_lines, sibling_excess
-from transfer_jax.report.huh2016_files import ALL, MEASURES, SCRATCH, Analysis
+from transfer_jax.report.huh2016_files import ALL, IMPORTED, MEASURES, SCRATCH, Analysis
 from transfer_jax.report.huh2016_numbers import Series
 from transfer_jax.report.published import read_published_table
 from transfer_jax.report.statistics import MINUS, Estimate, mean_and_spread, percent
@@ -27,8 +27,10 @@ def condition_tables(analysis: Analysis, question: str) -> tuple[Table, ...]:
     rows = []
     for name, line in lines.items():
         own = numbers.pretraining(analysis, name)
-        row = [name, f"{line.num_classes:,}", f"{line.num_images:,}", str(len(own))]
-        row.append(_mean(own) or NOT_RUN)
+        seeds = {n.seed for n in analysis.transfer if n.condition == name} if not own else own
+        images = "not known" if line.num_images is None else f"{line.num_images:,}"
+        row = [name, f"{line.num_classes:,}", images, str(len(seeds))]
+        row.append(_mean(own) or (IMPORTED if name == IMPORTED else NOT_RUN))
         row += [
             _mean(numbers.transfer(analysis, name, target, measure)) or NOT_RUN
             for target, measure in columns
@@ -101,21 +103,24 @@ def targets_table(analysis: Analysis) -> Table:
     return Table(header, tuple(rows), caption, words=frozenset({0, 1, 5, 6}))
 
 
-def scratch_tables(analysis: Analysis) -> tuple[Table, ...]:
-    """Transfer from all pretraining data beside the network trained on the target alone."""
+def scratch_tables(analysis: Analysis, condition: str = ALL) -> tuple[Table, ...]:
+    """Transfer from all pretraining data, or another condition, beside the network trained on the
+    target alone."""
     rows = []
     for target in analysis.target_names():
         scratch = numbers.transfer(analysis, SCRATCH, target, "fine_tuned")
         for measure in analysis.measures(target):
-            ours = numbers.transfer(analysis, ALL, target, measure)
-            gain = numbers.over_scratch(analysis, target, measure)
+            ours = numbers.transfer(analysis, condition, target, measure)
+            gain = numbers.over_scratch(analysis, target, measure, condition)
             if gain:
                 texts = (_mean(ours), _mean(scratch), str(gain), str(gain.units))
                 rows.append((target, MEASURES[measure], *texts))
-    header = ("target", "measure", "pretrained on all (%)", "from scratch (%)")
+    what = "pretrained on all" if condition == ALL else condition
+    header = ("target", "measure", f"{what} (%)", "from scratch (%)")
     header += ("difference (points)", "seeds")
+    which = "Pretrained on all classes and images" if condition == ALL else what.capitalize()
     caption = (
-        "Pretrained on all classes and images against the same network trained on the target "
+        f"{which} against the same network trained on the target "
         "alone, by the same recipe as the fine-tuned one. Mean ± standard deviation over seeds; "
         "difference ± one standard error."
     )

@@ -46,8 +46,10 @@ def warning(found: Workdir) -> str:
 
 
 def finished_networks(rows: Iterable[Row]) -> list[Row]:
-    """The finished networks, each once however many experiments it takes part in."""
-    return list({row.hash or row.key: row for row in rows if row.finished}.values())
+    """The networks that were trained to the end, each once however many experiments it takes part
+    in."""
+    finished = [row for row in rows if row.finished and row.treatment != "imported"]
+    return list({row.hash or row.key: row for row in finished}.values())
 
 
 def claims_number(verdicts: Iterable[Claim]) -> tuple[str, str]:
@@ -178,7 +180,7 @@ def _texts(row: Row) -> tuple[str, ...]:
         row.cell,
         SYMBOLS[row.treatment],
         str(row.n),
-        percent(row.top1_best_mean, 2) if row.finished else "failed",
+        "failed" if row.failed else percent(row.top1_best_mean, 2),
         percent(row.top1, 2),
         "" if row.steps is None else f"{row.steps:,}",
         "" if seconds is None else duration(seconds),

@@ -25,13 +25,18 @@ COLUMNS = (
 
 SYMBOLS: Mapping[str, str] = {
     "base": "base",
+    "imported": "imported",
     "selffer_frozen": "BnB",
     "selffer_finetuned": "BnB+",
     "transfer_frozen": "AnB",
     "transfer_finetuned": "AnB+",
     "random_frozen": "RnB",
 }
-"""Treatment -> how the paper writes it, whichever of the two tasks is the target."""
+"""Treatment -> how the paper writes it, whichever of the two tasks is the target; 'imported' is a
+base that comes from a file."""
+
+BASES = ("base", "imported")
+"""Treatments that copy nothing."""
 
 
 class ResultsError(ValueError):
@@ -49,7 +54,8 @@ class Row:
       target: the task it was trained on last: 'A', 'B' or 'W' (the whole dataset).
       n: number of lower layers that were copied or kept random; 0 for bases.
       treatment: a key of `SYMBOLS`.
-      top1: validation accuracy at the end, a fraction; None where training failed.
+      top1: validation accuracy at the end, a fraction; None where training failed, and of an
+        imported base whose classes no dataset has.
       top1_best_mean: mean of the best evaluations along training, a fraction; None likewise.
       steps, seconds, images_per_second: what training took; None where unknown.
       hash: names the cell's folder in the workdir.
@@ -76,7 +82,7 @@ class Row:
             raise ResultsError(
                 f"unknown treatment {self.treatment!r}; expected one of {', '.join(SYMBOLS)}"
             )
-        if self.n < 0 or (self.n == 0) != (self.treatment == "base"):
+        if self.n < 0 or (self.n == 0) != (self.treatment in BASES):
             raise ResultsError(
                 f"n = {self.n} for treatment {self.treatment!r}; expected 0 for bases and at "
                 "least 1 for everything else"
@@ -95,6 +101,11 @@ class Row:
     def finished(self) -> bool:
         """Whether the network has an accuracy at all."""
         return self.accuracy is not None
+
+    @property
+    def failed(self) -> bool:
+        """Whether the network's training stopped with an error."""
+        return not self.finished and self.treatment != "imported"
 
     @property
     def key(self) -> tuple[str, str, str]:

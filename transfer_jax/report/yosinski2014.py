@@ -13,9 +13,11 @@ from transfer_jax.report.claims import write_claims
 from transfer_jax.report.network_pictures import first_layer_filters, learning_curves
 from transfer_jax.report.page import Picture, Section
 from transfer_jax.report.published import read_published
+from transfer_jax.report.results import BASES
 from transfer_jax.report.statistics import MINUS, NOISE_RULE, percent
 from transfer_jax.report.workdir import read_workdir, report_folder
 from transfer_jax.report.yosinski2014_claims import claims
+from transfer_jax.report.yosinski2014_imported import imported_section
 from transfer_jax.report.yosinski2014_tables import (
     drop_tables,
     table1,
@@ -37,6 +39,7 @@ PICTURES = (
     "filters.png",
     "learning_curves.png",
     "images_per_class.png",
+    "imported.png",
 )
 
 
@@ -84,6 +87,7 @@ def write_report(
         Section("The drop, split in two", (), drop_tables(cells, num_eval)),
         Section("Table 1: what fine-tuned transfer gains", (), (table1(cells, num_eval, theirs),)),
         _figure3(folder, rows, theirs, num_eval, num_classes),
+        imported_section(found, folder, num_eval, num_classes),
         Section("The paper's claims, tested", (NOISE_RULE,), (verdicts,)),
         _networks(folder, directory, rows, theirs, num_classes),
     )
@@ -166,7 +170,8 @@ def _networks(folder, directory, rows, theirs, num_classes) -> Section:
 def _bases_filters(directory, rows, most: int = 12) -> dict:
     kernels = {}
     for row in rows:
-        if row.treatment == "base" and row.finished and row.experiment != "images_per_class":
+        usable = row.treatment in BASES and not row.failed
+        if usable and row.experiment != "images_per_class":
             kernel = cell_files.read_first_layer(directory, row.hash)
             if kernel is not None and kernel.shape[2] in (1, 3):
                 title = f"{row.cell}, {'split ' if row.split.isdigit() else ''}{row.split}"

@@ -33,7 +33,13 @@ TASKS = {"A": "man-made (A)", "B": "natural (B)"}
 LAYER = "layer n at which the network is chopped and retrained"
 
 
-def figure2(rows: Sequence[Row], num_eval, num_classes, path: str | os.PathLike[str]) -> Path:
+def figure2(
+    rows: Sequence[Row],
+    num_eval,
+    num_classes,
+    path: str | os.PathLike[str],
+    experiment: str = "random_halves",
+) -> Path:
     """Draws Figure 2: every network above, lines of means below with what each line shows.
 
     The lower panel shows mean base accuracy plus the mean difference to the base of the same
@@ -43,16 +49,18 @@ def figure2(rows: Sequence[Row], num_eval, num_classes, path: str | os.PathLike[
       rows: all rows of results.csv.
       num_eval, num_classes: hash -> number of validation images, of classes, where known.
       path: PNG to write.
+      experiment: whose networks.
     """
-    cells = analysis.treated(analysis.grid(rows, "random_halves"))
+    cells = analysis.treated(analysis.grid(rows, experiment))
     with figures.style():
         figure = figures.new_figure(9.6, 9.0)
         above, below = figure.subplots(2, 1, sharex=True)
         above.set_title("Every network")
         below.set_title("Means, against the base of the same target")
         if not cells:
-            figures.not_run(above, "random halves: not run")
-            figures.not_run(below, "random halves: not run")
+            text = f"{experiment.replace('_', ' ')}: not run"
+            figures.not_run(above, text)
+            figures.not_run(below, text)
             return figures.save(figure, path)
         for treatment, (colour, marker, shift) in LOOKS.items():
             networks = [r for unit in cells.values() for r in unit.values()]

@@ -4,12 +4,11 @@ machinery."""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from transfer_jax.data.datasets import Dataset
 from transfer_jax.grid.store import Store
 from transfer_jax.report import huh2016 as huh2016_report
 from transfer_jax.report import yosinski2014 as yosinski2014_report
@@ -40,7 +39,7 @@ class Study:
     networks: tuple[str, ...]
     plan: Callable[[ConfigDict, Opener], Work]
     write_report: Callable[..., Path]
-    analyse: Callable[[ConfigDict, Opener, Store, Sequence[Dataset]], None] | None = None
+    analyse: Callable[[ConfigDict, Opener, Store], None] | None = None
 
 
 STUDIES: dict[str, Study] = {

@@ -18,15 +18,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
-from transfer_jax.data.augment import eval_view
-from transfer_jax.data.datasets import Dataset
 from transfer_jax.data.pipeline import select
 from transfer_jax.grid.cell import Cell
+from transfer_jax.grid.load import TrainedNetwork
 from transfer_jax.grid.store import Store, write_json
-from transfer_jax.grid.supply import dataset_mean
 from transfer_jax.readout import features as feature_files
 from transfer_jax.readout.ensemble import Predictions, predict
 from transfer_jax.report.tables import write_csv
@@ -94,51 +91,41 @@ class Parts:
         write_csv(self.directory / "timings.csv", ("part", "seconds"), list(total.items()))
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Trained:
-    """A finished network with all that it takes to show it images.
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Trained(TrainedNetwork):
+    """A finished network of a run.
 
     Attributes:
       cell: what was trained.
-      params: its full params.
-      mean: what is subtracted from its images, (3,) or (h, w, 3).
     """
 
     cell: Cell
-    params: Any
-    mean: np.ndarray
 
-    def view(self, images: np.ndarray) -> jax.Array:
-        """The network's input (N, H, W, 3) for uint8 images, in the evaluation view."""
-        recipe = self.cell.recipe
-        return eval_view(jax.numpy.asarray(images), recipe.augmentation, self.mean,
-                         recipe.pixel_scale)  # fmt: skip
-
-    def pixels(self, images: np.ndarray) -> np.ndarray:
-        """The part of uint8 images that `view` shows: what pictures of the input are cut from."""
-        augmentation = self.cell.recipe.augmentation
-        zero = np.zeros(3, np.float32)
-        view = eval_view(jax.numpy.asarray(images), augmentation, zero)
-        return np.asarray(view).astype(np.uint8)
+    @classmethod
+    def of(cls, cell: Cell, params: Any, mean: np.ndarray) -> Trained:
+        """A cell with its full params and what is subtracted from its images."""
+        return cls(
+            network=cell.network,
+            params=params,
+            recipe=cell.recipe,
+            mean=mean,
+            hash=cell.hash,
+            cell=cell,
+        )
 
 
-def trained(
-    store: Store, datasets: Sequence[Dataset], cell: Cell, step: int | None = None
-) -> Trained | None:
+def trained(store: Store, cell: Cell, step: int | None = None) -> Trained | None:
     """A cell as it was trained, or None where its training failed.
 
     Args:
       store: where it is kept.
-      datasets: those of the run.
       cell: which.
       step: of a snapshot; None for the end of training.
     """
     if "top1" not in (store.outcome(cell) or {}):
         return None
-    origin = (cell.source or cell).task.dataset
-    (dataset,) = (d for d in datasets if d.name == origin)
     params = store.params(cell) if step is None else store.snapshot_params(cell, step)
-    return Trained(cell, params, dataset_mean(dataset, cell.recipe.mean))
+    return Trained.of(cell, params, np.load(store.cell_dir(cell) / "mean.npy"))
 
 
 def layer_features(

@@ -11,7 +11,6 @@ import numpy as np
 from ml_collections import ConfigDict
 from scipy.special import log_softmax
 
-from transfer_jax.data.datasets import Dataset
 from transfer_jax.data.pipeline import select
 from transfer_jax.data.relabelling import Relabelling
 from transfer_jax.data.single_label import SingleLabelDataset
@@ -33,6 +32,9 @@ from transfer_jax.studies.analysis import (
     predictions,
     trained,
 )
+from transfer_jax.studies.huh2016_conditions import all_conditions, relabellings
+from transfer_jax.studies.huh2016_source import Source, everything, source_of
+from transfer_jax.studies.huh2016_targets import Target, wanted_targets
 from transfer_jax.studies.settings import Opener
 
 SCRATCH = "scratch"
@@ -43,31 +45,28 @@ class Run:
     """What every part needs."""
 
     config: ConfigDict
-    source: study.Source
+    source: Source
     store: Store
-    datasets: Sequence[Dataset]
     cache: Path
 
     def network(self, cell: Cell) -> Trained | None:
         """A cell as it was trained, or None where its training failed."""
-        return trained(self.store, self.datasets, cell)
+        return trained(self.store, cell)
 
     def state(self, cell: Cell) -> tuple[str, str | None]:
         """Which cell, and why it failed: a part is computed anew once it has been retried."""
         return cell.hash, self.store.error(cell)
 
 
-def analyse(
-    config: ConfigDict, open_dataset: Opener, store: Store, datasets: Sequence[Dataset]
-) -> None:
+def analyse(config: ConfigDict, open_dataset: Opener, store: Store) -> None:
     """Computes what is missing of the workdir's `analysis`; networks that failed are left out."""
-    source = study.source_of(config, open_dataset)
-    run = Run(config, source, store, datasets, store.workdir / "features")
+    source = source_of(config, open_dataset)
+    run = Run(config, source, store, store.workdir / "features")
     parts = Parts(store.workdir / "analysis")
-    targets = list(study.targets(config, source, open_dataset))
-    conditions = study.conditions(config, source)
+    targets = list(wanted_targets(config, source, open_dataset))
+    conditions = all_conditions(config, source)
     cells = {
-        (c.name, seed): study.base_cell(config, c.task, seed)
+        (c.name, seed): study.base_cell(config, c, seed)
         for c in conditions
         for seed in config.seeds
     }
@@ -87,19 +86,22 @@ def analyse(
     parts.write_timings()
 
 
-def _transfers(run: Run, parts: Parts, target: study.Target, conditions) -> list[str]:
+def _transfers(run: Run, parts: Parts, target: Target, conditions) -> list[str]:
     """What each network is worth on a target, a part for each; names of the parts' tables."""
     config, names = run.config, []
     folds = {seed: target.fold(seed) for seed in config.seeds}
     # Conditions that are the same task are one network, whose numbers count for each of them.
-    called: dict[str, tuple[Cell, dict[str, None]]] = {}
+    called: dict[tuple[str, int], tuple[Cell, dict[str, None]]] = {}
     for condition in target.asked_of(conditions):
         for seed in config.seeds:
-            base = study.base_cell(config, condition.task, seed)
-            called.setdefault(base.hash, (base, {}))[1][condition.name] = None
+            base = study.base_cell(config, condition, seed)
+            called.setdefault((base.hash, seed), (base, {}))[1][condition.name] = None
     for base, of in called.values():
-        part, fold, of = f"transfer-{target.name}-{base.hash}", folds[base.seed], list(of)
+        fold, of = folds[base.seed], list(of)
         tuned = study.fine_tuned_cell(config, base, fold, base.seed)
+        # A network from a file is one for all seeds.
+        network = base if base.imported is None else tuned
+        part = f"transfer-{target.name}-{network.hash}"
         inputs = [of, _settings(target), config.experiments.frozen_features,
                   run.state(base), run.state(tuned)]  # fmt: skip
         compute = functools.partial(_transfer, run, target, fold, of, base, tuned, part)
@@ -115,7 +117,7 @@ def _transfers(run: Run, parts: Parts, target: study.Target, conditions) -> list
     return names
 
 
-def _settings(target: study.Target) -> list:
+def _settings(target: Target) -> list:
     return [target.name, target.pool.name, target.classes, target.settings.to_dict()]
 
 
@@ -126,7 +128,8 @@ def _conditions(run: Run, conditions, cells) -> Files:
     for condition in conditions:
         for seed in run.config.seeds:
             cell = cells[condition.name, seed]
-            images = len(condition.task.select(labels)[0])
+            known = cell.imported is None
+            images = len(condition.task.select(labels)[0]) if known else None
             top1 = (run.store.outcome(cell) or {}).get("top1")
             rows.append((condition.question, condition.name, condition.value, seed, cell.hash,
                          cell.task.num_classes, images, top1))  # fmt: skip
@@ -135,7 +138,7 @@ def _conditions(run: Run, conditions, cells) -> Files:
     return {"conditions.csv": Rows(header, rows)}
 
 
-def _targets(targets: Sequence[study.Target]) -> Files:
+def _targets(targets: Sequence[Target]) -> Files:
     rows = [
         (t.name, t.pool.name, len(t.classes), t.settings.train_per_class,
          t.settings.test_per_class, int(t.settings.classes != "all"), _kind(t))
@@ -146,7 +149,7 @@ def _targets(targets: Sequence[study.Target]) -> Files:
     return {"targets.csv": Rows(header, rows)}
 
 
-def _kind(target: study.Target) -> str:
+def _kind(target: Target) -> str:
     return "actions" if isinstance(target.pool, SingleLabelDataset) else "classification"
 
 
@@ -217,11 +220,11 @@ def _accuracy(network: Trained, fold) -> tuple[float, int]:
 def _neighbours(run: Run, levels, cells) -> Files:
     """Question 3: what features of networks that were trained on coarse classes know of the fine
     ones, and whether classes of one parent become neighbours."""
-    source, fine = run.source, study.everything(run.source)
+    source, fine = run.source, everything(run.source)
     merges = [
         (kind.replace("_", "-"), level)
         for kind in ("bottom_up", "top_down")
-        for level in study.relabellings(source, kind)
+        for level in relabellings(source, kind)
         if run.config.experiments.classes[kind]
     ]
     rows, siblings = [], []
@@ -255,7 +258,7 @@ def _neighbours(run: Run, levels, cells) -> Files:
     return files | {"siblings.csv": Rows(header, siblings)}
 
 
-def _siblings(means: np.ndarray, source: study.Source, level: Relabelling) -> tuple[float, float]:
+def _siblings(means: np.ndarray, source: Source, level: Relabelling) -> tuple[float, float]:
     parents = np.array([level.task.class_map[c] for c in source.pretraining])
     found = sibling_share(means, parents)
     return found.share, found.chance

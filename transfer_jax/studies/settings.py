@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import logging
 import os
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from ml_collections import ConfigDict, FieldReference
 from ml_collections.config_dict import placeholder
 
@@ -20,8 +22,11 @@ from transfer_jax.data.dataset_spec import DatasetSpec
 from transfer_jax.data.datasets import Dataset
 from transfer_jax.data.multilabel import MultiLabelDataset, open_multilabel
 from transfer_jax.data.sources import open_dataset
+from transfer_jax.grid.executors import Executor, LocalExecutor, RayExecutor
+from transfer_jax.grid.imported import Imported, read_imported
 from transfer_jax.grid.run import Entry
 from transfer_jax.networks import Network
+from transfer_jax.networks.weights import load_mean, num_classes_in
 from transfer_jax.training.recipe import Recipe
 from transfer_jax.training.trainer import Runtime
 
@@ -84,6 +89,35 @@ def runtime_from(config: Mapping) -> Runtime:
     return _build(Runtime, config, "runtime")
 
 
+def common_fields(runtime: Runtime) -> dict[str, Any]:
+    """The fields that the configs of all studies share.
+
+    data_dir: where prepared data are kept. reuse: workdirs whose finished cells are taken over
+    where they are the same. runtime: see `Runtime`. executor: 'local' trains the cells on the
+    devices of this machine, 'ray' on those of a Ray cluster, see `RayExecutor` for `ray`.
+    """
+    return {
+        "data_dir": "~/transfer_jax_data",
+        "reuse": (),
+        "runtime": as_config(runtime),
+        "executor": "local",
+        "ray": as_config(RayExecutor()),
+    }
+
+
+def executor_from(config: Mapping) -> Executor:
+    """The executor that a config's `executor`, and its `ray`, describe.
+
+    Raises:
+      ValueError: for an unknown one, and for values of `ray` that it cannot have.
+    """
+    if config["executor"] == "local":
+        return LocalExecutor()
+    if config["executor"] == "ray":
+        return _build(RayExecutor, config["ray"], "ray")
+    raise ValueError(f"config.executor={config['executor']!r}: expected 'local' or 'ray'")
+
+
 def network_from(config: Mapping, num_classes: int) -> Network:
     """The built-in network that a config's `network` describes, with this many logits."""
     arguments = {name: value for name, value in dict(config).items() if value is not None}
@@ -99,6 +133,74 @@ def network_config(name: str, **arguments: Any) -> ConfigDict:
     return ConfigDict({**fields, **arguments}, type_safe=False)
 
 
+def imported_config(**more: Any) -> ConfigDict:
+    """The fields of a config's `imported`: a file of weights that stands for a trained base.
+
+    path: of the file, '' for none. mean: a file of the mean image (.npy or .binaryproto), or the
+    means of red, green and blue as '123.68,116.78,103.94'; '' where the file of weights tells it.
+    format: see `networks.weights`; '' to tell it from the file. same_classes: whether it was
+    trained on the classes of the config's dataset, in their order, so that its accuracy can be
+    measured.
+    """
+    fields = {"path": "", "mean": "", "format": "", "same_classes": False}
+    return ConfigDict({**fields, **more})
+
+
+def imported_from(config: Mapping, network: Mapping) -> tuple[Imported, Network] | None:
+    """The file that a config's `imported` names and the network that it holds; None without one.
+
+    Args:
+      config: of a study. A path that does not exist is looked for in its data_dir.
+      network: the config's fields of the network that the file should hold; the file tells how many
+        classes.
+
+    Raises:
+      OSError, ValueError: the file is missing, holds another network, or tells no mean.
+    """
+    fields, folder = config["imported"], Path(config["data_dir"]).expanduser()
+    if not fields["path"]:
+        return None
+    path, mean = (_found(fields[name], folder) for name in ("path", "mean"))
+    if not path.is_file():
+        raise FileNotFoundError(f"config.imported.path={fields['path']}: there is no such file")
+    state = path.stat()
+    stamp = (state.st_mtime_ns, state.st_size)
+    described = network_from(network, num_classes=2)
+    num_classes, imported = _read_once(path, stamp, described, mean, fields["format"] or None)
+    return imported, network_from(network, num_classes)
+
+
+@functools.lru_cache(maxsize=4)
+def _read_once(path, stamp, described: Network, mean, format) -> tuple[int, Imported]:
+    # Files of hundreds of megabytes, which a study asks for whenever it is planned.
+    num_classes = num_classes_in(path, described, format=format)
+    last = dataclasses.replace(described.layers[-1], features=num_classes)
+    network = dataclasses.replace(described, layers=(*described.layers[:-1], last))
+    return num_classes, read_imported(path, network, mean=_mean(mean), format=format)
+
+
+def _found(name: str, folder: Path) -> Path:
+    path = Path(name).expanduser()
+    return folder / path if name and not path.exists() and (folder / path).exists() else path
+
+
+def _mean(name: Path) -> np.ndarray | None:
+    if name == Path():
+        return None
+    if name.is_file():
+        return load_mean(name)
+    try:
+        values = [float(value) for value in str(name).split(",")]
+    except ValueError:
+        values = []
+    if len(values) != 3:
+        raise ValueError(
+            f"config.imported.mean={str(name)!r}: expected a file of a mean image, or three "
+            "numbers 'red,green,blue' in pixel values 0..255"
+        )
+    return np.array(values, np.float32)
+
+
 def dataset_from(
     config: Mapping, data_dir: str, workdir: Path, *, multilabel: bool = False
 ) -> Dataset | MultiLabelDataset:
@@ -109,7 +211,7 @@ def dataset_from(
 
     Args:
       config: fields of DatasetSpec. A path that does not exist is looked for in data_dir; an empty
-        path of a folder or of Tiny ImageNet stands for data_dir itself.
+        path of a folder, of ILSVRC2012 or of Tiny ImageNet stands for data_dir itself.
       data_dir: as in the config.
       workdir: of this run.
       multilabel: whether the images have several labels each.
@@ -118,7 +220,8 @@ def dataset_from(
       FileNotFoundError, ValueError, OSError: see `transfer_jax.data.sources.open_dataset`.
     """
     fields, folder = dict(config), Path(data_dir).expanduser()
-    if fields["kind"] in ("folder", "tiny_imagenet") and not fields["path"]:
+    lies_there = fields["kind"] in ("folder", "ilsvrc2012", "tiny_imagenet") and not fields["name"]
+    if lies_there and not fields["path"]:
         if not folder.exists():
             raise FileNotFoundError(
                 f"config.data_dir={data_dir}: expected the folder that holds the images"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Sequence
 
 from ml_collections import ConfigDict
 
@@ -10,8 +11,16 @@ from transfer_jax.data.datasets import Dataset
 from transfer_jax.data.splits import man_made_natural, random_halves
 from transfer_jax.data.tasks import Task, subset_task, whole_task
 from transfer_jax.grid.cell import Cell
+from transfer_jax.grid.imported_base import imported_base
 from transfer_jax.grid.run import Entry
-from transfer_jax.studies.settings import Opener, Work, integers, network_from, recipe_from
+from transfer_jax.studies.settings import (
+    Opener,
+    Work,
+    imported_from,
+    integers,
+    network_from,
+    recipe_from,
+)
 from transfer_jax.training.recipe import Recipe
 from transfer_jax.transfer import Treatment
 
@@ -25,6 +34,7 @@ TREATMENTS = (
 
 def plan(config: ConfigDict, open_dataset: Opener) -> Work:
     """Every network that the config asks for, over its one dataset; see `entries`."""
+    imported_from(config, config.network)  # A wrong file comes out before a dataset is prepared.
     dataset = open_dataset(config.dataset)
     return Work(tuple(entries(config, dataset)), (dataset,))
 
@@ -48,6 +58,7 @@ def entries(config: ConfigDict, dataset: Dataset) -> list[Entry]:
         *_man_natural(config, dataset, recipe),
         *_random_weights(config, dataset, recipe),
         *_images_per_class(config, dataset),
+        *_imported(config, dataset, recipe),
     ]
     if not found:
         raise ValueError("config.experiments asks for no cell at all")
@@ -81,15 +92,8 @@ def _random_weights(config, dataset, recipe) -> Iterator[Entry]:
     if not wanted.ns:
         return
     letter = wanted.task
-    if letter == "W":
-        task, seed, split = whole_task("W", dataset), config.seed, "whole"
-    elif letter in ("A", "B"):
-        tasks = _pair(dataset, random_halves(len(dataset.class_names), 0))
-        task, seed, split = tasks[letter], 0, "0"
-    else:
-        raise ValueError(
-            f"config.experiments.random_weights.task={letter!r}: expected 'W', 'A' or 'B'"
-        )
+    task = _whole_or_half(dataset, letter, "random_weights")
+    seed, split = (config.seed, "whole") if letter == "W" else (0, "0")
     for treatment in (f"base{letter}", *(f"R{n}{letter}" for n in wanted.ns)):
         yield "random_weights", split, _cell(config, task, treatment, recipe, seed)
 
@@ -104,6 +108,35 @@ def _images_per_class(config, dataset) -> Iterator[Entry]:
         yield "images_per_class", str(count), cell
 
 
+def _imported(config, dataset, recipe) -> Iterator[Entry]:
+    """Not in the paper: base A comes from a file, and B is the whole dataset, or a half of split 0.
+
+    Base B, trained from random weights, is what its copies are compared with.
+    """
+    found = imported_from(config, config.network)
+    if found is None:
+        return
+    wanted, (imported, network) = config.experiments.imported, found
+    _check_treatments(wanted.treatments)
+    task = _whole_or_half(dataset, wanted.task, "imported")
+    task = dataclasses.replace(task, name="B")
+    split = "whole" if wanted.task == "W" else f"half {wanted.task}"
+    own = whole_task("A", dataset) if config.imported.same_classes else None
+    base_a = imported_base(imported, network, recipe, task=own, seed=config.seed)
+    base_b = _cell(config, task, "baseB", recipe, config.seed)
+    cells = _towards("B", task, {"A": base_a, "B": base_b}, config, recipe, wanted)
+    for cell in (base_a, base_b, *cells):
+        yield "imported", split, cell
+
+
+def _whole_or_half(dataset: Dataset, letter: str, experiment: str) -> Task:
+    if letter == "W":
+        return whole_task("W", dataset)
+    if letter in ("A", "B"):
+        return _pair(dataset, random_halves(len(dataset.class_names), 0))[letter]
+    raise ValueError(f"config.experiments.{experiment}.task={letter!r}: expected 'W', 'A' or 'B'")
+
+
 def _pair(dataset: Dataset, halves) -> dict[str, Task]:
     return {
         name: subset_task(name, dataset, classes)
@@ -113,12 +146,7 @@ def _pair(dataset: Dataset, halves) -> dict[str, Task]:
 
 def _directions(config, tasks: dict[str, Task], recipe: Recipe, seed: int, wanted):
     """Both bases, and the wanted treatments towards each wanted target."""
-    for treatment in wanted.treatments:
-        if treatment not in TREATMENTS:
-            raise ValueError(
-                f"config.experiments: treatment {treatment!r} is unknown; expected some of "
-                f"{TREATMENTS}"
-            )
+    _check_treatments(wanted.treatments)
     for target in wanted.targets:
         if target not in tasks:
             raise ValueError(
@@ -128,13 +156,27 @@ def _directions(config, tasks: dict[str, Task], recipe: Recipe, seed: int, wante
     if wanted.targets:
         yield from bases.values()
     for target in wanted.targets:
-        other = "B" if target == "A" else "A"
-        for treatment in wanted.treatments:
-            source = target if treatment.startswith("selffer") else other
-            plus = "+" if treatment.endswith("finetuned") else ""
-            for n in wanted.ns:
-                name = f"{source}{n}{target}{plus}"
-                yield _cell(config, tasks[target], name, recipe, seed, bases[source])
+        yield from _towards(target, tasks[target], bases, config, recipe, wanted)
+
+
+def _check_treatments(treatments: Sequence[str]) -> None:
+    for treatment in treatments:
+        if treatment not in TREATMENTS:
+            raise ValueError(
+                f"config.experiments: treatment {treatment!r} is unknown; expected some of "
+                f"{TREATMENTS}"
+            )
+
+
+def _towards(target: str, task: Task, bases: dict[str, Cell], config, recipe, wanted):
+    """The wanted treatments towards one task, from the bases of both."""
+    other, seed = "B" if target == "A" else "A", bases[target].seed
+    for treatment in wanted.treatments:
+        source = target if treatment.startswith("selffer") else other
+        plus = "+" if treatment.endswith("finetuned") else ""
+        for n in wanted.ns:
+            name = f"{source}{n}{target}{plus}"
+            yield _cell(config, task, name, recipe, seed, bases[source])
 
 
 def _cell(config, task: Task, treatment: str, recipe: Recipe, seed: int, source=None) -> Cell:

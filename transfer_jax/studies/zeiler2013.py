@@ -18,7 +18,17 @@ from transfer_jax.data.folds import FoldedDataset
 from transfer_jax.data.single_label import SingleLabelDataset
 from transfer_jax.data.tasks import Task, whole_task
 from transfer_jax.grid.cell import Cell
-from transfer_jax.studies.settings import Opener, Work, integers, network_from, recipe_from
+from transfer_jax.grid.imported import Imported
+from transfer_jax.grid.imported_base import imported_base
+from transfer_jax.networks import Network
+from transfer_jax.studies.settings import (
+    Opener,
+    Work,
+    imported_from,
+    integers,
+    network_from,
+    recipe_from,
+)
 from transfer_jax.studies.zeiler2013_duplicates import excluded
 from transfer_jax.studies.zeiler2013_targets import Target, all_source_images, targets
 from transfer_jax.transfer import Treatment
@@ -54,6 +64,7 @@ def plan(config: ConfigDict, open_dataset: Opener) -> Work:
     Raises:
       ValueError: for an unknown architecture, variant or set of classes.
     """
+    imported_of(config)  # A wrong file comes out before a dataset is prepared.
     source = open_dataset(config.dataset)
     networks = source_networks(config, open_dataset)
     entries = [("networks", n.name, n.cell) for n in networks]
@@ -79,12 +90,19 @@ def source_task(config: ConfigDict, open_dataset: Opener) -> Task:
 
 
 def source_networks(config: ConfigDict, open_dataset: Opener) -> list[SourceNetwork]:
-    """The networks of Tables 1 and 2 and Figure 5, each once; the first is the one looked into."""
+    """The networks of Tables 1 and 2 and Figure 5, each once; the first is the one looked into:
+    zfnet, or the one that comes from a file."""
     task = source_task(config, open_dataset)
     recipe = recipe_from(config.recipe)
-    wanted = config.experiments
-    found = [_source_network(config, "zfnet", task, recipe)]
-    if wanted.alexnet:
+    wanted, main = config.experiments, main_architecture(config)
+    imported = imported_of(config)
+    if imported is None:
+        found = [_source_network(config, main, task, recipe)]
+    else:
+        own = task if config.imported.same_classes else None
+        base = imported_base(*imported, recipe, task=own, seed=config.seed)
+        found = [SourceNetwork(main, main, "base", base)]
+    if wanted.alexnet and main != "alexnet":
         found.append(_source_network(config, "alexnet", task, recipe))
     for architecture in ARCHITECTURES:
         for variant in wanted.ablations[architecture]:
@@ -98,6 +116,27 @@ def source_networks(config: ConfigDict, open_dataset: Opener) -> list[SourceNetw
             dataclasses.replace(_source_network(config, "zfnet", task, free), name=NO_RULE)
         )
     return found
+
+
+def main_architecture(config: ConfigDict) -> str:
+    """The architecture that is looked into, and whose features are tried on the targets.
+
+    Raises:
+      ValueError: for an architecture that there is not.
+    """
+    if not config.imported.path:
+        return "zfnet"
+    if config.imported.architecture not in ARCHITECTURES:
+        raise ValueError(
+            f"config.imported.architecture={config.imported.architecture!r}: expected one of "
+            f"{ARCHITECTURES}"
+        )
+    return config.imported.architecture
+
+
+def imported_of(config: ConfigDict) -> tuple[Imported, Network] | None:
+    """The main network's file, see `settings.imported_from`."""
+    return imported_from(config, config[main_architecture(config)])
 
 
 def _source_network(config, architecture, task, recipe, variant="base", seed=None) -> SourceNetwork:
@@ -137,7 +176,7 @@ def scratch_cells(
         for seed in range(target.settings.folds):
             fold = target.fold(seed, size)
             task = whole_task("B", fold)
-            network = network_from(config.zfnet, task.num_classes)
+            network = network_from(config[main_architecture(config)], task.num_classes)
             yield size, seed, fold, Cell(network, task, Treatment.parse("baseB"), recipe, seed)
 
 
@@ -150,19 +189,20 @@ def multilabel_scratch_cell(
         open_dataset(config.experiments.multilabel.dataset, multilabel=True)
     )
     task = whole_task("B", single)
-    network = network_from(config.zfnet, task.num_classes)
+    network = network_from(config[main_architecture(config)], task.num_classes)
     recipe = recipe_from(config.recipe, **dict(config.scratch_recipe))
     return single, Cell(network, task, Treatment.parse("baseB"), recipe, int(config.seed))
 
 
 def snapshot_steps(config: ConfigDict, dataset: Dataset) -> dict[int, float]:
     """Updates after which the visualised network is kept for Figure 4 -> epochs; epochs beyond the
-    end of training are left out, and the end itself is always there."""
+    end of training are left out, and the end itself is always there. None of a network from a file,
+    which is not trained here."""
     recipe = recipe_from(config.recipe)
     task = all_source_images(config, dataset)
     per_epoch = len(task.select(dataset.labels("train"))[0]) / recipe.batch_size
     epochs = config.experiments.evolution_epochs
-    if not epochs:
+    if not epochs or config.imported.path:
         return {}
     steps = {max(1, round(epoch * per_epoch)): float(epoch) for epoch in sorted(epochs)}
     kept = {step: epoch for step, epoch in steps.items() if step < recipe.steps}

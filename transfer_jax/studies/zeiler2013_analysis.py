@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -16,39 +15,45 @@ from transfer_jax.studies import zeiler2013_readout as readout
 from transfer_jax.studies import zeiler2013_visual as visual
 from transfer_jax.studies.analysis import Parts, Trained, merged, trained
 from transfer_jax.studies.settings import Opener
-from transfer_jax.studies.zeiler2013_targets import targets
+from transfer_jax.studies.zeiler2013_targets import all_source_images, targets
 
 log = logging.getLogger(__name__)
 
 
-def analyse(
-    config: ConfigDict, open_dataset: Opener, store: Store, datasets: Sequence[Dataset]
-) -> None:
+def analyse(config: ConfigDict, open_dataset: Opener, store: Store) -> None:
     """Computes what is missing of the workdir's `analysis`; networks that failed are left out."""
     parts = Parts(store.workdir / "analysis")
     cache = store.workdir / "features"
     source = open_dataset(config.dataset)
     networks = study.source_networks(config, open_dataset)
-    found = {n.cell.hash: trained(store, datasets, n.cell) for n in networks}
+    found = {n.cell.hash: trained(store, n.cell) for n in networks}
     usable = {n.name: (n, found[n.cell.hash]) for n in networks if found[n.cell.hash] is not None}
-    hashes = {name: network.cell.hash for name, (network, _) in usable.items()}
-    if usable:
-        parts.compute("errors", hashes, lambda: readout.errors(usable, source))
-    main = usable.get("zfnet", (None, None))[1]
+    # A network from a file may tell other classes apart than the source's.
+    tested = {name: n for name, n in usable.items() if _is_of(n[1], source)}
+    hashes = {name: network.cell.hash for name, (network, _) in tested.items()}
+    if tested:
+        parts.compute("errors", hashes, lambda: readout.errors(tested, source))
+    name = study.main_architecture(config)
+    main = usable.get(name, (None, None))[1]
     if main is None:
-        log.warning("zfnet failed: nothing is read out of it")
+        log.warning("%s failed: nothing is read out of it", name)
     else:
-        _look(config, parts, store, datasets, source, main, {n: t for n, (_, t) in usable.items()})
-        _transfer(config, parts, store, datasets, open_dataset, main, cache)
+        _look(config, parts, store, source, main, {n: t for n, (_, t) in usable.items()})
+        _transfer(config, parts, store, open_dataset, main, cache)
     _duplicates(config, parts, open_dataset)
     parts.write_timings()
 
 
-def _look(config, parts, store, datasets, source, main: Trained, networks) -> None:
+def _is_of(trained: Trained, source: Dataset) -> bool:
+    return trained.cell.task.dataset == source.name
+
+
+def _look(config, parts, store, source, main: Trained, networks) -> None:
     """Figures 2, 4, 5 and 6."""
     wanted, cell = config.experiments, main.cell
     settings = wanted.projections
-    val = visual.Images.of_task(source, "val", cell.task, settings.images)
+    shown = cell.task if _is_of(main, source) else all_source_images(config, source)
+    val = visual.Images.of_task(source, "val", shown, settings.images)
     inputs = {"cell": cell.hash, **settings}
     parts.compute("projections", inputs, lambda: visual.projections(main, val, settings.maps))
     parts.compute("rules", inputs, lambda: visual.rules(main, val))
@@ -59,19 +64,20 @@ def _look(config, parts, store, datasets, source, main: Trained, networks) -> No
         [hashes, dict(settings)],
         lambda: visual.filters(compared, val, settings.second_layer),
     )
-    parts.compute(
-        "occlusion",
-        {"cell": cell.hash, **wanted.occlusion},
-        lambda: visual.occlusion(main, val, wanted.occlusion),
-    )
+    if _is_of(main, source):
+        parts.compute(
+            "occlusion",
+            {"cell": cell.hash, **wanted.occlusion},
+            lambda: visual.occlusion(main, val, wanted.occlusion),
+        )
+    else:
+        log.info("no occlusion: the source's images are of none of the classes of %s", cell.name)
     steps = study.snapshot_steps(config, source)
     kept = set(store.snapshots(cell))
     if steps and not kept.issuperset(steps):
-        log.warning("zfnet was not kept at steps %s: Figure 4 shows the others",
-                    sorted(set(steps) - kept))  # fmt: skip
-    snapshots = {
-        epoch: trained(store, datasets, cell, step) for step, epoch in steps.items() if step in kept
-    }
+        log.warning("%s was not kept at steps %s: Figure 4 shows the others",
+                    cell.network.name, sorted(set(steps) - kept))  # fmt: skip
+    snapshots = {epoch: trained(store, cell, step) for step, epoch in steps.items() if step in kept}
     if snapshots:
         train = visual.Images.of_task(source, "train", cell.task, settings.images)
         parts.compute(
@@ -81,14 +87,14 @@ def _look(config, parts, store, datasets, source, main: Trained, networks) -> No
         )
 
 
-def _transfer(config, parts, store, datasets, open_dataset, main: Trained, cache) -> None:
+def _transfer(config, parts, store, open_dataset, main: Trained, cache) -> None:
     """Tables 3 to 6 and Figure 7."""
     wanted_targets = list(targets(config, open_dataset))
     for target in wanted_targets:
         scratch = [
             (size, seed, network, fold)
             for size, seed, fold, cell in study.scratch_cells(config, target)
-            for network in (trained(store, datasets, cell),)
+            for network in (trained(store, cell),)
             if network is not None
         ]
         inputs = [main.cell.hash, target.pool.name, target.classes, target.settings.to_dict()]
@@ -104,7 +110,7 @@ def _transfer(config, parts, store, datasets, open_dataset, main: Trained, cache
         dataset = open_dataset(wanted.dataset, multilabel=True)
         alone = None
         if wanted.scratch:
-            alone = trained(store, datasets, study.multilabel_scratch_cell(config, open_dataset)[1])
+            alone = trained(store, study.multilabel_scratch_cell(config, open_dataset)[1])
         parts.compute(
             "multilabel",
             [main.cell.hash, dataset.name, wanted.name, alone and alone.cell.hash],

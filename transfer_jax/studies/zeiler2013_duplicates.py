@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -10,11 +11,14 @@ import PIL.Image
 from ml_collections import ConfigDict
 
 from transfer_jax.data.labels import replacing
+from transfer_jax.data.outline import Outline
 from transfer_jax.data.pipeline import select
 from transfer_jax.readout.duplicates import Duplicates, excluded_positions, find_duplicates
 from transfer_jax.studies.analysis import Files, Rows
 from transfer_jax.studies.settings import Opener
 from transfer_jax.studies.zeiler2013_targets import Target, all_source_images, targets
+
+log = logging.getLogger(__name__)
 
 SHOWN = 8
 BLOCK = 4096
@@ -52,8 +56,13 @@ def find(config: ConfigDict, open_dataset: Opener) -> dict[str, Duplicates]:
 
 
 def excluded(config: ConfigDict, open_dataset: Opener) -> tuple[int, ...]:
-    """Training images of the source that are to be left out; none unless the config says so."""
+    """Training images of the source that are to be left out; none unless the config says so, and
+    none in a plan that is made without the images."""
     if not config.experiments.duplicates.remove:
+        return ()
+    opened = [open_dataset(config.dataset), *(t.pool for t in _wanted(config, open_dataset))]
+    if any(isinstance(dataset, Outline) for dataset in opened):
+        log.info("near-duplicates are not looked for without images: none is left out of the plan")
         return ()
     pairs = find(config, open_dataset).values()
     return tuple(sorted({int(i) for found in pairs for i in excluded_positions(found)}))

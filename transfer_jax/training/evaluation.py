@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any
 
@@ -68,12 +67,15 @@ def class_probabilities(
             f"{data.task.num_classes} classes"
         )
     view = {name: getattr(recipe, name) for name in _VIEW_FIELDS}
-    step = _compiled_probability_step(network, Recipe(**view))
-    params = devices.replicate({name: params[name] for name in network.layer_names})
+    params = {name: params[name] for name in network.layer_names}
     found = []
-    for source, indices, mask in evaluation_batches(data, _batch_size()):
-        probabilities = np.asarray(step(params, source, indices))
-        found.append(probabilities.reshape(-1, network.num_classes)[mask.reshape(-1) > 0])
+    # Of several processes each that asks finds all of them by itself.
+    with devices.only(devices.local()):
+        step = _compiled_probability_step(network, Recipe(**view))
+        copies = devices.replicate(params)
+        for source, indices, mask in evaluation_batches(data, _batch_size()):
+            probabilities = np.asarray(step(copies, source, indices))
+            found.append(probabilities.reshape(-1, network.num_classes)[mask.reshape(-1) > 0])
     return np.concatenate(found), select(data.dataset, "val", data.task)[1]
 
 
@@ -81,14 +83,14 @@ _VIEW_FIELDS = ("augmentation", "pixel_scale", "ten_crop", "dtype")
 
 
 def _batch_size() -> int:
-    return math.ceil(EVAL_BATCH / devices.num_devices()) * devices.num_devices()
+    return math.ceil(EVAL_BATCH / devices.axis_size()) * devices.axis_size()
 
 
-@functools.lru_cache(maxsize=32)
+@devices.cached(maxsize=32)
 def _compiled_eval_step(program: Program):
     return devices.map_over_devices(make_eval_step(program))
 
 
-@functools.lru_cache(maxsize=32)
+@devices.cached(maxsize=32)
 def _compiled_probability_step(network: Network, recipe: Recipe):
     return devices.map_over_devices(make_probability_step(network, recipe))

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import dataclasses
-from collections.abc import Iterator
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import jax
 import numpy as np
 
 from transfer_jax.data.datasets import Dataset
@@ -17,7 +24,7 @@ from transfer_jax.data.pipeline import (
     stream_once,
 )
 from transfer_jax.data.tasks import Task
-from transfer_jax.training import devices
+from transfer_jax.training import devices, processes
 from transfer_jax.training.step import Source
 
 
@@ -50,70 +57,173 @@ def training_batches(
     """What the training step takes, from step `start` up to `stop`, `chunk` steps at a time.
 
     The images of step s are those that `order.indices(s)` names, on both ways to the device, so the
-    place in the data is the step's number and nothing else has to be remembered.
+    place in the data is the step's number, see `position`. Of several processes each reads its own
+    part of every batch. Streamed batches are on their way to the devices while the step before
+    runs.
 
     Yields:
       (source, indices): source with a leading device axis; indices (devices, local batch) int32,
       or (devices, chunk, local batch) where chunk is more than 1.
     """
     if data.resident:
-        source = _resident_source(data, "train")
+        source, part = (
+            _resident_source(_Split.of(data, "train")),
+            devices.own_part(order.batch_size),
+        )
         for step in range(start, stop, chunk):
             steps = range(step, min(step + chunk, stop))
-            indices = np.stack([order.indices(s) for s in steps]).astype(np.int32)
+            indices = np.stack([order.slice(s, *part) for s in steps]).astype(np.int32)
             yield source, devices.split_batch(indices if chunk > 1 else indices[0], axis=-1)
         return
     records, labels = select(data.dataset, "train", data.task)
     reader = data.dataset.record_source("train")
     with stream(
-        reader, records, labels, order, start_step=start, num_workers=data.workers
+        *(reader, records, labels, order),
+        start_step=start,
+        num_workers=data.workers,
+        process_index=processes.index(),
+        process_count=processes.count(),
     ) as batches:
-        for _ in range(start, stop):
-            yield _batch_source(next(batches), data.mean)
+        to_devices = _transfer(data.mean)
+        yield from _one_ahead(to_devices(next(batches)) for _ in range(start, stop))
 
 
 def evaluation_batches(
     data: TaskData, batch_size: int
 ) -> Iterator[tuple[Source, np.ndarray, np.ndarray]]:
     """What the evaluation step takes: every validation image of the task once, the last batch
-    padded.
+    padded, and of several processes each its own part.
 
     Yields:
       (source, indices, mask) with a leading device axis; mask is 1 for images that count.
     """
     if data.resident:
-        source = _resident_source(data, "val")
+        source, part = (
+            _resident_source(_Split.of(data, "val")),
+            slice(*devices.own_part(batch_size)),
+        )
         for indices, mask in padded_batches(data.num_records("val"), batch_size):
             yield (
                 source,
-                devices.split_batch(indices.astype(np.int32)),
-                devices.split_batch(mask.astype(np.float32)),
+                devices.split_batch(indices[part].astype(np.int32)),
+                devices.split_batch(mask[part].astype(np.float32)),
             )
         return
     records, labels = select(data.dataset, "val", data.task)
     reader = data.dataset.record_source("val")
-    for batch in stream_once(reader, records, labels, batch_size, num_workers=data.workers):
-        mask = devices.split_batch(batch["mask"].astype(np.float32))
-        yield *_batch_source(batch, data.mean), mask
+    batches = stream_once(
+        *(reader, records, labels, batch_size),
+        num_workers=data.workers,
+        process_index=processes.index(),
+        process_count=processes.count(),
+    )
+    to_devices = _transfer(data.mean)
+    with contextlib.closing(batches):
+        yield from _one_ahead(
+            (*to_devices(batch), devices.split_batch(batch["mask"].astype(np.float32)))
+            for batch in batches
+        )
 
 
-def _batch_source(batch: dict, mean: np.ndarray) -> tuple[Source, np.ndarray]:
-    images, labels = devices.split_batch(batch["image"]), devices.split_batch(batch["label"])
-    means = np.broadcast_to(mean, (devices.num_devices(), *mean.shape))
-    places = np.arange(images.shape[1], dtype=np.int32)
-    return Source(images, labels, means), np.broadcast_to(places, images.shape[:2])
+def position(order: BatchOrder, step: int) -> dict[str, int]:
+    """The place in the data before a step, as JSON: the step and the order it belongs to.
+
+    It is what `BatchStream.get_state` tells there, whichever way the images come.
+    """
+    return {"step": step, **dataclasses.asdict(order)}
 
 
-_RESIDENT: dict[tuple, Source] = {}
+def check_position(found: dict, order: BatchOrder) -> None:
+    """Refuses to go on at a place that belongs to another order of images.
+
+    Args:
+      found: what `position` gave when it was saved.
+      order: the one that training would go on with.
+
+    Raises:
+      ValueError: when they differ, as they do where the dataset has changed in between.
+    """
+    fields = [field.name for field in dataclasses.fields(BatchOrder)]
+    if missing := [name for name in fields if name not in found]:
+        raise ValueError(
+            f"the checkpoint does not tell its place in the data ({', '.join(missing)} missing): "
+            "an older version wrote it. Remove its group's folder to train from the first step"
+        )
+    theirs = BatchOrder(**{name: int(found[name]) for name in fields})
+    if theirs != order:
+        raise ValueError(
+            f"the checkpoint belongs to {theirs}, but the data are now read in {order}: the "
+            "dataset was changed. Put it back, or remove the group's folder to train from the "
+            "first step"
+        )
 
 
-def _resident_source(data: TaskData, split: str) -> Source:
-    """The split on the devices. The last few are kept: the cells of one task follow each other."""
-    key = (data.dataset.name, data.task, split, data.mean.tobytes())
-    if key not in _RESIDENT:
-        while len(_RESIDENT) >= 4:
-            del _RESIDENT[next(iter(_RESIDENT))]
-        loaded = load_resident(data.dataset, split, data.task)
-        source = Source(loaded.images, loaded.labels, data.mean)
-        _RESIDENT[key] = devices.replicate(source)
-    return _RESIDENT[key]
+def _transfer(mean: np.ndarray) -> Callable[[dict], tuple[Source, jax.Array]]:
+    """A function that puts a batch of images on the devices; what all batches share is there."""
+    means = devices.replicate(mean)
+    places: dict[tuple, Any] = {}
+
+    def to_devices(batch: dict) -> tuple[Source, jax.Array]:
+        images, labels = devices.split_batch(batch["image"]), devices.split_batch(batch["label"])
+        if labels.shape not in places:
+            row = np.arange(labels.shape[1], dtype=np.int32)
+            places[labels.shape] = devices.put(np.broadcast_to(row, labels.shape))
+        images, labels = devices.put((images, labels))
+        return Source(images, labels, means), places[labels.shape]
+
+    return to_devices
+
+
+def _one_ahead(items: Iterator) -> Iterator:
+    """The same items; each is made, in a thread of its own, while the one before is in use."""
+    context = contextvars.copy_context()  # Which devices are in use, among others.
+    # Its own thread has left the items before they are closed.
+    with contextlib.closing(items), ThreadPoolExecutor(1, "feed") as thread:
+        following = thread.submit(context.run, next, items, None)
+        while (item := following.result()) is not None:
+            following = thread.submit(context.run, next, items, None)
+            yield item
+
+
+@dataclasses.dataclass(frozen=True)
+class _Split:
+    """A split of a task's images, known by what is in it."""
+
+    dataset: str
+    task: Task
+    split: str
+    mean: bytes
+    data: TaskData = dataclasses.field(compare=False, repr=False)
+
+    @classmethod
+    def of(cls, data: TaskData, split: str) -> _Split:
+        return cls(data.dataset.name, data.task, split, data.mean.tobytes(), data)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Copy:
+    """A split on some devices: what a weak reference can point at."""
+
+    source: Source
+
+
+_COPIES: weakref.WeakValueDictionary[_Split, _Copy] = weakref.WeakValueDictionary()
+_LOADING = threading.Lock()
+
+
+def _resident_source(split: _Split) -> Source:
+    return _copy(split).source
+
+
+# The cells of one task follow each other, so few are kept.
+@devices.cached(maxsize=4)
+def _copy(split: _Split) -> _Copy:
+    """The split on the devices in use: from other devices that hold it, or from the dataset."""
+    with _LOADING:
+        if other := _COPIES.get(split):
+            source = devices.unreplicate(other.source)
+        else:
+            loaded = load_resident(split.data.dataset, split.split, split.data.task)
+            source = Source(loaded.images, loaded.labels, split.data.mean)
+        _COPIES[split] = copy = _Copy(devices.replicate(source))
+        return copy

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
+from transfer_jax.training import processes
+
 
 class GroupBar:
     """The bar of one group; counts training images over all its cells."""
@@ -30,7 +32,7 @@ class GroupBar:
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """The bars of a run. They show only on a terminal.
+    """The bars of a run. They show only on a terminal, and of several processes in the first.
 
     Attributes:
       grid: the bar of the whole grid, in training images over all cells.
@@ -70,5 +72,5 @@ def _bar(total: int, label: str, *, position: int, initial: int = 0) -> tqdm:
         position=position,
         leave=position == 0,
         dynamic_ncols=True,
-        disable=None,
+        disable=None if processes.is_first() else True,
     )
