@@ -4,8 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 DEMO_DIR := runs/demo
-# A file of tests stays with one worker, whose fixtures and compiled steps its tests share.
-PARALLEL := -n auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+# tests/conftest.py says which tests stay with one worker, whose fixtures and compiled steps they share.
+PARALLEL := -n auto --maxprocesses=4 --dist=loadgroup --no-loadscope-reorder
 
 .PHONY: demo test test-slow lint clean
 

@@ -95,7 +95,7 @@ def test_is_kept_without_outputs(name):
 
 
 def test_splice_and_freeze():
-    notebook = executed("splice_and_freeze.ipynb", SPLICED)
+    notebook = executed("splice_and_freeze.ipynb", SPLICED, STEPS=160)
     assert len(pictures(notebook)) == 4
     found = probed(notebook)
 
@@ -128,7 +128,7 @@ def check_visualized(notebook):
 
 
 def test_visualize_features_of_a_network_that_it_trains(tmp_path):
-    small = {"STEPS": 80, "PER_CLASS": 30, "STRIDE": 16, "FEW": 5}
+    small = {"STEPS": 60, "PER_CLASS": 30, "STRIDE": 16, "FEW": 5}
     paths = {"OUT": str(tmp_path / "out"), "DATA_DIR": str(tmp_path / "data")}
     found = check_visualized(executed("visualize_features.ipynb", VISUALIZED, **small, **paths))
     assert found["cell"][:2] == ["zfnet", "baseA"] and found["trained"] == found["cell"][2:]

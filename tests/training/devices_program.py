@@ -8,10 +8,10 @@ import numpy as np
 
 from tests import small
 from transfer_jax.training import devices
+from transfer_jax.training.evaluation_step import make_eval_step
 from transfer_jax.training.step import (
     Program,
     initial_state,
-    make_eval_step,
     make_train_step,
 )
 from transfer_jax.transfer import Treatment

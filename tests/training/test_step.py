@@ -14,13 +14,13 @@ from tests import small
 from transfer_jax.data.augment import Augmentation, eval_view, ten_crop_view, train_view
 from transfer_jax.networks import alexnet_mini, layers
 from transfer_jax.training import devices
+from transfer_jax.training.evaluation_step import make_eval_step
 from transfer_jax.training.step import (
     Program,
     TrainState,
     batch_parts,
     full_params,
     initial_state,
-    make_eval_step,
     make_scanned_step,
     make_train_step,
     smooth_labels,

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import scipy.io
 
 from transfer_jax.data.ahead import map_ahead
 from transfer_jax.data.listings import (
@@ -193,6 +192,8 @@ def _validation(
 
 
 def _read_devkit(path: Path) -> dict[str, str]:
+    import scipy.io  # Slow to import, and wanted for this one table only.
+
     table = path.with_name("meta.mat")
     if not table.is_file():
         raise FileNotFoundError(

@@ -18,8 +18,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from scipy.optimize import minimize
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_limits
 
 from transfer_jax.readout.objectives import Objective
@@ -148,6 +146,10 @@ def _threads(size: int):
 
 
 def _liblinear(objective, x, targets, tolerance):
+    # Imported on use: it takes most of a second, which every start of the program would pay.
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.svm import LinearSVC
+
     columns = []
     for target in targets.T:
         used = target != 0

@@ -10,9 +10,10 @@ import numpy as np
 from transfer_jax.data.pipeline import select
 from transfer_jax.networks import Network
 from transfer_jax.training import devices
+from transfer_jax.training.evaluation_step import make_eval_step, make_probability_step
 from transfer_jax.training.feed import TaskData, evaluation_batches
 from transfer_jax.training.recipe import Recipe
-from transfer_jax.training.step import Program, make_eval_step, make_probability_step
+from transfer_jax.training.step import Program
 
 EVAL_BATCH = 256
 

@@ -21,8 +21,8 @@ class Runtime:
       workers: processes that decode streamed images.
       cpu_devices: devices that the CPU is shown as, see `devices.set_up_host`; 0 leaves it to
         XLA_FLAGS. Sums over another number of devices differ in the last bits.
-      placement: how groups of cells use several devices of this process: 'batch' trains one group at
-        a time, its batch split over all devices; 'cells' trains different groups on different
+      placement: how groups of cells use several devices of this process: 'batch' trains one group
+        at a time, its batch split over all devices; 'cells' trains different groups on different
         devices at once, each on one; 'auto' does this where it keeps all devices busy, see
         `grid.executors.local.devices_per_group`.
       snapshot_steps: numbers of updates after which the params of every cell are kept for good,

@@ -1,4 +1,4 @@
-"""The training and evaluation steps: pure functions for one device with a named batch axis.
+"""The training step: a pure function for one device with a named batch axis.
 
 A step trains the cells of one *group* side by side. All cells of a group see the same batch; those
 with frozen lower layers share one forward pass of them, and each trains its own suffix on the
@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from transfer_jax.data.augment import eval_view, ten_crop_view, train_view
+from transfer_jax.data.augment import train_view
 from transfer_jax.networks import Network, layers
 from transfer_jax.training.devices import BATCH_AXIS
 from transfer_jax.training.plateau import initial_plateau
@@ -174,7 +174,7 @@ def make_train_step(
             recipe.crops,
         ).astype(dtype)
         labels = smooth_labels(source.labels[indices], network.num_classes, recipe.label_smoothing)
-        return _taps(program, shared, x, dtype, dropout_keys), labels, dropout_keys
+        return taps_of(program, shared, x, dtype, dropout_keys), labels, dropout_keys
 
     def update(n: int, tx, batch: list, full, opt_state, rate_scale):
         """One cell's (what it learned, optimiser's state, loss) after a step."""
@@ -182,7 +182,7 @@ def make_train_step(
         def loss_and_gradient(taps, labels, dropout_keys):
             def loss_of(full):
                 logits = network.apply_range(
-                    _cast(full, dtype), taps[n], n, None, train=True, rng=dropout_keys
+                    cast(full, dtype), taps[n], n, None, train=True, rng=dropout_keys
                 )
                 return optax.softmax_cross_entropy(logits.astype(jnp.float32), labels).mean()
 
@@ -301,50 +301,6 @@ def make_scanned_step(step: Callable) -> Callable:
     return steps
 
 
-def make_eval_step(program: Program) -> Callable:
-    """The pure evaluation step of a group: centre crop (or ten crops), no mirror, no dropout.
-
-    Returns:
-      step(learned, shared, source, indices, mask) -> (cells, 3) float32 sums over the examples
-      whose mask is 1 of: top-1 hits, top-5 hits, cross-entropy in nats.
-    """
-    dtype = DTYPES[program.recipe.dtype]
-
-    def step(learned, shared, source: Source, indices, mask):
-        labels = source.labels[indices]
-        x = _evaluation_views(program.recipe, source, indices)
-        taps = _taps(program, shared, x.reshape(-1, *x.shape[-3:]), dtype, None)
-        sums = []
-        for n, full in zip(program.frozen, full_params(program, shared, learned), strict=True):
-            log_mean = _log_probabilities(program, full, taps[n], n, x.shape[:2])
-            true = jnp.take_along_axis(log_mean, labels[:, None], axis=1)
-            # A tie counts against the network: a class as likely as the true one ranks above it.
-            # (Negated, so that a network whose logits are not numbers hits nothing.)
-            rank = jnp.sum(~(log_mean < true), axis=1) - 1
-            hits = jnp.stack([rank < 1, rank < 5, -true[:, 0]])
-            sums.append(jnp.where(mask > 0, hits, 0).sum(axis=1))
-        return lax.psum(jnp.stack(sums), BATCH_AXIS)
-
-    return step
-
-
-def make_probability_step(network: Network, recipe: Recipe) -> Callable:
-    """The pure step that gives one network's class probabilities, in the evaluation's view.
-
-    Returns:
-      step(params, source, indices) -> (local batch, classes) float32, averaged over the ten crops
-      where recipe.ten_crop asks for them; their argmax is what `make_eval_step` counts.
-    """
-    program = Program(network, recipe, (0,))
-
-    def step(params, source: Source, indices):
-        x = _evaluation_views(recipe, source, indices)
-        images = x.reshape(-1, *x.shape[-3:])
-        return jnp.exp(_log_probabilities(program, params, images, 0, x.shape[:2]))
-
-    return step
-
-
 def example_keys(key: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
     """Keys of this device's examples, for their view and for dropout: two (count,) key arrays.
 
@@ -362,33 +318,9 @@ def smooth_labels(labels: jax.Array, num_classes: int, smoothing: float) -> jax.
     return optax.smooth_labels(jax.nn.one_hot(labels, num_classes), smoothing)
 
 
-def _evaluation_views(recipe: Recipe, source: Source, indices) -> jax.Array:
-    """(N, views of an image, size, size, 3) in the recipe's dtype."""
-    view = ten_crop_view if recipe.ten_crop else eval_view
-    x = view(source.images[indices], recipe.augmentation, source.mean, recipe.pixel_scale)
-    x = x.astype(DTYPES[recipe.dtype])
-    return x if recipe.ten_crop else x[:, None]
-
-
-def _log_probabilities(program: Program, full, x, n: int, views: tuple[int, int]) -> jax.Array:
-    """(N, classes) logarithms of probabilities that are averaged over the views of each image.
-
-    Args:
-      program: its network and dtype.
-      full: whole params of one cell.
-      x: what leaves its n lower layers, for the views of all images.
-      n: where to start.
-      views: (number of images, views of each).
-    """
-    count, crops = views
-    logits = program.network.apply_range(_cast(full, DTYPES[program.recipe.dtype]), x, n, None)
-    logits = logits.astype(jnp.float32).reshape(count, crops, -1)
-    return jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=1) - jnp.log(crops)
-
-
-def _taps(program: Program, shared, x, dtype, dropout_keys) -> dict[int, jax.Array]:
+def taps_of(program: Program, shared, x, dtype, dropout_keys) -> dict[int, jax.Array]:
     """Depth n -> what leaves the n frozen lower layers, for the depths that the group needs."""
-    shared, train = _cast(shared, dtype), dropout_keys is not None
+    shared, train = cast(shared, dtype), dropout_keys is not None
     taps = {0: x}
     for n in range(program.num_shared):
         x = program.network.apply_range(shared, x, n, n + 1, train=train, rng=dropout_keys)
@@ -396,5 +328,6 @@ def _taps(program: Program, shared, x, dtype, dropout_keys) -> dict[int, jax.Arr
     return taps
 
 
-def _cast(tree, dtype):
+def cast(tree, dtype):
+    """The tree with its arrays in another type."""
     return jax.tree.map(lambda leaf: leaf.astype(dtype), tree)
