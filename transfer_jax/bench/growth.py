@@ -245,5 +245,9 @@ def _plain_ticks(axes, values: Sequence[float]) -> None:
     axes.yaxis.set_major_formatter("{x:g}")
     low, high = axes.get_ylim()
     steps = [m * 10**e for e in range(-2, 6) for m in (1, 2, 5)]
+    # From a tick to a tick, so that there are two at least.
+    low = max(step for step in steps if step <= max(low, steps[0]))
+    high = min(step for step in steps if step >= min(high, steps[-1]))
+    axes.set_ylim(low, high)
     axes.set_yticks([step for step in steps if low <= step <= high])
     axes.set_yticks([], minor=True)

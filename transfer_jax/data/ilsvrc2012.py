@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-
 from transfer_jax.data.ahead import map_ahead
 from transfer_jax.data.listings import (
     Entry,
