@@ -235,8 +235,9 @@ def batch_parts(program: Program, batch_size: int) -> int:
     three times as much an image at 128 images as at 32; parts are independent, so that they fill
     the cores, and stay in the cache. Measured with alexnet_mini on two cores, beside other work:
     1.17 times as fast at batch 32 in two parts, 1.0 to 1.2 times at 64, 1.1 to 1.25 times at 128
-    and 256 in parts of 32, and at 128 another 1.08 times in parts of 16; a third of its operations at batch 32 is 0.9 times as fast in two parts.
-    Seven frozen cells side by side gain nothing at 64, and 1.18 times at 128 in parts of 64.
+    and 256 in parts of 32, and at 128 another 1.08 times in parts of 16; a third of its operations
+    at batch 32 is 0.9 times as fast in two parts. Seven frozen cells side by side gain nothing at
+    64, and 1.18 times at 128 in parts of 64.
 
     Args:
       program: a group's.
