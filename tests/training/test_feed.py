@@ -12,7 +12,7 @@ from tests import small
 from tests.training.groups import CutOffError, cut_off, train
 from transfer_jax.data.pipeline import BatchOrder, select, stream
 from transfer_jax.training import devices, feed
-from transfer_jax.training.feed import check_position, position, training_batches
+from transfer_jax.training.feed import training_batches
 
 
 def test_the_next_item_is_made_while_one_is_in_use():
@@ -80,8 +80,8 @@ def test_the_position_is_that_of_the_loader(data):
     reader = data.dataset.record_source("train")
     with stream(reader, records, labels, order, start_step=3) as batches:
         next(batches)
-        assert position(order, 4) == batches.get_state()
-        batches.set_state(json.loads(json.dumps(position(order, 2))))
+        assert order.position(4) == batches.get_state()
+        batches.set_state(json.loads(json.dumps(order.position(2))))
         expected = np.sort(labels[order.indices(2)])
         np.testing.assert_array_equal(np.sort(next(batches)["label"]), expected)
 
@@ -92,7 +92,7 @@ def test_a_checkpoint_tells_its_place_in_the_data(params, data, tmp_path, monkey
     path = tmp_path / "checkpoints" / "6" / "position" / "metadata"
     saved = json.loads(path.read_text())
     order = BatchOrder(data.num_records("train"), 8, seed=3)
-    assert {**position(order, 6), "seconds": saved["seconds"]} == saved
+    assert {**order.position(6), "seconds": saved["seconds"]} == saved
 
 
 def test_a_resume_on_other_data_is_refused(params, data, tmp_path, monkeypatch):
@@ -108,8 +108,11 @@ def test_a_resume_on_other_data_is_refused(params, data, tmp_path, monkeypatch):
     assert small.same_bits(outcomes[0].learned, train(tmp_path / "new", params, data)[0].learned)
 
 
-def test_a_checkpoint_without_its_place_is_refused():
-    order = BatchOrder(24, 8, seed=3)
-    check_position({**position(order, 6), "seconds": 1.0}, order)
-    with pytest.raises(ValueError, match=r"num_records, batch_size, seed missing.*older version"):
-        check_position({"step": 6, "seconds": 1.0}, order)
+def test_a_checkpoint_without_its_place_is_refused(params, data, tmp_path, monkeypatch):
+    with cut_off(monkeypatch, 8), pytest.raises(CutOffError):
+        train(tmp_path, params, data)
+    (path,) = (tmp_path / "checkpoints").glob("6/position/metadata")
+    saved = json.loads(path.read_text())
+    path.write_text(json.dumps({"step": saved["step"], "seconds": saved["seconds"]}))
+    with pytest.raises(ValueError, match=r"checkpoints cannot be .* lacks num_records, batch_size"):
+        train(tmp_path, params, data)

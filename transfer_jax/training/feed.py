@@ -57,19 +57,17 @@ def training_batches(
     """What the training step takes, from step `start` up to `stop`, `chunk` steps at a time.
 
     The images of step s are those that `order.indices(s)` names, on both ways to the device, so the
-    place in the data is the step's number, see `position`. Of several processes each reads its own
-    part of every batch. Streamed batches are on their way to the devices while the step before
-    runs.
+    place in the data is the step's number, see `BatchOrder.position`. Of several processes each
+    reads its own part of every batch. Streamed batches are on their way to the devices while the
+    step before runs.
 
     Yields:
       (source, indices): source with a leading device axis; indices (devices, local batch) int32,
       or (devices, chunk, local batch) where chunk is more than 1.
     """
     if data.resident:
-        source, part = (
-            _resident_source(_Split.of(data, "train")),
-            devices.own_part(order.batch_size),
-        )
+        source = _resident_source(_Split.of(data, "train"))
+        part = devices.own_part(order.batch_size)
         for step in range(start, stop, chunk):
             steps = range(step, min(step + chunk, stop))
             indices = np.stack([order.slice(s, *part) for s in steps]).astype(np.int32)
@@ -98,10 +96,8 @@ def evaluation_batches(
       (source, indices, mask) with a leading device axis; mask is 1 for images that count.
     """
     if data.resident:
-        source, part = (
-            _resident_source(_Split.of(data, "val")),
-            slice(*devices.own_part(batch_size)),
-        )
+        source = _resident_source(_Split.of(data, "val"))
+        part = slice(*devices.own_part(batch_size))
         for indices, mask in padded_batches(data.num_records("val"), batch_size):
             yield (
                 source,
@@ -122,39 +118,6 @@ def evaluation_batches(
         yield from _one_ahead(
             (*to_devices(batch), devices.split_batch(batch["mask"].astype(np.float32)))
             for batch in batches
-        )
-
-
-def position(order: BatchOrder, step: int) -> dict[str, int]:
-    """The place in the data before a step, as JSON: the step and the order it belongs to.
-
-    It is what `BatchStream.get_state` tells there, whichever way the images come.
-    """
-    return {"step": step, **dataclasses.asdict(order)}
-
-
-def check_position(found: dict, order: BatchOrder) -> None:
-    """Refuses to go on at a place that belongs to another order of images.
-
-    Args:
-      found: what `position` gave when it was saved.
-      order: the one that training would go on with.
-
-    Raises:
-      ValueError: when they differ, as they do where the dataset has changed in between.
-    """
-    fields = [field.name for field in dataclasses.fields(BatchOrder)]
-    if missing := [name for name in fields if name not in found]:
-        raise ValueError(
-            f"the checkpoint does not tell its place in the data ({', '.join(missing)} missing): "
-            "an older version wrote it. Remove its group's folder to train from the first step"
-        )
-    theirs = BatchOrder(**{name: int(found[name]) for name in fields})
-    if theirs != order:
-        raise ValueError(
-            f"the checkpoint belongs to {theirs}, but the data are now read in {order}: the "
-            "dataset was changed. Put it back, or remove the group's folder to train from the "
-            "first step"
         )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from transfer_jax.data.pipeline import BatchOrder
 from transfer_jax.training import checkpoint, devices, processes
 from transfer_jax.training.evaluation import evaluate
-from transfer_jax.training.feed import TaskData, check_position, position, training_batches
+from transfer_jax.training.feed import TaskData, training_batches
 from transfer_jax.training.outcome import Member, Outcome, Records, outcomes
 from transfer_jax.training.plateau import observe, rate_scales
 from transfer_jax.training.progress import Progress
@@ -73,7 +73,7 @@ def train_group(
     checkpoints = checkpoint.manager(checkpoint_dir, runtime.keep_checkpoints)
     spent = 0.0
     if restored := checkpoint.restore(checkpoints, state._asdict()):
-        check_position(restored[1], order)
+        _check_place(restored[1], order, checkpoint_dir)
         state, spent = TrainState(**restored[0]), restored[1]["seconds"]
     first = int(state.step)
     records.keep_until(first)
@@ -134,7 +134,7 @@ def train_group(
             records.keep_snapshots(devices.unreplicate(state.learned), step)
         if not last and step % runtime.checkpoint_every == 0 and processes.is_first():
             seconds = spent + time.perf_counter() - started
-            place = {**position(order, step), "seconds": seconds}
+            place = {**order.position(step), "seconds": seconds}
             checkpoint.save(checkpoints, step, devices.unreplicate(state)._asdict(), place)
     bar.close()
     checkpoints.wait_until_finished()
@@ -143,6 +143,16 @@ def train_group(
     seconds = spent + time.perf_counter() - started
     final = devices.unreplicate(state)
     return outcomes(program, members, final, records, seconds, data.num_records("val"))
+
+
+def _check_place(position: dict, order: BatchOrder, folder: Path) -> None:
+    try:
+        order.step_at(position)
+    except ValueError as error:
+        raise ValueError(
+            f"the checkpoint in {folder} cannot be gone on from: {error} Put the dataset back as "
+            "it was, or remove that folder to train from the first step"
+        ) from error
 
 
 def check_batch(recipe: Recipe) -> None:
