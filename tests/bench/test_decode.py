@@ -114,11 +114,8 @@ def test_program_measures_every_contender(files, monkeypatch):
     )
     page = decode.run(options)
     rows = [line.split("|")[1].strip() for line in page.splitlines() if line.startswith("|")][2:]
-    assert rows[-3:] == [
-        decode.FILES,
-        decode.RECORDS,
-        "our stream, original files by OpenCV linear",
-    ]
+    opencv = ["our stream, original files by OpenCV linear"] * ("opencv-python-headless" in page)
+    assert rows[-2 - len(opencv) :] == [decode.FILES, decode.RECORDS, *opencv]
     for one, two in photographs.pairs(256):
         assert f"{one} + {two}" in rows
     assert "Torch was not measured: it is away." in page and "wanted" not in page

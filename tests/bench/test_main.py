@@ -160,6 +160,7 @@ def program(*arguments):
     return subprocess.run(command, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_program_prints_the_page_and_writes_it(tmp_path):
     output = tmp_path / "benchmarks" / "step.md"
     counts = ["--batch", "2", "--repeats", "1", "--steps", "1", "--cpu_devices", "2", "--no_plain"]

@@ -127,6 +127,7 @@ def check_visualized(notebook):
     return found
 
 
+@pytest.mark.slow
 def test_visualize_features_of_a_network_that_it_trains(tmp_path):
     small = {"STEPS": 60, "PER_CLASS": 30, "STRIDE": 16, "FEW": 5}
     paths = {"OUT": str(tmp_path / "out"), "DATA_DIR": str(tmp_path / "data")}

@@ -171,7 +171,7 @@ def limited_by_loops(kernel, max_rms):
     return kernel
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(
     shape=st.tuples(st.integers(1, 5), st.integers(1, 5), st.integers(1, 4), st.integers(1, 6)),
     max_rms=st.floats(1e-3, 10),

@@ -487,7 +487,7 @@ def test_batches_are_cut_where_that_pays():
     parts = lambda batch, frozen=(0,), net=mini: batch_parts(  # noqa: E731
         Program(net, RECIPE, frozen), batch
     )
-    assert [parts(batch) for batch in (8, 32, 64, 96, 128, 256, 1024)] == [1, 2, 2, 3, 4, 8, 8]
+    assert [parts(batch) for batch in (8, 32, 64, 96, 128, 256, 1024)] == [1, 2, 2, 3, 8, 8, 8]
     assert parts(33) == 1 and parts(100) == 4
     assert [parts(batch, (1, 2, 3, 4, 5, 6, 7)) for batch in (64, 128)] == [1, 2]
     assert parts(64, net=MINI) == 1

@@ -179,6 +179,7 @@ def start(folder):
     )
 
 
+@pytest.mark.slow
 def test_eight_devices_and_a_kill_end_like_one_device(grids, tmp_path):
     """Accuracies and weights are identical to the last bit; two groups at least ran at once."""
     many, one = tmp_path / "many", tmp_path / "one"
