@@ -87,12 +87,14 @@ def told(folder, index):
     return json.loads((folder / f"process {index}" / "told.json").read_text())
 
 
+@pytest.mark.slow
 def test_restarted_processes_go_on_from_the_checkpoint(runs):
     one, two = runs
     assert told(one, 0)["began"] == [0, 0]
     assert told(two, 0)["began"] == told(two, 1)["began"] == [3, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["resident", "streamed"])
 def test_two_processes_train_as_one_does(runs, way):
     """To a relative 1e-5: only the order of sums differs, the images and all keys are the same."""
@@ -108,6 +110,7 @@ def test_two_processes_train_as_one_does(runs, way):
         np.testing.assert_allclose(mine[name], theirs[name], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["resident", "streamed"])
 def test_processes_come_to_the_same_outcomes(runs, way):
     first, second = (runs[1] / f"process {index}" for index in range(2))
@@ -120,6 +123,7 @@ def test_processes_come_to_the_same_outcomes(runs, way):
         assert (mine["top1"], mine["top1_best_mean"]) == (theirs["top1"], theirs["top1_best_mean"])
 
 
+@pytest.mark.slow
 def test_the_first_process_can_evaluate_alone(runs):
     found, expected = (np.load(f / "process 0" / "probabilities.npy") for f in reversed(runs))
     assert found.shape == (10, 2)
@@ -127,6 +131,7 @@ def test_the_first_process_can_evaluate_alone(runs):
     assert not (runs[1] / "process 1" / "probabilities.npy").exists()
 
 
+@pytest.mark.slow
 def test_a_value_of_the_first_process_reaches_all(runs):
     for index in range(2):
         found = told(runs[1], index)
