@@ -1,9 +1,9 @@
 """Yosinski et al. 2014, "How transferable are features in deep neural networks?".
 
 Presets, chosen by `--config=configs/yosinski2014.py:<preset>`:
-  demo           the embedded world, one split, one direction, all of n = 1..7: minutes on a laptop
+  demo           the embedded world, five splits and three seeds of man-made / natural
   tiny_imagenet  200 ImageNet classes at 32x32 from `--config.data_dir` (the folder or archive)
-  tiny_imagenet_gpu  the whole grid on these, four splits, for one GPU (never run on one)
+  tiny_imagenet_gpu  more of it, for one GPU
   imagenet       the paper: CaffeNet on ILSVRC2012, four splits, both directions, 450,000 iterations
 
 Any field can be overridden: `--config.recipe.steps=2000`,
@@ -15,166 +15,113 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-from transfer_jax.data.augment import Augmentation
 from transfer_jax.data.sources import DatasetSpec
-from transfer_jax.studies.settings import (
-    as_config,
-    common_fields,
-    imported_config,
-    network_config,
-)
-from transfer_jax.studies.yosinski2014 import TREATMENTS
-from transfer_jax.training.recipe import Recipe
-from transfer_jax.training.trainer import Runtime
+from transfer_jax.data.views import Augmentation
+from transfer_jax.studies.settings import as_config, network_config, study_config
+from transfer_jax.studies.yosinski2014_claims import TREATMENTS
+from transfer_jax.training.loop import Runtime
+from transfer_jax.training.recipe import SMALL_IMAGES, Recipe
 
 ALL_LAYERS = (1, 2, 3, 4, 5, 6, 7)
-IMAGES_PER_CLASS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 750, 1000, 1300)
-
-# After 500 steps of 64 images of an earlier, harder embedded world (half A of split 0), AdamW at
-# 2e-3 had reached 48 % top-1 and Nesterov SGD with a peak of 0.05 36 %.
-SMALL_IMAGES = Recipe(
-    solver="adamw",
-    learning_rate=0.002,
-    schedule="cosine",
-    warmup_fraction=0.1,
-    weight_decay=0.02,
-    bias_lr_multiplier=1.0,
-    augmentation=Augmentation(size=32, pad=2, mirror=True),
-    mean="channel",
-    pixel_scale=1 / 60,
-    best_evals=2,
+ADAM = dataclasses.replace(
+    SMALL_IMAGES, solver="adamw", nesterov=False, learning_rate=0.002, weight_decay=0.02
 )
 
 
 def get_config(preset: str = "demo") -> ConfigDict:
-    """The config of a preset.
+    """The config of a preset."""
+    presets = (demo, tiny_imagenet, tiny_imagenet_gpu, imagenet)
+    known = {make.__name__: make for make in presets}
+    if preset not in known:
+        raise ValueError(f"preset {preset!r} is unknown; expected one of {sorted(known)}")
+    return known[preset]()
 
-    Raises:
-      ValueError: for an unknown preset.
-    """
-    presets = {
-        "demo": demo,
-        "tiny_imagenet": tiny_imagenet,
-        "tiny_imagenet_gpu": tiny_imagenet_gpu,
-        "imagenet": imagenet,
+
+def base_config(dataset, network, recipe, runtime) -> ConfigDict:
+    """All fields of the study, no experiment asked for. Units of an effect are (split, seed)."""
+    config = study_config("yosinski2014", dataset, network, recipe, runtime)
+    common = {"targets": ("A", "B"), "ns": ALL_LAYERS}
+    distant = ("transfer_frozen", "random_frozen")
+    experiments = {
+        # long: bases of the targets trained twice as long, the control of all '+' cells, which
+        # cost most and may have an n of their own; fine_tuned_ns=() stands for ns.
+        "random_halves": {
+            "splits": (),
+            "seeds": (0,),
+            "treatments": TREATMENTS,
+            "fine_tuned_ns": (),
+            "long": True,
+        },
+        # superclass_csv: `wnid,superclass` where neither wnids nor a hierarchy tell.
+        "man_natural": {"seeds": (), "treatments": distant, "superclass_csv": ""},
+        # On the whole dataset, as in the paper.
+        "random_weights": {"seeds": (), "ns": ALL_LAYERS},
+        "images_per_class": {"counts": (), "recipe": {}},
+        # Asked for by `imported.path`: base A is that file. task: what B learns, 'W' the whole
+        # dataset, or 'A' or 'B' of split 0.
+        "imported": {"task": "W", "seeds": (0,), "ns": ALL_LAYERS, "treatments": TREATMENTS[2:]},
     }
-    if preset not in presets:
-        raise ValueError(f"preset {preset!r} is unknown; expected one of {sorted(presets)}")
-    return presets[preset]()
-
-
-def base_config(dataset: DatasetSpec, network: ConfigDict, recipe: Recipe, runtime: Runtime):
-    """All fields of the study, no experiment asked for."""
-    return ConfigDict(
-        {
-            "study": "yosinski2014",
-            "seed": 0,
-            **common_fields(runtime),
-            "dataset": as_config(dataset),
-            "network": network,
-            # A file of weights of such a network, see `settings.imported_config`.
-            "imported": imported_config(),
-            "recipe": as_config(recipe),
-            "experiments": {
-                "random_halves": {
-                    "splits": (),
-                    "targets": ("A", "B"),
-                    "ns": ALL_LAYERS,
-                    "treatments": TREATMENTS,
-                },
-                "man_natural": {
-                    "targets": (),
-                    "ns": ALL_LAYERS,
-                    "treatments": ("transfer_frozen",),
-                    # `wnid,superclass` for datasets that are neither ILSVRC nor a hierarchy.
-                    "superclass_csv": "",
-                },
-                # task: 'W', the whole dataset as in the paper, or 'A' or 'B' of split 0.
-                "random_weights": {"ns": (), "task": "W"},
-                "images_per_class": {"counts": (), "recipe": {}},
-                # Asked for by `imported.path`: base A is that file. task: 'W', or 'A' or 'B' of
-                # split 0, is what B learns.
-                "imported": {
-                    "task": "W",
-                    "ns": ALL_LAYERS,
-                    "treatments": ("transfer_frozen", "transfer_finetuned"),
-                },
-            },
-        }
-    )
+    for name in ("random_halves", "man_natural"):
+        experiments[name] |= common
+    config.experiments = ConfigDict(experiments, type_safe=False)
+    return config
 
 
 def demo() -> ConfigDict:
-    """All of n = 1..7, BnB, AnB, BnB+, AnB+ towards B, and both bases, on the embedded world."""
-    # A third of the default network's multiply-adds, and a recipe for few steps: 30 networks in
-    # minutes on two cores.
-    widths = dict(conv1=16, conv2=32, conv3=48, conv4=48, conv5=32, fc6=128, fc7=128)
+    """Five splits towards B with few images and steps: many units of few conditions. Bases do not
+    converge in the time there is, so those trained twice as long are the reference."""
+    widths = dict(conv1=12, conv2=24, conv3=32, conv4=32, conv5=24, fc6=96, fc7=96)
     recipe = dataclasses.replace(
-        SMALL_IMAGES,
+        ADAM,
         batch_size=32,
-        steps=700,
-        learning_rate=0.003,
+        steps=500,
+        learning_rate=0.002,
         weight_decay=0.01,
         augmentation=Augmentation(size=32, pad=0, mirror=True),
-        eval_every=175,
+        eval_every=250,
     )
     config = base_config(
-        DatasetSpec("world"),
+        DatasetSpec("world", train_per_class=60, val_per_class=100),
         network_config("alexnet_mini", widths=widths, dropout=0.0),
         recipe,
-        Runtime(checkpoint_every=350, log_every=50),
+        Runtime(checkpoint_every=500, log_every=50),
     )
-    config.experiments.random_halves.splits = (0,)
-    config.experiments.random_halves.targets = ("B",)
+    units = {"targets": ("B",)}
+    splits = units | {"splits": (0, 1, 2, 3, 4), "ns": (1, 2, 4, 6, 7), "fine_tuned_ns": (4,)}
+    config.experiments.random_halves.update(splits)
+    config.experiments.man_natural.update(units | {"seeds": (0, 1, 2), "ns": (2, 6)})
     return config
 
 
 def tiny_imagenet() -> ConfigDict:
-    """Two random splits in both directions, man-made/natural and random weights."""
+    """Four splits in one direction, man-made / natural in four seeds."""
     config = base_config(
         DatasetSpec("tiny_imagenet", path="."),
-        network_config("alexnet_mini", dropout=0.2, init="he_quiet_conv1"),
-        dataclasses.replace(SMALL_IMAGES, batch_size=64, steps=12_000, eval_every=1000),
+        network_config("alexnet_mini", dropout=0.2),
+        dataclasses.replace(ADAM, steps=12_000, eval_every=2000),
         Runtime(checkpoint_every=500),
     )
     config.dataset.path = ""
-    config.experiments.random_halves.splits = (0, 1)
-    config.experiments.man_natural.targets = ("A", "B")
-    config.experiments.random_weights.ns = ALL_LAYERS
+    splits, ns = (0, 1, 2, 3), (1, 2, 4, 6, 7)
+    config.experiments.random_halves.update({"splits": splits, "targets": ("B",), "ns": ns})
+    config.experiments.man_natural.update({"seeds": splits, "targets": ("B",), "ns": ns})
     return config
 
 
 def tiny_imagenet_gpu() -> ConfigDict:
-    """The whole grid on one GPU: four splits, both directions, man-made/natural, random weights.
-
-    256 networks of 7.7 epochs each, 11,290 TFLOP counted with shared forward passes once: ten
-    minutes take 19 TFLOP/s. Never run on a GPU: rate, form and calls are guesses to start from.
-    """
+    """The same with every n, in both directions and bfloat16."""
     config = tiny_imagenet()
-    recipe = dataclasses.replace(
-        SMALL_IMAGES,
-        batch_size=256,
-        steps=3000,
-        learning_rate=0.004,
-        eval_every=1000,
-        dtype="bfloat16",
-    )
-    runtime = Runtime(
-        checkpoint_every=3000,
-        log_every=500,
-        steps_per_call=500,
-        data_mode="resident",
-        largest_trained=7,
-        side_by_side="vmap",
-    )
-    config.recipe, config.runtime = as_config(recipe), as_config(runtime)
-    config.experiments.random_halves.splits = (0, 1, 2, 3)
+    gpu = {"batch_size": 256, "steps": 3000, "learning_rate": 0.004, "eval_every": 1000}
+    config.recipe.update({**gpu, "precision": "bfloat16"})
+    config.runtime = as_config(Runtime(checkpoint_every=3000, log_every=500))
+    for experiment in (config.experiments.random_halves, config.experiments.man_natural):
+        experiment.update({"targets": ("A", "B"), "ns": ALL_LAYERS})
     return config
 
 
 def imagenet() -> ConfigDict:
-    """The paper's own grid and recipe, from ILSVRC2012 in data_dir; images are squashed, as Caffe's
-    tools do."""
+    """The paper's own grid and recipe with the controls, from ILSVRC2012 in data_dir, squashed as
+    Caffe's tools do. One seed of man-made / natural, as in the paper, decides nothing."""
     config = base_config(
         DatasetSpec("ilsvrc2012", path=".", image_size=256),
         network_config("caffenet"),
@@ -182,13 +129,10 @@ def imagenet() -> ConfigDict:
         Runtime(checkpoint_every=5000),
     )
     config.dataset.path = ""
-    config.experiments.random_halves.splits = (0, 1, 2, 3)
-    config.experiments.man_natural.targets = ("A", "B")
-    config.experiments.random_weights.ns = ALL_LAYERS
-    config.experiments.images_per_class.counts = IMAGES_PER_CLASS
-    config.experiments.images_per_class.recipe = {
-        "learning_rate": 0.0125,
-        "decay_every": 64_000,
-        "steps": 200_000,
-    }
+    experiments = config.experiments
+    experiments.random_halves.splits = (0, 1, 2, 3)
+    experiments.man_natural.seeds = experiments.random_weights.seeds = (0,)
+    counts = (1, 2, 5, 10, 25, 50, 100, 250, 500, 750, 1000, 1300)
+    shorter = {"learning_rate": 0.0125, "decay_every": 64_000, "steps": 200_000}
+    experiments.images_per_class.update({"counts": counts, "recipe": ConfigDict(shorter)})
     return config

@@ -13,15 +13,13 @@ settings.register_profile("suite", deadline=None, derandomize=True, max_examples
 settings.load_profile("suite")
 
 TESTS = Path(__file__).parent
-LONG = ("colabs", "executors", "studies", "test_main.py", "test_processes.py")
+LONG = ("colabs", "studies", "test_main.py", "test_run.py", "test_on_ray.py", "test_loop.py")
 """Folders and files that take longest: they begin first, so that no worker is left with one."""
 
 
 def pytest_itemcollected(item):
-    """The tests of a file share fixtures and compiled steps, those of studies/ whole runs."""
-    place = item.path.relative_to(TESTS)
-    together = place.parent if place.parts[0] == "studies" else place
-    item.add_marker(pytest.mark.xdist_group(str(together)))
+    """The tests of a file share fixtures and compiled steps."""
+    item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(TESTS))))
 
 
 def pytest_collection_modifyitems(items):

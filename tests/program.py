@@ -6,15 +6,14 @@ import os
 import subprocess
 import sys
 
-CONFIG = "configs/yosinski2014.py"
 NARROW = {"conv1": 4, "conv2": 4, "conv5": 4, "fc6": 16, "fc7": 16}
 CELLS = ["baseA", "baseB", "A2B", "A4B", "A2B+", "A4B+"]
 
 
 def command(folder, workdir, *more):
     """Its arguments; `folder` holds what several runs share."""
-    return [
-        *(sys.executable, "-m", "transfer_jax.main", f"--config={CONFIG}:demo"),
+    arguments = [
+        *(sys.executable, "-m", "transfer_jax.main", "--config=configs/yosinski2014.py:demo"),
         f"--workdir={workdir}",
         f"--config.data_dir={folder / 'data'}",
         "--config.dataset.train_per_class=8",
@@ -30,16 +29,25 @@ def command(folder, workdir, *more):
         "--config.recipe.eval_every=12",
         "--config.runtime.checkpoint_every=3",
         "--config.runtime.log_every=3",
+        "--config.experiments.random_halves.splits=(0,)",
+        "--config.experiments.random_halves.seeds=(0,)",
+        "--config.experiments.random_halves.long=False",
+        "--config.experiments.man_natural.seeds=()",
+        "--config.experiments.random_halves.targets=('B',)",
         "--config.experiments.random_halves.ns=(2, 4)",
+        "--config.experiments.random_halves.fine_tuned_ns=()",
         "--config.experiments.random_halves.treatments=('transfer_frozen', 'transfer_finetuned')",
-        *more,
     ]
+    given = {flag.partition("=")[0] for flag in more}
+    return [*(flag for flag in arguments if flag.partition("=")[0] not in given), *more]
 
 
-def environment(folder):
+def environment(folder, devices=1):
     """Its environment: compiled programs are kept in the folder."""
     return {
         **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }

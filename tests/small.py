@@ -1,19 +1,18 @@
-"""A network, a recipe and a dataset that train in a moment, shared by the tests of several parts.
+"""A network, a recipe and data that train in a moment, shared by the tests of several rooms.
 
-Programs are compiled once for each (network, recipe, frozen layers), so tests should use these very
-ones and change what does not enter a compilation.
+Programs are compiled once for each (network, recipe, frozen layers) in a process, so tests should
+use these very ones and change what does not enter a compilation.
 """
 
-import dataclasses
-from pathlib import Path
+from __future__ import annotations
 
 import jax
 import numpy as np
 
-from tests.data.image_trees import image_folder
-from transfer_jax.data.augment import Augmentation
-from transfer_jax.data.datasets import Dataset
-from transfer_jax.data.sources import DatasetSpec, open_dataset
+from transfer_jax.data.dataset import Dataset
+from transfer_jax.data.tasks import Task, subset_task
+from transfer_jax.data.views import Augmentation
+from transfer_jax.grid.cell import Cell
 from transfer_jax.networks import (
     Conv,
     Dense,
@@ -24,24 +23,16 @@ from transfer_jax.networks import (
     Relu,
 )
 from transfer_jax.training.recipe import Recipe
-from transfer_jax.training.step import Source
+from transfer_jax.transfer import Treatment
 
-IMAGE_SIZE = 8
-WIDTHS = {name: 4 for name in ("conv1", "conv2", "conv3", "conv4", "conv5")} | {
-    "fc6": 16,
-    "fc7": 16,
-}
-"""Of a very narrow `alexnet_mini`."""
-
+SIZE = 8
 RECIPE = Recipe(
     batch_size=8,
     steps=10,
-    solver="caffe",
     learning_rate=0.02,
-    schedule="step",
     decay_every=6,
     weight_decay=0.01,
-    augmentation=Augmentation(size=IMAGE_SIZE, pad=2, mirror=True),
+    augmentation=Augmentation(size=SIZE, pad=2, mirror=True),
     mean="channel",
     pixel_scale=1 / 60,
     eval_every=4,
@@ -49,33 +40,46 @@ RECIPE = Recipe(
 )
 
 
-def network(num_classes: int = 2, dropout: float = 0.5) -> Network:
+def network(num_classes: int = 2) -> Network:
     """Four layers with everything that a layer can have: groups, pooling, LRN, dropout."""
     layers = (
         Conv("conv1", 4, 3, padding=1, then=(Relu(), MaxPool(3, 2), LocalResponseNorm())),
         Conv("conv2", 4, 3, padding=1, groups=2, then=(Relu(), MaxPool(3, 2))),
-        Dense("fc3", 16, then=(Relu(), Dropout(dropout))),
+        Dense("fc3", 16, then=(Relu(), Dropout(0.5))),
         Dense("fc4", num_classes),
     )
-    he = tuple(dataclasses.replace(layer, weight_std=None) for layer in layers)
-    return Network("small", IMAGE_SIZE, he)
+    return Network("small", SIZE, layers)
 
 
-def dataset(folder: Path, classes=("ant", "bee", "cat", "dog"), seed: int = 0) -> Dataset:
-    """Four classes of twelve training and five validation images, on disk."""
-    images = image_folder(folder / "images", classes=classes, train=12, val=5, size=12, seed=seed)
-    spec = DatasetSpec("folder", path=str(images), image_size=IMAGE_SIZE)
-    return open_dataset(spec, folder / "prepared", progress=False)
+def dataset(num_classes: int = 4, train: int = 12, val: int = 5, seed: int = 0) -> Dataset:
+    """Noise around one random picture a class, in memory."""
+    rng = np.random.default_rng(seed)
+    pictures = rng.integers(0, 128, (num_classes, SIZE, SIZE, 3))
+
+    def images(labels):
+        noise = rng.integers(0, 128, (len(labels), SIZE, SIZE, 3))
+        return (pictures[labels] + noise).astype(np.uint8)
+
+    train, val = (np.repeat(np.arange(num_classes), count) for count in (train, val))
+    names = [f"class{i}" for i in range(num_classes)]
+    return Dataset.from_arrays(images(train), train, names, val=(images(val), val))
 
 
-def source(count: int, num_classes: int, size: int = IMAGE_SIZE) -> Source:
-    """Random images and labels."""
-    rng = np.random.default_rng(0)
-    return Source(
-        rng.integers(0, 256, (count, size, size, 3), dtype=np.uint8),
-        rng.integers(0, num_classes, count).astype(np.int32),
-        np.array([120.0, 110.0, 100.0], np.float32),
-    )
+def tasks() -> tuple[Task, Task]:
+    """Two tasks of two classes over one dataset."""
+    data = dataset()
+    return subset_task("A", data, [0, 1]), subset_task("B", data, [2, 3])
+
+
+def cells(*treatments: str, recipe: Recipe = RECIPE, seed: int = 0) -> list[Cell]:
+    """Cells of the two tasks by their notation, with the bases that they copy from."""
+    by_letter, found = dict(zip("AB", tasks(), strict=True)), {}
+    for text in treatments:
+        treatment = Treatment.parse(text)
+        source = found.get(f"base{treatment.source}") if treatment.copies else None
+        task = by_letter[treatment.target]
+        found[text] = Cell(network(), task, treatment, recipe, seed, source)
+    return list(found.values())
 
 
 def same_bits(one, other) -> bool:

@@ -1,23 +1,32 @@
-"""What the README shows of generated pages is what was generated."""
+"""What the README shows can be done."""
 
+import dataclasses
+import re
 from pathlib import Path
 
-import pytest
+from transfer_jax import training
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-COST = (ROOT / "results" / "cost" / "yosinski2014_imagenet.md").read_text()
 
 
-def test_the_cost_of_the_full_grid_is_that_of_the_dry_run():
-    shown = README.partition("<!-- cost -->")[2].partition("<!-- /cost -->")[0].splitlines()
-    generated = COST.splitlines()
-    (command,) = (line for line in generated if "--dry_run" in line)
-    rows = [line for line in generated if line.startswith("|")]
-    assert command in shown
-    assert [line for line in shown if line.startswith("|")] == rows and len(rows) > 10
+def test_the_notebook_lines_train_splice_and_freeze(tmp_path, monkeypatch):
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    brief = dataclasses.replace(training.SMALL_IMAGES, batch_size=8, steps=2, eval_every=2)
+    monkeypatch.setattr(training, "SMALL_IMAGES", brief)
+    small = 'DatasetSpec("world", train_per_class=4, val_per_class=2)'
+    code = code.replace('DatasetSpec("world")', small).replace("~", str(tmp_path))
+    done = {}
+    exec(code, done)
+    for layer in ("conv1", "conv2", "conv3"):
+        assert (done["params"][layer]["kernel"] == done["base"][layer]["kernel"]).all()
+        assert (done["same"][layer]["kernel"] == done["base"][layer]["kernel"]).all()
+    assert (done["params"]["conv4"]["kernel"] != done["base"]["conv4"]["kernel"]).any()
+    assert 0 <= done["row"]["top1"] <= 1
 
 
-@pytest.mark.parametrize("folder", sorted(p.name for p in (ROOT / "results").iterdir()))
-def test_results_say_how_they_were_made(folder):
-    assert f"{folder}/`" in (ROOT / "results" / "README.md").read_text() or folder == "README.md"
+def test_commands_name_presets_and_files_that_there_are():
+    for config, preset in re.findall(r"configs/(\w+)\.py:(\w+)", README):
+        assert f"def {preset}(" in (ROOT / "configs" / f"{config}.py").read_text()
+    for path in re.findall(r"\]\((results/[^)]+)\)", README):
+        assert (ROOT / path).exists(), path

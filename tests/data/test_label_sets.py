@@ -1,66 +1,91 @@
-import pytest
+import itertools
 
-from transfer_jax.data.label_sets import HUH2016_BOTTOM_UP, HUH2016_TOP_DOWN, read_label_sets
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.data import trees
+from transfer_jax.data.hierarchy import class_hierarchy
+from transfer_jax.data.label_sets import (
+    HUH2016_BOTTOM_UP,
+    HUH2016_TOP_DOWN,
+    bottom_up,
+    published,
+    read_label_sets,
+    top_down,
+)
 from transfer_jax.data.splits import ilsvrc_indices
 
-TABLE = read_label_sets()
+WNIDS = tuple(ilsvrc_indices())
+few = settings(max_examples=30, deadline=None)
 
 
-def test_the_papers_table_has_the_papers_sizes():
-    assert TABLE.columns == HUH2016_BOTTOM_UP + HUH2016_TOP_DOWN
-    assert TABLE.classes == tuple(ilsvrc_indices())
-    published = (977, 918, 877, 820, 753, 694, 596, 486, 345, 206, 79, 36, 17, 9, 5, 2, 127, 10, 2)
-    for column, size in zip(TABLE.columns, published, strict=True):
-        # Every class has one label, and every label is used: a partition.
-        assert len(TABLE.column(column)) == 1000
-        assert set(TABLE.column(column)) == {str(label) for label in range(size)}
+def naive_bottom_up(paths):
+    """Replaces the classes at the deepest level by their parents, again and again."""
+    parents, nodes, partitions = trees.edges_of(paths), [path[-1] for path in paths], []
+    while len(set(nodes)) > 1:
+        depths, before = [len(trees.upwards(parents, node)) for node in nodes], len(set(nodes))
+        nodes = [
+            parents[node] if depth == max(depths) else node
+            for node, depth in zip(nodes, depths, strict=True)
+        ]
+        if 1 < len(set(nodes)) < before:
+            partitions.append(nodes)
+    return partitions
 
 
-def test_which_columns_are_coarsenings_of_which():
-    TABLE.require_nested(HUH2016_BOTTOM_UP)
-    TABLE.require_nested(HUH2016_TOP_DOWN)
-    torn = [len(TABLE.torn_apart(column, "up_down_127")) for column in HUH2016_BOTTOM_UP]
-    assert torn[:10] == [0, 0, 1, 1, 3, 4, 2, 6, 5, 10]
-    torn = [len(TABLE.torn_apart(column, "up_down_10")) for column in HUH2016_BOTTOM_UP]
-    assert torn[:13] == [0] * 12 + [1]
-    assert not TABLE.torn_apart("up_down_2", "down_up_2")
-    assert not TABLE.torn_apart("down_up_2", "up_down_2")
+def naive_top_down(paths):
+    """Lifts every class by one, lets upper classes take those under them, again and again."""
+    parents, nodes, partitions = trees.edges_of(paths), [path[-1] for path in paths], []
+    while all(node in parents for node in nodes):
+        before = len(set(nodes))
+        nodes = [parents[node] for node in nodes]
+        for upper in set(nodes):
+            nodes = [upper if upper in trees.upwards(parents, node) else node for node in nodes]
+        if 1 < len(set(nodes)) < before:
+            partitions.append(nodes)
+    return partitions
 
 
-def test_known_siblings():
-    row = {wnid: index for index, wnid in enumerate(TABLE.classes)}
-    tench, goldfish, hen = (row[wnid] for wnid in ("n01440764", "n01443537", "n01514859"))
-    bony_fish = TABLE.column("down_up_918")
-    assert bony_fish[tench] == bony_fish[goldfish] != bony_fish[hen]
+@given(trees.trees(), st.data())
+@few
+def test_levels_equal_the_procedure_done_step_by_step(paths, data):
+    """On all classes, or on some: the others are in no group."""
+    classes = sorted(data.draw(st.sets(st.sampled_from(range(len(paths))), min_size=2)))
+    for merge, naive in ((bottom_up, naive_bottom_up), (top_down, naive_top_down)):
+        levels = merge(paths, classes)
+        for level in levels:
+            assert [i for i, group in enumerate(level.class_map) if group >= 0] == classes
+        found = [[level.class_names[level.class_map[i]] for i in classes] for level in levels]
+        assert found == naive([paths[i] for i in classes])
 
 
-def test_a_table_of_ones_own(tmp_path):
-    table = tmp_path / "sets.csv"
-    table.write_text("note,name,kind,level_2\n,a,x, 0\n,b,y,1\n,c,x,1\n", encoding="utf-8-sig")
-    sets = read_label_sets(table, key="name")
-    assert (sets.classes, sets.columns) == (("a", "b", "c"), ("level_2",))
-    assert sets.column("level_2") == ("0", "1", "1")
-    both = read_label_sets(table, ["kind", "level_2"], key="name")
-    assert both.torn_apart("kind", "level_2") == ["x"]
-    with pytest.raises(ValueError, match="no label set 'level_3'; there are level_2"):
-        sets.column("level_3")
+def test_the_published_label_sets():
+    table = read_label_sets()
+    assert tuple(table.index) == WNIDS
+    sizes = (977, 918, 877, 820, 753, 694, 596, 486, 345, 206, 79, 36, 17, 9, 5, 2, 127, 10, 2)
+    for column, size in zip(table.columns, sizes, strict=True):
+        assert np.unique(table[column]).tolist() == list(range(size))
+    for columns in (HUH2016_BOTTOM_UP, HUH2016_TOP_DOWN):
+        for fine, coarse in itertools.pairwise(columns):
+            assert (table.groupby(fine)[coarse].nunique() == 1).all()
+        found = published(WNIDS, columns)
+        assert [level.num_classes for level in found] == [int(c.split("_")[-1]) for c in columns]
+    # Bony fish are one class where a hen is another.
+    fish = table["down_up_918"]
+    assert fish["n01440764"] == fish["n01443537"] != fish["n01514859"]
 
 
-@pytest.mark.parametrize(
-    ("text", "columns", "message"),
-    [
-        ("", None, "line 1: the header must name wnid and the label sets; missing wnid"),
-        ("wnid,kind\na,x\n", None, "missing <something>_<number>, found 'wnid,kind'"),
-        ("wnid,kind\na,x\n", ["kind", "size"], "missing size"),
-        ("wnid,l_1\na,x\n,x\n", None, "line 3: wnid is empty"),
-        ("wnid,k_1,l_1\na,x,y\nb,x\n", None, "line 3: l_1 is empty"),
-        ("wnid,l_1\na,x\nb,x\na,x\n", None, "line 4: a is there twice"),
-        ("wnid,l_1\n", None, "no class in the table"),
-        ("wnid,l_3\na,x\nb,y\n", None, "column l_3 has 2 different labels"),
-    ],
-)
-def test_bad_tables(tmp_path, text, columns, message):
-    table = tmp_path / "sets.csv"
-    table.write_text(text)
-    with pytest.raises(ValueError, match=message):
-        read_label_sets(table, columns)
+def test_merging_the_tree_that_the_columns_make_gives_the_columns():
+    assert bottom_up(class_hierarchy(trees.dataset(WNIDS))) == published(WNIDS, HUH2016_BOTTOM_UP)
+
+
+def test_the_published_label_sets_on_part_of_the_classes():
+    # Two dogs and two fish, in the dataset's order whatever the table's numbers are.
+    wnids = ["n02085620", "n01443537", "n01440764", "n02085782"]
+    levels = published(wnids, HUH2016_BOTTOM_UP)
+    assert levels[0].class_map == (0, 1, 1, 2) and levels[0].class_names[0].startswith(
+        "down_up_918="
+    )
+    assert levels[-1].class_map == (0, 1, 1, 0)
+    assert published(wnids, HUH2016_BOTTOM_UP, [0, 1, 2])[0].class_map == (0, 1, 1, -1)

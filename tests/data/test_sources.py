@@ -1,265 +1,276 @@
+"""Every kind of source gives one sort of dataset; TFDS's own records among them."""
+
 import io
+import json
 import shutil
 
-import image_trees
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from transfer_jax.data import listings, splits
-from transfer_jax.data.images import BrokenImageError
-from transfer_jax.data.sources import DatasetSpec, open_builder, open_dataset
+from tests.data import image_trees
+from tests.data.image_trees import VAL, VOC_IMAGES, WNIDS
+from transfer_jax import world
+from transfer_jax.data import voc
+from transfer_jax.data.outline import NoImagesError, outline
+from transfer_jax.data.sources import DatasetSpec, open_dataset
 
 
-def test_folder(tmp_path):
-    root = image_trees.image_folder(tmp_path / "photos", size=48)
-    spec = DatasetSpec("folder", path=str(root), image_size=24)
-    dataset = open_dataset(spec, tmp_path / "data", progress=False)
-    assert dataset.image_shape == (24, 24, 3)
-    assert dataset.class_names == ("cat", "dog", "owl")
-    record = dataset.record_source("val")[3]
-    assert (record["id"], record["label"]) == ("val/dog/1.JPEG", 1)
-    expected = Image.open(root / "val/dog/1.JPEG").resize((24, 24), Image.Resampling.LANCZOS)
-    np.testing.assert_array_equal(record["image"], np.asarray(expected))
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    """What is not found is not fetched."""
+    monkeypatch.setattr(tfds.download.DownloadManager, "download", None)
 
 
-def test_folders_of_every_sort_of_image(tmp_path):
-    root = image_trees.image_folder(tmp_path / "photos", train=1)
-    array = image_trees.pixels(0, 33, 57)
-    image_trees.write(root / "train/cat/cmyk.jpg", image_trees.encoded(array, "JPEG", "CMYK"))
-    image_trees.write(root / "train/cat/grey.JPG", image_trees.encoded(array, "JPEG", "L"))
-    image_trees.write(root / "train/cat/png.JPEG", image_trees.encoded(array, "PNG", "RGBA"))
-    image_trees.write(root / "train/cat/tall.gif", image_trees.encoded(array[:, :9], "GIF", "P"))
-    spec = DatasetSpec("folder", path=str(root), image_size=24)
-    dataset = open_dataset(spec, tmp_path / "data", progress=False)
-    assert dataset.images("train", range(7)).shape == (7, 24, 24, 3)
-    source = dataset.record_source("train")
-    assert [source[i]["id"].split("/")[-1] for i in range(5)] == [
-        "0.JPEG",
-        "cmyk.jpg",
-        "grey.JPG",
-        "png.JPEG",
-        "tall.gif",
-    ]
-    grey = source[2]["image"]
-    assert (grey == grey[..., :1]).all()
+COUNTS = {"train": 40, "test": 7, "validation": 5}
 
 
-def test_the_name_follows_content_and_not_place(tmp_path):
-    first = image_trees.image_folder(tmp_path / "first")
-    second = tmp_path / "second"
-    shutil.copytree(first, second)
+def store(data_dir, name, features, splits, *, version="2.1.0", ordered=True, config=None):
+    """Examples as TFDS stores them: (key, example) pairs of each split."""
+    features = tfds.features.FeaturesDict(features)
 
-    def name(root, **options):
-        spec = DatasetSpec("folder", path=str(root), **{"image_size": 16, **options})
-        return open_dataset(spec, tmp_path / "data", progress=False).name
+    class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        VERSION = tfds.core.Version(version)
+        BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=config)] if config else []
 
-    original = name(first)
-    assert original.startswith("image_folder/16px_") and original.endswith("/1.0.0")
-    assert name(second) == original
-    assert name(first, image_size=17) != original
-    (second / "train/cat/0.JPEG").unlink()
-    assert name(second) != original
-    assert name(first) == original
+        def _info(self):
+            return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=ordered)
 
+        def _split_generators(self, _):
+            return {split: self._generate_examples(pairs) for split, pairs in splits.items()}
 
-def test_centred_images_are_another_dataset_and_squashed_ones_the_same_as_ever(tmp_path):
-    root = image_trees.image_folder(tmp_path / "photos", size=16)
-    wide = image_trees.pixels(5, 16, 24)
-    image_trees.write(root / "train/cat/wide.png", image_trees.encoded(wide, "PNG"))
+        def _generate_examples(self, pairs):
+            yield from pairs
 
-    def opened(kind="folder", **options):
-        spec = DatasetSpec(kind, image_size=16, **options)
-        return open_dataset(spec, tmp_path / "data", progress=False)
-
-    squashed = opened(path=str(root))
-    centred = opened(path=str(root), fit="centre")
-    fingerprint = listings.image_folder(root).fingerprint()
-    assert squashed.name == f"image_folder/16px_{fingerprint}/1.0.0"
-    assert centred.name == f"image_folder/16px_centre_{fingerprint}/1.0.0"
-    index = 5
-    assert centred.record_source("train")[index]["id"] == "train/cat/wide.png"
-    np.testing.assert_array_equal(centred.images("train", [index])[0], wide[:, 4:20])
-    assert (squashed.images("train", [index])[0] != wide[:, 4:20]).any()
-    # The same, where images are made squares as they are read.
-    whole = {fit: open_wide(tmp_path, wide, fit) for fit in ("squash", "centre")}
-    assert whole["centre"].name == whole["squash"].name.removesuffix("/16px") + "/16px_centre"
-    np.testing.assert_array_equal(whole["centre"].images("train", [0])[0], wide[:, 4:20])
-    np.testing.assert_array_equal(whole["centre"].record_source("train")[0]["image"], wide[:, 4:20])
-    squashed = Image.fromarray(wide).resize((16, 16), Image.Resampling.LANCZOS)
-    np.testing.assert_array_equal(whole["squash"].images("train", [0])[0], squashed)
+    Builder.name = name
+    Builder(data_dir=data_dir, file_format="array_record").download_and_prepare()
 
 
-class Wide(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    VERSION = tfds.core.Version("1.0.0")
-
-    def __init__(self, *, pixels, **options):
-        self.pixels = pixels
-        super().__init__(**options)
-
-    def _info(self):
-        features = {
-            "image": tfds.features.Image(),
-            "label": tfds.features.ClassLabel(num_classes=2),
-            "bbox": tfds.features.BBoxFeature(),
-        }
-        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
-
-    def _split_generators(self, dl_manager):
-        return {"train": self._generate_examples(), "val": self._generate_examples()}
-
-    def _generate_examples(self):
-        box = tfds.features.BBox(0.0, 0.5, 1.0, 1.0)
-        data = io.BytesIO(image_trees.encoded(self.pixels, "PNG"))
-        yield 0, {"image": data, "label": 1, "bbox": box}
+def picture(split, index, height=12, width=20):
+    return image_trees.pixels(1000 * len(split) + index, height, width)
 
 
-def open_wide(tmp_path, pixels, fit):
-    builder = Wide(pixels=pixels, data_dir=tmp_path / "tfds", file_format="array_record")
-    open_builder(builder, progress=False)
-    spec = DatasetSpec("tfds", name="wide", image_size=16, fit=fit)
-    dataset = open_dataset(spec, tmp_path / "tfds", progress=False)
-    # What a box of the whole image says of its middle is not what it says of the whole.
-    assert ("boxes" in dataset.record_source("train")[0]) == (fit == "squash")
-    return dataset
+def store_tiny(data_dir, names=("train", "test"), shape=(12, 20, 3)):
+    """Images of one label, with no box, one or two."""
+    box = {"bbox": tfds.features.BBoxFeature(), "label": tfds.features.Text()}
+    features = {
+        "image": tfds.features.Image(shape=shape),
+        "label": tfds.features.ClassLabel(names=["ant", "bee", "cat"]),
+        "objects": tfds.features.Sequence(box),
+    }
+
+    def example(split, i):
+        data = image_trees.encoded(picture(split, i, shape[0] or 12 + i % 3), "PNG")
+        boxes = [tfds.features.BBox(0.0, 0.1 * k, 0.5, 0.1 * k + 0.1) for k in range(i % 3)]
+        objects = [{"bbox": box, "label": "thing"} for box in boxes]
+        return {"image": io.BytesIO(data), "label": i % 3, "objects": objects}
+
+    splits = {name: [(i, example(name, i)) for i in range(COUNTS[name])] for name in names}
+    store(data_dir, "tiny", features, splits)
+    return data_dir
 
 
-def test_a_prepared_folder_outlives_its_files(tmp_path):
-    root = image_trees.image_folder(tmp_path / "photos")
-    spec = DatasetSpec("folder", path=str(root), image_size=16)
-    dataset = open_dataset(spec, tmp_path / "data", progress=False)
-    shutil.rmtree(root)
-    name = dataset.name.removesuffix("/1.0.0")
-    with pytest.raises(FileNotFoundError, match=f"there is no {root}.*prepared before.*{name}"):
-        open_dataset(spec, tmp_path / "data", progress=False)
-    for again in (name, f"{name}:1.0.0", dataset.name):
-        opened = open_dataset(DatasetSpec("tfds", name=again), tmp_path / "data", progress=False)
-        assert opened == dataset
-        np.testing.assert_array_equal(opened.labels("val"), dataset.labels("val"))
+def open_tiny(data_dir, **options):
+    return open_dataset(DatasetSpec("tfds", name="tiny", **options), data_dir, progress=False)
 
 
-def test_tiny_imagenet_as_folder_and_archive(tmp_path, monkeypatch):
-    root = image_trees.tiny_imagenet(tmp_path / "tiny")
-    archive = image_trees.archive(root, tmp_path / "tiny.tar.xz")
-    packed = DatasetSpec("tiny_imagenet", path=str(archive))
-    assert packed.image_size == 32
-    first = open_dataset(packed, tmp_path / "first", progress=False)
-    unpacked = DatasetSpec("tiny_imagenet", path=str(root))
-    second = open_dataset(unpacked, tmp_path / "second", progress=False)
-    assert first == second
-    assert first.class_names == ("n01", "n02")
-    for split, count in (("train", 6), ("val", 4)):
-        one, other = (dataset.record_source(split) for dataset in (first, second))
-        for index in range(count):
-            np.testing.assert_array_equal(one[index]["image"], other[index]["image"])
-            np.testing.assert_array_equal(one[index]["boxes"], other[index]["boxes"])
-            path = root / one[index]["id"]
-            np.testing.assert_array_equal(one[index]["image"], np.asarray(Image.open(path)))
-    np.testing.assert_allclose(
-        first.record_source("train")[2]["boxes"], [[8 / 64, 2 / 64, 1.0, 32 / 64]]
-    )
-
-    def refuse(_):
-        raise AssertionError("the archive was read again")
-
-    monkeypatch.setattr(listings, "tiny_imagenet_archive", refuse)
-    assert open_dataset(packed, tmp_path / "first", progress=False) == first
-
-
-def test_another_archive_of_the_same_name_is_another_dataset(tmp_path):
-    names = set()
-    for train in (2, 3):
-        root = image_trees.tiny_imagenet(tmp_path / str(train), train=train)
-        archive = image_trees.archive(root, tmp_path / "tiny.tar")
-        spec = DatasetSpec("tiny_imagenet", path=str(archive), image_size=16)
-        dataset = open_dataset(spec, tmp_path / "data", progress=False)
-        assert len(dataset.labels("train")) == 2 * train
-        names.add(dataset.name)
-    assert len(names) == 2
-
-
-def test_a_broken_image_in_an_archive(tmp_path):
-    root = image_trees.tiny_imagenet(tmp_path / "tiny")
-    broken = root / "train/n02/images/n02_1.JPEG"
-    broken.write_bytes(broken.read_bytes()[:-40])
-    archive = image_trees.archive(root, tmp_path / "tiny.tar")
-    spec = DatasetSpec("tiny_imagenet", path=str(archive))
-    with pytest.raises(BrokenImageError, match=r"train/n02/images/n02_1.JPEG in .*tiny\.tar"):
-        open_dataset(spec, tmp_path / "data", progress=False)
-    skipping = DatasetSpec("tiny_imagenet", path=str(archive), on_broken="skip")
-    dataset = open_dataset(skipping, tmp_path / "data", progress=False)
-    assert dataset.labels("train").tolist() == [0, 0, 0, 1, 1]
-    open_dataset(skipping, tmp_path / "data", progress=False)
-    with pytest.raises(BrokenImageError, match="prepared without 1 broken images"):
-        open_dataset(spec, tmp_path / "data", progress=False)
-
-
-def test_unknown_tfds_name(tmp_path):
-    with pytest.raises(ValueError, match=r"no dataset 'no_such_data' under .*data, and TFDS knows"):
-        open_dataset(DatasetSpec("tfds", name="no_such_data"), tmp_path / "data", progress=False)
+def test_records_of_tfds(tmp_path):
+    dataset = open_tiny(store_tiny(tmp_path))
+    assert dataset.name == "tiny/2.1.0" and dataset.class_names == ("ant", "bee", "cat")
+    assert dataset.image_shape == (12, 20, 3)
+    assert {split: len(rows) for split, rows in dataset.splits.items()} == {"train": 40, "val": 7}
+    assert dataset.labels[dataset.splits["train"]].tolist() == [i % 3 for i in range(40)]
+    expected = {
+        "train": [picture("train", index) for index in range(40)],
+        "val": [picture("test", index) for index in range(7)],
+    }
+    for split, rows in dataset.splits.items():
+        np.testing.assert_array_equal([dataset.image(row) for row in rows], expected[split])
+        np.testing.assert_array_equal(dataset.read(rows), expected[split])
+    labels, boxes, difficult = dataset.boxes_of(5)
+    assert labels.tolist() == [2, 2] and difficult.tolist() == [False, False]
+    np.testing.assert_allclose(boxes, [[0, 0, 0.5, 0.1], [0, 0.1, 0.5, 0.2]], atol=1e-6)
+    assert len(dataset.boxes_of(0)[0]) == 0
+    assert open_tiny(tmp_path).labels.tolist() == dataset.labels.tolist()  # from those kept
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("stored", "names"),
     [
-        ({"kind": "ilsvrc2012"}, "'ilsvrc2012' needs the path of its folders, or the name of"),
-        ({"kind": "folder", "path": "x", "fit": "crop"}, "one of squash, centre; got 'crop'"),
-        ({"kind": "world", "fit": "centre"}, "fit='centre' has no meaning for kind 'world'"),
-        ({"kind": "tiny_imagenet", "path": "x", "fit": "centre"}, "its images are squares"),
-        ({"kind": "tfds", "name": "x", "fit": "centre"}, "fit='centre' needs an image_size"),
-        ({"kind": "zip"}, "kind must be one of world, tfds, folder, .*, voc_actions; got 'zip'"),
-        ({"kind": "tfds"}, "needs a name"),
-        ({"kind": "folder"}, "kind 'folder' needs the path"),
-        ({"kind": "tiny_imagenet"}, "kind 'tiny_imagenet' needs the path"),
-        ({"kind": "tfds", "name": "x", "image_size": -1}, "must lie in 1 .. 4096 pixels, got -1"),
-        ({"kind": "folder", "path": "x", "image_size": 0}, "must lie in 1 .. 4096 pixels, got 0"),
-        ({"kind": "folder", "path": "x", "on_broken": "fix"}, "must be 'raise' or 'skip', got 'fi"),
-        ({"kind": "world", "train_per_class": 0}, "train_per_class is a positive number"),
-        ({"kind": "folder", "path": "x", "val_per_class": 5}, "got 5 for kind 'folder'"),
-        ({"kind": "class_folder"}, "kind 'class_folder' needs the path"),
-        ({"kind": "voc"}, "kind 'voc' needs the path"),
-        ({"kind": "world", "max_objects": 2}, "kind 'world_scenes', got 2 for kind 'world'"),
-        ({"kind": "world_scenes", "max_objects": 6}, r"max_objects lies in 1 \.\. 5 .*, got 6"),
-        ({"kind": "world_scenes", "train_per_class": 0}, "train_per_class is a positive number"),
-        ({"kind": "voc", "path": "x", "margin": 0.2}, "'voc_actions', got 0.2 for kind 'voc'"),
-        ({"kind": "voc_actions", "path": "x", "margin": -0.1}, r"margin lies in 0 .*got -0\.1"),
-        ({"kind": "sun397", "path": "x", "partition": 11}, r"1 \.\. 10 for kind 'sun397', got 11"),
-        ({"kind": "folder", "path": "x", "partition": 2}, "'sun397', got 2 for kind 'folder'"),
+        (("train",), {"train": 40}),
+        (("train", "test", "validation"), {"train": 40, "test": 7, "val": 5}),
     ],
 )
-def test_bad_specs(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        DatasetSpec(**arguments)
+def test_splits_of_tfds(tmp_path, stored, names):
+    dataset = open_tiny(store_tiny(tmp_path, stored))
+    assert {split: len(rows) for split, rows in dataset.splits.items()} == names
+    for split, rows in dataset.splits.items():
+        name = {"val": "validation"}.get(split, split)
+        np.testing.assert_array_equal(dataset.image(rows[3]), picture(name, 3))
 
 
-def test_specs_are_values():
-    spec = DatasetSpec("folder", path="photos")
-    assert spec.image_size == 256
-    assert hash(spec) == hash(DatasetSpec("folder", path="photos", image_size=256))
-
-
-def test_world(tmp_path):
-    def world(**options):
-        options = {"kind": "world", "train_per_class": 3, "val_per_class": 2, **options}
-        return open_dataset(DatasetSpec(**options), tmp_path, progress=False)
-
-    dataset = world()
-    assert dataset.image_shape == (32, 32, 3)
-    assert len(dataset.class_paths) == len(dataset.class_names) >= 32
-    assert all(
-        path[-1] == name
-        for path, name in zip(dataset.class_paths, dataset.class_names, strict=True)
+def test_images_of_many_shapes_become_squares_of_the_size_asked_for(tmp_path):
+    store_tiny(tmp_path, shape=(None, None, 3))
+    plain, squares, cut = (
+        open_tiny(tmp_path, **options)
+        for options in ({}, {"image_size": 8}, {"image_size": 8, "fit": "centre"})
     )
-    man_made, natural = splits.man_made_natural(dataset.class_names, dataset.class_paths)
-    assert len(man_made) + len(natural) == len(dataset.class_names)
-    for split, count in (("train", 3), ("val", 2)):
-        assert (np.bincount(dataset.labels(split)) == count).all()
-    record = dataset.record_source("val")[1]
-    assert record["label"] == dataset.labels("val")[1]
-    assert record["boxes"].shape == (1, 4)
-    names = {dataset.name}
-    for change in ({"seed": 1}, {"image_size": 24}, {"train_per_class": 2}, {"val_per_class": 1}):
-        names.add(world(**change).name)
-    assert len(names) == 5
-    assert world().name == dataset.name
+    assert plain.image_shape is None and plain.image(2).shape == (14, 20, 3)
+    assert squares.image_shape == (8, 8, 3)
+    assert len({plain.name, squares.name, cut.name}) == 3
+    original = Image.fromarray(picture("train", 3))
+    expected = original.resize((8, 8), Image.Resampling.LANCZOS)
+    np.testing.assert_array_equal(squares.read(range(40))[3], expected)
+    middle = original.resize((8, 8), Image.Resampling.LANCZOS, (4, 0, 16, 12))
+    np.testing.assert_array_equal(cut.read(range(40))[3], middle)
+    # Boxes are fractions of whole images.
+    assert squares.boxes is not None and cut.boxes is None
+
+
+def test_another_storage_format_and_an_unknown_name(tmp_path):
+    path = store_tiny(tmp_path) / "tiny/2.1.0/dataset_info.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"fileFormat": "tfrecord"}))
+    with pytest.raises(ValueError, match="file_format='array_record'"):
+        open_tiny(tmp_path)
+    with pytest.raises(ValueError, match="no dataset 'no_such_thing'"):
+        open_dataset(DatasetSpec("tfds", name="no_such_thing"), tmp_path, progress=False)
+
+
+def store_voc(data_dir):
+    """The features, config, version and splits of TFDS's voc/2012, as far as they matter."""
+    label = tfds.features.ClassLabel(names=voc.CLASSES)
+    box = {"label": label, "bbox": tfds.features.BBoxFeature(), "is_difficult": np.bool_}
+    features = {
+        "image": tfds.features.Image(),
+        "image/filename": tfds.features.Text(),
+        "objects": tfds.features.Sequence(box),
+        "labels": tfds.features.Sequence(label),
+        "labels_no_difficult": tfds.features.Sequence(label),
+    }
+
+    def example(name, objects):
+        height, width = image_trees.VOC_SIZES[name]
+        found = []
+        for place, (item, hard) in enumerate(objects, start=1):
+            x1, y1, x2, y2 = image_trees.voc_box(place)
+            sides = (y1 - 1) / height, (x1 - 1) / width, y2 / height, x2 / width
+            box = tfds.features.BBox(*sides)
+            found.append({"label": item, "bbox": box, "is_difficult": bool(hard)})
+        data = image_trees.encoded(image_trees.pixels(int(name[-1]), height, width))
+        return {
+            "image": io.BytesIO(data),
+            "image/filename": f"{name}.jpg",
+            "objects": found,
+            "labels": sorted({item for item, _ in objects}),
+            "labels_no_difficult": sorted({item for item, hard in objects if not hard}),
+        }
+
+    images = {"test": {"2009_000006": []}, **{k: VOC_IMAGES[k] for k in ("train", "val")}}
+    splits = {
+        split.replace("val", "validation"): [(i, example(*x)) for i, x in enumerate(part.items())]
+        for split, part in images.items()
+    }
+    store(data_dir, "voc", features, splits, version="5.0.0", config="2012")
+
+
+def test_voc_is_the_same_from_its_kit_and_from_tfds(tmp_path):
+    kit = image_trees.voc_folder(tmp_path / "VOCdevkit")
+    shutil.rmtree(kit / "VOC2012/ImageSets/Action")
+    (kit / "VOC2012/ImageSets/Main/test.txt").unlink()
+    store_voc(tmp_path / "tfds")
+    one = open_dataset(DatasetSpec("voc", path=str(kit), image_size=None), tmp_path / "data")
+    other = open_dataset(DatasetSpec("tfds", name="voc/2012"), tmp_path / "tfds")
+    assert set(one.splits) == set(other.splits) == {"train", "val", "trainval"}
+    for split in one.splits:
+        for row, twin in zip(one.splits[split], other.splits[split], strict=True):
+            assert f"{one.ids[row]}.jpg" == other.ids[twin]
+            np.testing.assert_array_equal(one.labels[row], other.labels[twin])
+            np.testing.assert_array_equal(one.image(row), other.image(twin))
+            for mine, its in zip(one.boxes_of(row), other.boxes_of(twin), strict=True):
+                np.testing.assert_allclose(mine, its, atol=1e-6)
+
+
+def test_ilsvrc2012_of_tfds_equals_its_folders(tmp_path):
+    root = image_trees.ilsvrc2012(tmp_path / "imagenet")
+    features = {
+        "image": tfds.features.Image(encoding_format="jpeg"),
+        "label": tfds.features.ClassLabel(names=WNIDS[::-1]),
+        "file_name": tfds.features.Text(),
+    }
+
+    def examples(paths, labels, prefix=""):
+        for path, label in zip(paths, labels, strict=True):
+            image = io.BytesIO(path.read_bytes())
+            yield path.name, {"image": image, "label": label, "file_name": prefix + path.name}
+
+    train, val = sorted(root.glob("train/*/*.JPEG")), sorted(root.glob("val/*.JPEG"))
+    splits = {
+        "test": examples(val, [-1] * 8, "test_"),  # without classes
+        "train": examples(train, [path.parent.name for path in train]),
+        "validation": examples(val, [WNIDS[label] for label in VAL]),
+    }
+    store(tmp_path / "tfds", "imagenet2012", features, splits, version="5.1.0", ordered=False)
+    path = str(tmp_path / "tfds")
+    spec = DatasetSpec("ilsvrc2012", name="imagenet2012", path=path, image_size=24)
+    one = open_dataset(spec, tmp_path / "data", progress=False)
+    folder = DatasetSpec("ilsvrc2012", path=str(root), image_size=24)
+    other = open_dataset(folder, tmp_path / "data", progress=False)
+    assert one.class_names == other.class_names == WNIDS
+    assert one.ids.tolist() == [id.rpartition("/")[2] for id in other.ids]
+    np.testing.assert_array_equal(one.labels, other.labels)
+    np.testing.assert_array_equal(one.read(range(28)), other.read(range(28)))
+    assert one.splits["val"].tolist() == other.splits["val"].tolist()
+
+
+def test_the_world_is_drawn_once(tmp_path):
+    spec = DatasetSpec("world", image_size=16, train_per_class=2, val_per_class=1, seed=3)
+    dataset = open_dataset(spec, tmp_path)
+    assert dataset.class_names == tuple(world.class_names())
+    assert len(dataset.class_paths) == len(dataset.class_names) == 40
+    images, boxes = world.render_images(7, np.arange(2), split="train", seed=3, size=16)
+    rows = np.flatnonzero(dataset.labels == 7)
+    np.testing.assert_array_equal(dataset.read(rows[:2]), images)
+    np.testing.assert_array_equal(dataset.boxes_of(rows[1])[1], boxes[1:])
+    (file,) = tmp_path.rglob("*.npz")
+    drawn = file.stat().st_mtime_ns
+    np.testing.assert_array_equal(open_dataset(spec, tmp_path).read(rows[:2]), images)
+    assert file.stat().st_mtime_ns == drawn
+    scenes = DatasetSpec("world_scenes", image_size=16, train_per_class=1, val_per_class=1)
+    several = open_dataset(scenes, tmp_path)
+    assert several.labels.shape == (80, 40) and set(np.unique(several.labels)) <= {-1, 0, 1}
+    for row in (0, 50):
+        labels, boxes, difficult = several.boxes_of(row)
+        assert set(labels) == set(np.flatnonzero(several.labels[row]))
+        assert len(boxes) == len(difficult) == len(labels)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kind": "photos"},
+        {"kind": "tfds"},
+        {"kind": "folder"},
+        {"kind": "folder", "path": "x", "image_size": 5000},
+        {"kind": "folder", "path": "x", "fit": "crop"},
+        {"kind": "sun397", "path": "x", "partition": 11},
+        {"kind": "world", "image_size": None},
+    ],
+)
+def test_specs_without_meaning(options):
+    with pytest.raises(ValueError):
+        DatasetSpec(**options)
+
+
+def test_outlines_count_what_is_public():
+    imagenet = outline(DatasetSpec("ilsvrc2012", path=".", image_size=256))
+    assert len(imagenet.splits["train"]) == 1_281_167 and len(imagenet.splits["val"]) == 50_000
+    for rows in imagenet.splits.values():
+        counts = np.bincount(imagenet.labels[rows], minlength=1000)
+        assert counts.max() - counts.min() <= 1
+    kit = outline(DatasetSpec("voc", path="VOCdevkit/VOC2007"))
+    assert kit.labels.shape == (9963, 20) and len(kit.splits["trainval"]) == 5011
+    assert outline(DatasetSpec("class_folder", path="x/256_ObjectCategories")).splits == {}
+    assert outline(DatasetSpec("world")) is None
+    with pytest.raises(NoImagesError):
+        imagenet.read([0])

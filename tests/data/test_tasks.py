@@ -1,182 +1,239 @@
+"""Tasks against loops over labels, and the promises of folds and budgets."""
+
 import dataclasses
+import itertools
 import pickle
-import types
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transfer_jax.data.tasks import Task, subset_task, whole_task
+from transfer_jax.data.dataset import Dataset
+from transfer_jax.data.splits import random_classes
+from transfer_jax.data.tasks import (
+    budget_task,
+    classes_without,
+    fold_task,
+    relabelled_task,
+    single_label_task,
+    subset_task,
+    whole_task,
+    without,
+)
 
-TOY = types.SimpleNamespace(name="toy/1.0.0", class_names=("ant", "bee", "cat", "dog"))
+few = settings(max_examples=25, deadline=None)
 
 
-def naive_select(task, labels, limit):
-    indices, task_labels, seen = [], [], {}
-    for index, label in enumerate(labels):
-        target = task.class_map[label] if label >= 0 else -1
-        if target < 0:
+def toy(train, val=(), *, num_classes=None, **options):
+    """Labels over images of one pixel; rows of 'val' come before those of 'train'."""
+    labels = np.array([*val, *train], np.int32)
+    num_classes = num_classes or labels.max() + 1
+    splits = {"train": np.arange(len(val), len(labels)), "val": np.arange(len(val))}
+    options = {"name": "toy", "splits": splits, **options}
+    images = np.zeros((len(labels), 1, 1, 3), np.uint8)
+    return Dataset.from_arrays(images, labels, list("abcdefghij"[:num_classes]), **options)
+
+
+def lists(pair):
+    rows, labels = pair
+    assert rows.dtype == np.int64 and labels.dtype == np.int32
+    return rows.tolist(), labels.tolist()
+
+
+def naive(labels, rows, class_map, limit=None):
+    found, seen = ([], []), {}
+    for row in rows:
+        label = labels[row]
+        if label < 0 or class_map[label] < 0:
             continue
         seen[label] = seen.get(label, 0) + 1
-        if limit and task.images_per_class is not None and seen[label] > task.images_per_class:
-            continue
-        indices.append(index)
-        task_labels.append(target)
-    return indices, task_labels
+        if limit is None or seen[label] <= limit:
+            found[0].append(row)
+            found[1].append(class_map[label])
+    return found
 
 
 @st.composite
-def tasks(draw):
-    wanted = draw(st.lists(st.integers(-1, 4), min_size=1, max_size=9))
-    used = sorted(set(wanted) - {-1})
-    if not used:
-        wanted, used = [*wanted, 0], [0]
-    class_map = tuple(-1 if target < 0 else used.index(target) for target in wanted)
-    return Task("T", "toy", class_map, draw(st.none() | st.integers(1, 4)))
-
-
-@given(tasks(), st.data())
-def test_excluded_records_make_room_for_others(task, data):
-    labels = data.draw(st.permutations([*range(len(task.class_map))] * 4))
-    excluded = data.draw(st.sets(st.integers(0, len(labels) - 1), max_size=len(labels) // 2))
-    places = [place for place in range(len(labels)) if place not in excluded]
-    left = [labels[place] for place in places]
-    mapped = {task.class_map[label] for label in left}
-    cleaned = dataclasses.replace(task, excluded=tuple(excluded))
-    if not set(range(task.num_classes)) <= mapped:
-        with pytest.raises(ValueError, match="has no image"):
-            cleaned.select(np.array(labels))
-        return
-    indices, task_labels = cleaned.select(np.array(labels, np.uint16))
-    # The same as if the excluded records had never been there.
-    naive_indices, naive_labels = naive_select(task, left, True)
-    assert indices.tolist() == [places[index] for index in naive_indices]
-    assert task_labels.tolist() == naive_labels
-    # Validation is another split: nothing is excluded there.
-    assert cleaned.select(np.array(labels), limit=False)[0].size == sum(
-        task.class_map[label] >= 0 for label in labels
+def labels_and_maps(draw):
+    wanted = draw(
+        st.lists(st.integers(-1, 4), min_size=1, max_size=9).filter(lambda x: max(x) >= 0)
     )
+    used = sorted(set(wanted) - {-1})
+    class_map = [-1 if group < 0 else used.index(group) for group in wanted]
+    labels = draw(st.lists(st.integers(-1, len(wanted) - 1), max_size=40))
+    # Every class has an image to learn from.
+    train = draw(st.permutations([*labels, *range(len(wanted))]))
+    val = draw(st.lists(st.integers(-1, len(wanted) - 1), max_size=20))
+    return train, val, class_map
 
 
-def test_excluded_by_hand():
-    task = Task("T", "toy", (0, -1, 1), images_per_class=2, excluded=(4, 0))
-    labels = np.array([0, 0, 1, 2, 2, 0, 0, 2, 2])
-    assert task.select(labels)[0].tolist() == [1, 3, 5, 7]
-    assert task.select(labels, limit=False)[0].tolist() == [0, 1, 3, 4, 5, 6, 7, 8]
+@given(labels_and_maps(), st.none() | st.integers(1, 4))
+@few
+def test_a_relabelled_task_is_a_loop_over_labels(labels_and_map, limit):
+    train, val, class_map = labels_and_map
+    dataset = toy(train, val, num_classes=len(class_map))
+    names = [f"group {i}" for i in range(max(class_map) + 1)]
+    task = relabelled_task("T", dataset, class_map, names, images_per_class=limit)
+    splits = dataset.splits
+    assert lists(task.select("train")) == naive(dataset.labels, splits["train"], class_map, limit)
+    assert lists(task.select("val")) == naive(dataset.labels, splits["val"], class_map)
+    assert task.num_classes == len(names) and task.class_names == tuple(names)
 
 
-def test_what_is_excluded_is_a_set_of_plain_positions():
-    task = Task("T", "toy", (0,), excluded=np.array([7, 2, 7]))
-    assert task.excluded == (2, 7) and all(type(place) is int for place in task.excluded)
-    assert task == Task("T", "toy", (0,), excluded=(7, 2)) != Task("T", "toy", (0,))
-    with pytest.raises(ValueError, match=r"excludes record 7, but the training .* 3 records"):
-        task.select(np.zeros(3, int))
-    with pytest.raises(ValueError, match="task 'T': excluded holds -1; positions start at 0"):
-        Task("T", "toy", (0,), excluded=(3, -1))
-    with pytest.raises(TypeError, match="task 'T': excluded must be whole positions of records"):
-        Task("T", "toy", (0,), excluded=(1.5,))
+def test_subsets_and_whole_datasets():
+    dataset = toy([2, 2, 1, 0, 2, 0, 0, -1], [1, 0, 2])
+    task = subset_task("A", dataset, [2, 0], images_per_class=2)
+    assert task.class_names == ("a", "c")
+    assert lists(task.train) == ([3, 4, 6, 8], [1, 1, 0, 0])
+    assert lists(task.val) == ([1, 2], [0, 1])
+    assert lists(whole_task("W", dataset).train)[0] == list(range(3, 10))
+    assert lists(whole_task("W", dataset, 1).train)[0] == [3, 5, 6]
+    # Other splits: tested on what was trained on.
+    assert lists(whole_task("W", dataset, splits=("val", "val")).train) == ([0, 1, 2], [1, 0, 2])
+    with pytest.raises(ValueError, match="toy has no split 'test'"):
+        whole_task("W", dataset, splits=("train", "test"))
+    with pytest.raises(ValueError, match="class 'd' has no training image in toy"):
+        whole_task("W", toy([0, 1, 2], num_classes=4))
+    train_only = toy([0, 1], splits={"train": [0, 1]})
+    assert lists(whole_task("W", train_only).val) == ([], [])
 
 
-@given(tasks(), st.data(), st.booleans())
-def test_select_equals_a_naive_loop(task, data, limit):
-    labels = data.draw(st.lists(st.integers(-1, len(task.class_map) - 1), max_size=60))
-    # Every class of the task has an image somewhere.
-    labels = data.draw(st.permutations([*labels, *range(len(task.class_map))]))
-    indices, task_labels = task.select(np.array(labels), limit=limit)
-    naive_indices, naive_labels = naive_select(task, labels, limit)
-    assert indices.tolist() == naive_indices
-    assert task_labels.tolist() == naive_labels
-    assert indices.dtype == np.int64 and task_labels.dtype == np.int32
+def test_images_of_several_labels():
+    labels = np.array([[1, 0, 0], [1, 1, 0], [0, -1, 1], [0, 0, 0], [0, 1, -1], [1, 0, 1]], np.int8)
+    splits = {"train": [0, 1], "trainval": [0, 1, 2, 3, 4], "test": [5, 3, 2]}
+    images = np.zeros((6, 1, 1, 3), np.uint8)
+    dataset = Dataset.from_arrays(images, labels, list("abc"), splits=splits)
+    both = ("trainval", "test")
+    whole = whole_task("W", dataset, splits=both)
+    np.testing.assert_array_equal(whole.train[1], labels[:5])
+    np.testing.assert_array_equal(whole.val[1], labels[[5, 3, 2]])
+    single = single_label_task("S", dataset, splits=both)
+    assert lists(single.train) == ([0, 2, 4], [0, 2, 1]) and lists(single.val) == ([2], [2])
+    assert subset_task("A", dataset, [1, 2], splits=both).train[1].tolist() == [1, 0]
 
 
-@pytest.mark.parametrize("dtype", [np.int8, np.uint16, np.int32, np.int64])
-def test_labels_of_any_integer_type(dtype):
-    task = Task("T", "toy", (1, -1, 0), images_per_class=2)
-    indices, task_labels = task.select(np.array([2, 2, 1, 0, 2, 0, 0], dtype))
-    assert indices.tolist() == [0, 1, 3, 5]
-    assert task_labels.tolist() == [0, 0, 1, 1]
+def test_tasks_are_equal_where_their_images_and_labels_are():
+    dataset, other = toy([0, 1, 2, 0, 1, 2]), toy([0, 1, 2, 0, 1, 2], name="other")
+    task = subset_task("A", dataset, [0, 2])
+    same = [
+        subset_task("B", dataset, (2, 0)),
+        relabelled_task("M", dataset, [0, -1, 1], ["x", "y"]),
+        pickle.loads(pickle.dumps(task)),
+        dataclasses.replace(task, name="C"),
+    ]
+    assert {task, *same} == {task} and {each.digest for each in same} == {task.digest}
+    different = [
+        subset_task("A", dataset, [0, 1]),
+        subset_task("A", dataset, [0, 2], images_per_class=1),
+        subset_task("A", dataset, [0, 2], splits=("train", "train")),
+        relabelled_task("A", dataset, [1, -1, 0], ["x", "y"]),
+        subset_task("A", other, [0, 2]),
+        without(task, [5]),
+    ]
+    assert len({task, *different}) == 7
+    # Cells of earlier runs are found by it.
+    assert task.digest == "ec3a6eb4c620d963"
 
 
-def test_merged_classes_keep_the_first_of_each_dataset_class():
-    task = Task("merged", "toy", (0, 0, 1), images_per_class=1)
-    indices, task_labels = task.select(np.array([0, 0, 1, 1, 2, 2]))
-    assert indices.tolist() == [0, 2, 4]
-    assert task_labels.tolist() == [0, 0, 1]
+def test_rows_that_are_left_out_of_training():
+    task = whole_task("W", toy([0, 1, 0, 1], [0, 1]))
+    left = without(task, {3, 4, 0})
+    assert lists(left.train) == ([2, 5], [0, 1]) and left.val is task.val
 
 
-def test_an_empty_class_is_named():
-    task = subset_task("A", TOY, [0, 2])
-    with pytest.raises(ValueError, match=r"task 'A': task class 1 \(dataset class cat\) has no im"):
-        task.select(np.array([0, 1, 3]), class_names=TOY.class_names)
-    with pytest.raises(ValueError, match=r"task class 0 \(dataset class 0\) .*, nor have 1 other"):
-        task.select(np.array([], np.int32))
+@given(st.integers(1, 10), st.integers(10, 200), st.integers(0, 9))
+@few
+def test_a_budget_is_kept_and_spent(num_classes, total, seed):
+    dataset = toy(np.random.default_rng(seed).permutation(np.arange(10).repeat(25)))
+    share = total // num_classes
+    if share > 25:
+        with pytest.raises(ValueError, match=f"may be at most {25 * num_classes}"):
+            budget_task("T", dataset, num_classes, total, seed)
+        return
+    task = budget_task("T", dataset, num_classes, total, seed)
+    assert np.bincount(task.train[1]).tolist() == [share] * num_classes
+    assert total - num_classes < len(task.train[0]) <= total
+    drawn = random_classes(range(10), num_classes, seed)
+    assert task == subset_task("T", dataset, drawn, images_per_class=share)
+    part = budget_task("T", dataset, 2, 10, seed, classes=[4, 7, 8])
+    assert set(part.class_names) < {"e", "h", "i"}
 
 
-def test_a_merged_class_needs_only_one_of_its_parts():
-    indices, _ = Task("merged", "toy", (0, 0)).select(np.array([1, 1]))
-    assert indices.tolist() == [0, 1]
+@st.composite
+def pools(draw):
+    """(dataset of two splits and some images without a label, images of each class)"""
+    counts = draw(st.lists(st.integers(6, 15), min_size=1, max_size=5))
+    labels = [*np.repeat(np.arange(len(counts)), counts), *[-1] * draw(st.integers(0, 3))]
+    labels = np.random.default_rng(draw(st.integers(0, 99))).permutation(labels)
+    cut = draw(st.integers(1, len(labels) - 1))
+    return toy(labels[:cut], labels[cut:], num_classes=len(counts)), counts
 
 
-def test_labels_of_another_dataset_are_refused():
-    task = whole_task("W", TOY)
-    with pytest.raises(ValueError, match="maps 4 dataset classes, but the labels go from 0 to 9"):
-        task.select(np.arange(10))
-    with pytest.raises(ValueError, match=r"vector of integers, got shape \(2, 2\) of int64"):
-        task.select(np.zeros((2, 2), np.int64))
-    with pytest.raises(ValueError, match="of float64"):
-        task.select(np.zeros(3))
+def members(task, split):
+    rows, labels = task.select(split)
+    assert len(set(rows.tolist())) == len(rows)
+    return [set(rows[labels == label].tolist()) for label in range(task.num_classes)]
 
 
-def test_constructors():
-    assert whole_task("W", TOY).class_map == (0, 1, 2, 3)
-    task = subset_task("B", TOY, [3, 1], images_per_class=5)
-    assert task == Task("B", "toy/1.0.0", (-1, 0, -1, 1), 5)
-    assert task.num_classes == 2
-    assert task.dataset_classes == (1, 3)
+@given(pools(), st.integers(0, 9), st.integers(1, 5), st.none() | st.integers(1, 12))
+@few
+def test_a_fold_divides_each_class(pool, seed, train, test):
+    dataset, counts = pool
+    task = fold_task("F", dataset, seed=seed, train_per_class=train, test_per_class=test)
+    for label, count in enumerate(counts):
+        trained, tested = members(task, "train")[label], members(task, "val")[label]
+        assert len(trained) == train and not trained & tested
+        assert len(tested) == (count - train if test is None else min(test, count - train))
+        assert {dataset.labels[row] for row in trained | tested} == {label}
 
 
-@pytest.mark.parametrize(
-    ("classes", "message"),
-    [
-        ([], "no classes given"),
-        ([0, 4], r"class 4 is not one of the 4 classes \(0 .. 3\) of 'toy/1.0.0'"),
-        ([-1, 2], "class -1 is not one of"),
-        ([1, 2, 1], "class 1 is named twice"),
-    ],
-)
-def test_bad_subsets(classes, message):
-    with pytest.raises(ValueError, match=message):
-        subset_task("A", TOY, classes)
+@given(pools(), st.integers(0, 9), st.none() | st.integers(1, 12))
+@few
+def test_training_sets_of_one_seed_are_nested_and_share_their_test_images(pool, seed, test):
+    folds = [
+        fold_task("F", pool[0], seed=seed, train_per_class=n, test_per_class=test, reserve=5)
+        for n in range(1, 6)
+    ]
+    for small, large in itertools.pairwise(folds):
+        assert lists(small.val) == lists(large.val)
+        both = zip(members(small, "train"), members(large, "train"), strict=True)
+        assert all(fewer < more for fewer, more in both)
 
 
-@pytest.mark.parametrize(
-    ("class_map", "images_per_class", "message"),
-    [
-        ((), None, "class_map is empty"),
-        ((-1, -1), None, "leaves every class out"),
-        ((0, -2), None, "holds -2; the least is -1"),
-        ((0, 2), None, "no dataset class is mapped to task class 1"),
-        ((0, 1), 0, "images_per_class must be at least 1 or None, got 0"),
-    ],
-)
-def test_bad_tasks(class_map, images_per_class, message):
-    with pytest.raises(ValueError, match=message):
-        Task("T", "toy", class_map, images_per_class)
+@given(pools(), st.data())
+@few
+def test_classes_do_not_change_each_other(pool, data):
+    dataset, counts = pool
+    chosen = data.draw(st.sets(st.integers(0, len(counts) - 1), min_size=1))
+    options = dict(seed=1, train_per_class=4, test_per_class=2)
+    whole, part = (fold_task("F", dataset, classes=c, **options) for c in (None, chosen))
+    assert part.class_names == tuple(dataset.class_names[index] for index in sorted(chosen))
+    for split in ("train", "val"):
+        kept = members(whole, split)
+        assert members(part, split) == [kept[index] for index in sorted(chosen)]
 
 
-def test_tasks_are_values():
-    task = subset_task("A", TOY, np.array([0, 2]))
-    assert hash(task) == hash(subset_task("A", TOY, (2, 0)))
-    assert pickle.loads(pickle.dumps(task)) == task
-    assert all(type(target) is int for target in task.class_map)
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        task.name = "B"
+def test_folds_never_change():
+    task = fold_task("F", toy([0] * 8, [1] * 8), seed=3, train_per_class=2, test_per_class=1)
+    assert lists(task.train) == ([1, 5, 10, 15], [1, 1, 0, 0])
+    assert lists(task.val) == ([2, 12], [1, 0])
 
 
-def test_as_many_labels_as_ilsvrc_has():
-    labels = np.repeat(np.arange(1000, dtype=np.int32), 1281)
-    task = Task("A", "ilsvrc", tuple(c // 2 if c % 2 else -1 for c in range(1000)), 250)
-    indices, task_labels = task.select(np.random.default_rng(0).permutation(labels))
-    assert len(indices) == 500 * 250
-    assert (np.bincount(task_labels) == 250).all()
+def test_what_folds_are_drawn_from():
+    dataset = toy([0] * 4 + [1] * 9, [0])
+    with pytest.raises(ValueError, match="class 'a' has 5 images; 5 are set aside"):
+        fold_task("F", dataset, seed=0, train_per_class=5)
+    with pytest.raises(ValueError, match="class 'a' has 4 images"):
+        fold_task("F", dataset, seed=0, train_per_class=4, splits=["train"])
+    assert fold_task("F", dataset, seed=0, train_per_class=5, classes=[1]).class_names == ("b",)
+    # Images in class folders come without splits.
+    unsplit = toy([0, 1, 0, 1, 0, 1], splits={})
+    task = fold_task("F", unsplit, seed=0, train_per_class=2)
+    assert sorted([*task.train[0], *task.val[0]]) == list(range(6))
+
+
+def test_dropping_classes_by_name():
+    assert classes_without(("ant", "BACKGROUND_Google", "bee"), ["background_google"]) == [0, 2]
+    with pytest.raises(ValueError, match="no class 'cat'"):
+        classes_without(("ant", "bee"), ["cat"])

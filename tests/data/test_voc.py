@@ -1,134 +1,127 @@
-import image_trees
+import io
+
 import numpy as np
 import pytest
-import voc_tree
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
-from transfer_jax.data import voc
-from transfer_jax.data.images import BrokenImageError
+from tests.data import image_trees
+from tests.data.image_trees import VOC_IMAGES, VOC_PEOPLE, VOC_SIZES
+from transfer_jax.data.sources import DatasetSpec, open_dataset
+from transfer_jax.data.voc import ACTIONS, CLASSES, voc_actions, voc_folder
+
+ALL = {name: objects for images in VOC_IMAGES.values() for name, objects in images.items()}
 
 
-@pytest.mark.parametrize("inner", ["", "VOC2012"])
-def test_classification(tmp_path, inner):
-    listing = voc.classification(voc_tree.folder(tmp_path) / inner)
-    assert len(listing.class_names) == 20 and list(listing.splits) == ["train", "val"]
-    for split, images in voc_tree.IMAGES.items():
-        assert [entry.id for entry in listing.splits[split]] == list(images)
-    first, second, third = (
-        dict(zip(listing.class_names, entry.targets, strict=True))
-        for entry in listing.splits["train"]
-    )
-    assert [name for name in first if first[name] == 1] == ["dog", "person"]
-    assert {name: t for name, t in second.items() if t != -1} == {"chair": 0}
-    assert {name: t for name, t in third.items() if t != -1} == {"car": 0, "person": 1}
+@pytest.fixture
+def root(tmp_path):
+    return image_trees.voc_folder(tmp_path / "VOCdevkit")
 
 
-def test_actions(tmp_path):
-    listing = voc.actions(voc_tree.folder(tmp_path))
-    assert len(listing.class_names) == 10
-    train, (val,) = listing.splits["train"], listing.splits["val"]
-    assert [entry.id for entry in train] == ["2008_000001/1", "2008_000003/2"]
-    said = dict(zip(listing.class_names, train[0].targets, strict=True))
-    assert said.pop("running") == 1 and said.pop("phoning") == 0
-    assert set(said.values()) == {-1}
-    # 4 .. 14 and 5 .. 20 counted from 1, of the first object; 5 .. 16 of the second.
-    assert train[0].box == (3, 4, 14, 20) and train[1].box == (4, 4, 16, 20)
-    assert val.id == "2008_000003/1" and val.image == "JPEGImages/2008_000003.jpg"
+def test_splits_labels_and_boxes(root):
+    found = voc_folder(root)
+    assert found.class_names == tuple(CLASSES)
+    expected = {split: list(images) for split, images in VOC_IMAGES.items()}
+    expected["trainval"] = expected["train"] + expected["val"]
+    assert {k: [found.ids[row] for row in rows] for k, rows in found.splits.items()} == expected
+    for row, name in enumerate(found.ids):
+        height, width = VOC_SIZES[name]
+        labels, boxes, difficult = found.boxes[row]
+        names = [CLASSES[label] for label in labels]
+        assert list(zip(names, difficult, strict=True)) == ALL[name]
+        for place, box in enumerate(boxes, start=1):
+            xmin, ymin, xmax, ymax = image_trees.voc_box(place)
+            by_hand = [(ymin - 1) / height, (xmin - 1) / width, ymax / height, xmax / width]
+            np.testing.assert_allclose(box, np.clip(by_hand, 0, 1), rtol=1e-6)
+        for label, wanted in enumerate(CLASSES):
+            marks = [hard for each, hard in ALL[name] if each == wanted]
+            assert found.labels[row, label] == (0 if not marks else 1 if 0 in marks else -1)
 
 
-def test_a_test_split_with_lists(tmp_path):
-    root = voc_tree.folder(tmp_path)
-    for path in (root / "VOC2012/ImageSets/Main").glob("*_val.txt"):
-        path.with_name(path.name.replace("val", "test")).write_text("2008_000001 -1\n")
-    listing = voc.classification(root)
-    assert list(listing.splits) == ["train", "val", "test"] and len(listing.splits["test"]) == 1
+def test_a_list_of_trainval_is_taken_as_it_is_and_a_secret_test_set_left_out(root):
+    home = root / "VOC2012"
+    image_trees.write(home / "ImageSets/Main/trainval.txt", b"2009_000004\n2008_000002\n")
+    (home / "Annotations/2009_000006.xml").unlink()
+    found = voc_folder(home)
+    assert [found.ids[row] for row in found.splits["trainval"]] == ["2009_000004", "2008_000002"]
+    assert set(found.splits) == {"train", "val", "trainval"} and len(found.ids) == 5
 
 
-def test_fingerprints(tmp_path):
-    one, other = (voc_tree.folder(tmp_path / name) for name in ("one", "other"))
-    for task in (voc.classification, voc.actions):
-        assert task(one).fingerprint() == task(other).fingerprint()
-    annotation = other / "VOC2012/Annotations/2008_000001.xml"
-    annotation.write_text(annotation.read_text().replace("<xmax>14.0", "<xmax>15.0"))
-    assert voc.classification(one).fingerprint() == voc.classification(other).fingerprint()
-    assert voc.actions(one).fingerprint() != voc.actions(other).fingerprint()
+def test_fingerprint_follows_boxes_and_difficulty(root):
+    prints = [voc_folder(root).fingerprint()]
+    path = root / "VOC2012/Annotations/2008_000001.xml"
+    for old, new in [("<ymax>20.0", "<ymax>19.0"), ("<difficult>0", "<difficult>1")]:
+        path.write_text(path.read_text().replace(old, new, 1))
+        prints.append(voc_folder(root).fingerprint())
+    assert len(set(prints)) == 3
 
 
-def test_pixels_of_a_person(tmp_path):
-    root = voc_tree.folder(tmp_path)
-    listing = voc.actions(root)
-    whole = Image.open(root / "VOC2012/JPEGImages/2008_000001.jpg")
-    for margin, box in ((0, (3, 4, 14, 20)), (0.5, (0, 0, 20, 28)), (9, (0, 0, 41, 30))):
-        reader = voc.VocReader(listing.root, listing.splits["train"], 8, margin)
-        expected = whole.crop(box).resize((8, 8), Image.Resampling.LANCZOS)
-        assert reader[0]["id"] == "2008_000001/1"
-        # Halves of pixels are rounded to even: 3 - 5.5 and 14 + 5.5 become -2 and 20.
-        np.testing.assert_array_equal(reader[0]["image"], np.asarray(expected))
-    with pytest.raises(IndexError):
-        reader[2]
+def test_people_and_what_they_do(root):
+    found = voc_actions(root)
+    assert found.class_names == tuple(ACTIONS)
+    people = [person for part in VOC_PEOPLE.values() for person in part]
+    assert found.ids == [f"{image}/{place}" for image, place in people]
+    wanted = {"train": [0, 1], "val": [2], "trainval": [0, 1, 2]}
+    assert {k: rows.tolist() for k, rows in found.splits.items()} == wanted
+    # Two of the three are in one photograph, which is stored once.
+    assert [found.files[place][11:22] for place in found.places] == [image for image, _ in people]
+    assert len(found.files) == 2
+    for labels, person in zip(found.labels, people, strict=True):
+        said = (VOC_PEOPLE["train"] | VOC_PEOPLE["val"])[person]
+        marks = [said.get(action, -1) for action in ACTIONS]
+        assert labels.tolist() == [{1: 1, -1: 0, 0: -1}[mark] for mark in marks]
 
 
-@given(st.tuples(*[st.floats(0, 50)] * 4), st.floats(0, 3), st.integers(1, 60), st.integers(1, 60))
-def test_widened_boxes_lie_inside_and_hold_the_box(edges, margin, width, height):
-    left, right = sorted(edges[:2])
-    top, bottom = sorted(edges[2:])
-    x0, y0, x1, y1 = voc.widened((left, top, right, bottom), margin, width, height)
-    assert 0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height
-    assert x0 <= left + 0.5 and (x1 >= min(right, width) - 0.5)
-    assert y0 <= top + 0.5 and (y1 >= min(bottom, height) - 0.5)
+@pytest.mark.parametrize("margin", [0.0, 0.25])
+@pytest.mark.parametrize("image_size", [None, 24])
+def test_a_person_is_cut_out_with_a_margin(root, tmp_path, margin, image_size):
+    spec = DatasetSpec("voc_actions", path=str(root), image_size=image_size, margin=margin)
+    dataset = open_dataset(spec, tmp_path / "data", progress=False)
+    for row, (name, place) in enumerate([("2008_000001", 1), ("2008_000003", 2)]):
+        file = root / f"VOC2012/JPEGImages/{name}.jpg"
+        whole = Image.open(io.BytesIO(file.read_bytes())).convert("RGB")
+        xmin, ymin, xmax, ymax = image_trees.voc_box(place)
+        left, top, right, bottom = xmin - 1, ymin - 1, xmax, ymax
+        dx, dy = margin * (right - left), margin * (bottom - top)
+        box = [round(edge) for edge in (left - dx, top - dy, right + dx, bottom + dy)]
+        box = np.clip(box, 0, [*whole.size, *whole.size]).tolist()
+        person = whole.crop(box)
+        if image_size:
+            person = person.resize((24, 24), Image.Resampling.LANCZOS)
+            np.testing.assert_array_equal(dataset.read([row])[0], person)
+        np.testing.assert_array_equal(dataset.image(row), person)
 
 
-def remove(path):
-    return lambda home: (home / path).unlink()
-
-
-def write(path, text):
-    return lambda home: (home / path).write_text(text)
-
-
-MAIN, ACTION, XML = "ImageSets/Main", "ImageSets/Action", "Annotations/2008_000003.xml"
+def test_views_of_people_share_records_and_not_names(root, tmp_path):
+    views = [
+        open_dataset(
+            DatasetSpec("voc_actions", path=str(root), image_size=24, margin=margin, fit=fit),
+            tmp_path / "data",
+            progress=False,
+        )
+        for margin, fit in ((0.0, "squash"), (0.5, "squash"), (0.0, "centre"))
+    ]
+    assert len({view.name for view in views}) == len({view.directory for view in views}) == 3
+    # Also once all pixels are kept.
+    assert len({view.read(range(3)).tobytes() for view in views}) == 3
+    assert len(list(tmp_path.glob("data/**/*.array_record"))) == 1
 
 
 @pytest.mark.parametrize(
-    ("task", "change", "error", "message"),
+    ("read", "path", "added", "message"),
     [
-        (voc.classification, remove(f"{MAIN}/dog_val.txt"), FileNotFoundError, "dog_val.txt: exp"),
-        (voc.classification, remove("JPEGImages/2008_000002.jpg"), FileNotFoundError,
-         "no .*2008_000002.jpg, which ImageSets names"),
-        (voc.classification, write(f"{MAIN}/dog_val.txt", "2009_000004 2\n"), ValueError,
-         "dog_val.txt: expected lines of '<image> <1, 0 or -1>', got '2009_000004 2'"),
-        (voc.classification, write(f"{MAIN}/dog_val.txt", "2009_000004 1\n"), ValueError,
-         "only one of .*dog_val.txt and aeroplane_val.txt names 2009_000005"),
-        (voc.classification, write(f"{MAIN}/dog_val.txt", "x 1\nx 1\n"), ValueError, "x twice"),
-        (voc.actions, write(f"{ACTION}/running_val.txt", "x a 1\n"), ValueError, "'x a 1'"),
-        (voc.actions, remove(XML), FileNotFoundError, "2008_000003.xml, which holds a person's"),
-        (voc.actions, write(XML, "<annotation>"), ValueError, "is not an annotation"),
-        (voc.actions, write(XML, "<a><object><name>person</name></object></a>"), ValueError,
-         "has 1 objects; ImageSets names object 2"),
-        (voc.actions, write(XML, "<a>" + 2 * "<object><name>cow</name></object>" + "</a>"),
-         ValueError, "object 2 is a cow, not a person"),
-        (voc.actions, write(XML, "<a>" + 2 * "<object><name>person</name></object>" + "</a>"),
-         ValueError, "object 2 has the box .nan"),
+        (voc_folder, "Annotations/2008_000001.xml", None, "without annot"),
+        (voc_folder, "JPEGImages/2008_000001.jpg", None, "2008_000001"),
+        (voc_folder, "ImageSets/Main/val.txt", None, "lacks the lists"),
+        (voc_folder, "Annotations/2008_000001.xml", "<", "no annotation"),
+        (voc_actions, "ImageSets/Action/running_val.txt", "x 1\n", "x 1"),
+        (voc_actions, "ImageSets/Action/running_val.txt", "x 1 1\n", "x/1"),
     ],
-)  # fmt: skip
-def test_bad_folders(tmp_path, task, change, error, message):
-    root = voc_tree.folder(tmp_path)
-    change(root / "VOC2012")
-    with pytest.raises(error, match=message):
-        task(root)
-
-
-def test_no_voc_at_all(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"holds no JPEGImages.*found: none"):
-        voc.classification(tmp_path)
-
-
-def test_broken_images_are_named(tmp_path):
-    root = voc_tree.folder(tmp_path)
-    listing = voc.classification(root)
-    image_trees.write(root / "VOC2012/JPEGImages/2008_000002.jpg", b"nothing")
-    reader = voc.VocReader(listing.root, listing.splits["train"], 8, 0)
-    with pytest.raises(BrokenImageError, match=r"JPEGImages/2008_000002\.jpg: not in an image"):
-        reader[1]
+)
+def test_kits_with_gaps(root, read, path, added, message):
+    path = root / "VOC2012" / path
+    if added is None:
+        path.unlink()
+    else:
+        path.write_text(path.read_text() + added)
+    with pytest.raises((FileNotFoundError, ValueError), match=message):
+        read(root)

@@ -1,241 +1,122 @@
-"""What makes a cell, and what makes two cells the same."""
+"""Cells: what their identity depends on, what they share, and in which groups they are trained."""
 
 import dataclasses
 
+import jax
+import numpy as np
 import pytest
 
 from tests import small
-from tests.grid.small_grid import MINI, cell
-from transfer_jax.data.augment import Augmentation
-from transfer_jax.data.tasks import Task
-from transfer_jax.grid.cell import CONTENT_VERSION, Cell, to_json
-from transfer_jax.networks import (
-    AdaptiveAvgPool,
-    Conv,
-    Dense,
-    Dropout,
-    LocalResponseNorm,
-    MaxPool,
-    Network,
-    Relu,
-    alexnet_mini,
-)
-from transfer_jax.training.recipe import Recipe
+from transfer_jax.grid.cell import Cell, all_cells, from_json, groups, to_json
+from transfer_jax.networks import alexnet, zfnet
 from transfer_jax.transfer import Treatment
 
-OTHER_VALUES = {
-    "batch_size": 9,
-    "steps": 11,
-    "solver": "sgd",
-    "learning_rate": 0.03,
-    "schedule": "cosine",
-    "decay_every": 7,
-    "decay_factor": 0.2,
-    "warmup_fraction": 0.25,
-    "momentum": 0.8,
-    "nesterov": True,
-    "weight_decay": 0.02,
-    "bias_lr_multiplier": 1.0,
-    "label_smoothing": 0.1,
-    "dtype": "bfloat16",
-    "augmentation": Augmentation(small.IMAGE_SIZE, pad=1),
-    "mean": "image",
-    "pixel_scale": 0.5,
-    "eval_every": 5,
-    "best_evals": 3,
-    "ten_crop": True,
-    "crops": "ten",
-    "plateau_patience": 4,
-    "plateau_rtol": 0.01,
-    "plateau_atol": 0.01,
-    "max_filter_rms": 0.1,
-}
-
-DEFAULTS = {
-    Recipe: {
-        "batch_size": 256,
-        "steps": 450_000,
-        "solver": "caffe",
-        "learning_rate": 0.01,
-        "schedule": "step",
-        "decay_every": 100_000,
-        "decay_factor": 0.1,
-        "warmup_fraction": 0.3,
-        "momentum": 0.9,
-        "nesterov": False,
-        "weight_decay": 5e-4,
-        "bias_lr_multiplier": 2.0,
-        "label_smoothing": 0.0,
-        "dtype": "float32",
-        "augmentation": Augmentation(size=227, pad=0, mirror=True),
-        "mean": "image",
-        "pixel_scale": 1.0,
-        "eval_every": 1000,
-        "best_evals": 10,
-        "ten_crop": False,
-        "crops": "random",
-        "plateau_patience": 5,
-        "plateau_rtol": 1e-4,
-        "plateau_atol": 0.0,
-        "max_filter_rms": None,
-    },
-    Augmentation: {"pad": 0, "mirror": True},
-    Task: {"images_per_class": None, "excluded": ()},
-    Conv: {
-        "stride": 1,
-        "padding": 0,
-        "groups": 1,
-        "weight_std": 0.01,
-        "bias": 0.0,
-        "then": (),
-    },
-    Dense: {"weight_std": 0.01, "bias": 0.0, "then": ()},
-    Relu: {},
-    MaxPool: {"window": 3, "stride": 2, "padding": 0, "round_up": True},
-    AdaptiveAvgPool: {},
-    LocalResponseNorm: {"size": 5, "alpha": 1e-4, "beta": 0.75, "k": 1.0},
-    Dropout: {"rate": 0.5},
-    Network: {},
-}
-"""Of everything that is hashed. A field at its default is not, so to change one of these numbers is
-to change what every workdir's cells mean: raise CONTENT_VERSION."""
+ALL = ("baseA", "baseB", "A1B", "A2B", "B2B", "A2B+", "R1B", "R2B")
+BASE_A, BASE_B, A1B, A2B, B2B, A2B_PLUS, R1B, R2B = small.cells(*ALL)
 
 
-def test_hashes_do_not_change_from_process_to_process_and_from_version_to_version():
-    # Workdirs live longer than versions: a change here means that everything is trained again.
-    assert cell("A3B").hash == "419314be24f536b2"
-    assert (cell("A3B").init_seed, cell("A3B").stream_seed) == (707026974, 294878287)
+def changed(**fields):
+    return dataclasses.replace(BASE_A, **fields)
 
 
-@pytest.mark.parametrize("kind", DEFAULTS, ids=lambda kind: kind.__name__)
-def test_defaults_do_not_change_within_a_version(kind):
-    assert CONTENT_VERSION == 2
-    declared = {
-        field.name: field.default
-        for field in dataclasses.fields(kind)
-        if field.default is not dataclasses.MISSING
-    }
-    assert declared == DEFAULTS[kind]
-
-
-def test_a_new_option_leaves_old_cells_their_hash():
-    """A recipe, a network and a task with one option more, at its default, are the old ones."""
-
-    @dataclasses.dataclass(frozen=True)
-    class Newer(Recipe):
-        option: tuple[int, ...] = ()
-        another: float = 0.5
-
-    Newer.__name__ = "Recipe"
-    fields = {f.name: getattr(small.RECIPE, f.name) for f in dataclasses.fields(Recipe)}
-    before, after = cell("A3B"), cell("A3B", recipe=Newer(**fields))
-    assert after.hash == before.hash
-    assert (after.init_seed, after.stream_seed) == (before.init_seed, before.stream_seed)
-    used = cell("A3B", recipe=Newer(**fields, another=0.25))
-    assert used.hash != before.hash and used.stream_seed != before.stream_seed
-
-
-def test_defaults_are_left_out_of_the_content_at_every_depth():
-    content = cell("baseA").content
-    assert content["recipe"]["steps"] == 10 and "momentum" not in content["recipe"]
-    augmentation = {"type": "Augmentation", "size": small.IMAGE_SIZE, "pad": 2}
-    assert content["recipe"]["augmentation"] == augmentation
-    task = {"type": "Task", "dataset": "pictures", "class_map": [0, 1, -1, -1]}
-    assert content["task"] == task
-    first = content["network"]["layers"][0]
-    assert first["type"] == "Conv" and "groups" not in first
-    assert first["then"][0] == {"type": "Relu"}
-    excluded = dataclasses.replace(cell("baseA").task, excluded=(4, 2))
-    other = dataclasses.replace(cell("baseA"), task=excluded)
-    assert other.content["task"] == {**task, "excluded": [2, 4]}
-
-
-def test_every_field_of_the_recipe_is_content():
-    assert set(OTHER_VALUES) == {field.name for field in dataclasses.fields(Recipe)}
-    hashes = {cell("baseA").hash}
-    for field, value in OTHER_VALUES.items():
-        also = {"solver": "sgd"} if field == "nesterov" else {}
-        recipe = dataclasses.replace(small.RECIPE, **{field: value}, **also)
-        hashes.add(cell("baseA", recipe=recipe).hash)
-    assert len(hashes) == 1 + len(OTHER_VALUES)
-
-
-def test_any_other_changed_content_is_another_cell():
-    reference = cell("A3B")
-    wild = dataclasses.replace(small.RECIPE, learning_rate=0.03)
-    wider = alexnet_mini(2, widths={**small.WIDTHS, "conv5": 8}, input_size=small.IMAGE_SIZE)
-    drier = alexnet_mini(2, widths=small.WIDTHS, input_size=small.IMAGE_SIZE, dropout=0.4)
-
-    def with_task(**changes):
-        task = dataclasses.replace(reference.task, **changes)
-        return dataclasses.replace(reference, task=task)
-
+def test_names_are_no_part_of_the_identity_and_everything_else_is():
+    renamed = changed(task=dataclasses.replace(BASE_A.task, name="other"), treatment=Treatment("C"))
+    assert renamed.hash == BASE_A.hash
+    assert changed(snapshots=(3,)).hash == BASE_A.hash
+    rows, labels = BASE_A.task.train
+    fewer = dataclasses.replace(BASE_A.task, train=(rows[1:], labels[1:]))
+    swapped = dataclasses.replace(BASE_A.task, train=(rows, 1 - labels))
+    layers = BASE_A.network.layers
+    wider = dataclasses.replace(layers[2], features=17)
+    network = dataclasses.replace(BASE_A.network, layers=(*layers[:2], wider, layers[3]))
     others = [
-        cell("A4B"),
-        cell("A3B+"),
-        cell("B3B"),
-        cell("R3B"),
-        cell("baseB"),
-        cell("A3B", seed=1),
-        cell("A3B", source_recipe=wild),
-        dataclasses.replace(reference, network=wider),
-        dataclasses.replace(reference, network=drier),
-        with_task(images_per_class=3),
-        with_task(excluded=(5,)),
-        with_task(dataset="other"),
-        with_task(class_map=(0, 1, -1, -1)),
-        with_task(class_map=(-1, -1, 1, 0)),
+        changed(seed=1),
+        changed(task=fewer),
+        changed(task=swapped),
+        changed(network=network),
+        changed(recipe=dataclasses.replace(BASE_A.recipe, steps=11)),
+        *(BASE_B, A1B, A2B, B2B, A2B_PLUS, R1B, R2B),
     ]
-    assert len({reference.hash, *(other.hash for other in others)}) == len(others) + 1
+    assert len({cell.hash for cell in others} | {BASE_A.hash}) == len(others) + 1
 
 
-def test_names_are_not_content():
-    base = cell("baseA")
-    task = dataclasses.replace(base.task, name="W")
-    renamed = Cell(MINI, task, Treatment.parse("baseW"), base.recipe, 0)
-    assert renamed.hash == base.hash
-    assert (renamed.init_seed, renamed.stream_seed) == (base.init_seed, base.stream_seed)
+def test_treatments_of_a_task_see_the_same_batches_and_other_seeds_do_not():
+    assert len({cell.stream_seed for cell in (BASE_B, A1B, B2B, A2B_PLUS, R1B)}) == 1
+    assert BASE_A.stream_seed != BASE_B.stream_seed != changed(seed=1).stream_seed
 
 
-def test_whole_numbers_are_the_numbers_that_they_equal():
-    recipes = [dataclasses.replace(small.RECIPE, weight_decay=zero) for zero in (0, 0.0)]
-    assert cell("baseA", recipe=recipes[0]).hash == cell("baseA", recipe=recipes[1]).hash
+def test_initial_params_are_the_sources_below_and_above_the_draw_of_all_copies_of_a_task():
+    source = BASE_A.init_params()
+    params, plus = A2B.init_params(source), A2B_PLUS.init_params(source)
+    for name in ("conv1", "conv2"):
+        assert params[name]["kernel"] is source[name]["kernel"]
+    assert small.same_bits(params["fc3"], plus["fc3"])
+    assert not small.same_bits(params["fc3"], BASE_B.init_params()["fc3"])
+    one, two = R1B.init_params(), R2B.init_params()
+    assert small.same_bits(one["conv1"], two["conv1"])
+    assert not small.same_bits(one["conv2"], two["conv2"])
+    assert not small.same_bits(one["conv1"], BASE_B.init_params()["conv1"])
 
 
-def test_cells_of_one_task_share_their_stream_and_draw_their_own_weights():
-    cells = [cell(name) for name in ("baseB", "B3B", "A3B", "A3B+", "R3B")]
-    assert len({c.stream_seed for c in cells}) == 1
-    assert len({c.init_seed for c in cells}) == len(cells)
-    assert cell("baseA").stream_seed != cells[0].stream_seed
-    assert cell("baseB", seed=1).stream_seed != cells[0].stream_seed
-    assert len({cell(f"R{n}B").random_layers_seed for n in range(1, 8)}) == 1
-
-
-def test_content_is_plain_data_that_names_its_types():
-    content = to_json(small.RECIPE)
-    assert content["type"] == "Recipe" and content["augmentation"]["type"] == "Augmentation"
-    assert to_json((1, ("a", None))) == [1, ["a", None]]
+def test_a_moving_network_keeps_the_mean_of_where_it_was_pretrained():
+    data = small.dataset(seed=1)
+    target = dataclasses.replace(small.tasks()[1], dataset=data)
+    moved = Cell(BASE_A.network, target, Treatment("B", "A", 1, True), small.RECIPE, 0, BASE_A)
+    again = Cell(BASE_A.network, target, Treatment("C", "B", 1, True), small.RECIPE, 0, moved)
+    np.testing.assert_array_equal(again.mean(), BASE_A.task.mean("channel"))
+    assert again.root == BASE_A and not np.array_equal(again.mean(), target.mean("channel"))
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("fields", "message"),
     [
-        ({"source": None}, "A3B copies from baseA, but none"),
-        ({"source": cell("baseB")}, "A3B copies from baseA, not baseB"),
-        (
-            {"network": alexnet_mini(3, widths=small.WIDTHS, input_size=small.IMAGE_SIZE)},
-            "3 logits.*task B 2 classes",
-        ),
-        ({"network": dataclasses.replace(MINI, layers=MINI.layers[5:])}, "n=3"),
-        ({"network": alexnet_mini(2)}, r"augmentation\.size=8, but network .* of 32 pixels"),
+        ({"source": BASE_B}, "source=baseB"),
+        ({"treatment": Treatment.parse("A1B")}, "source=None"),
+        ({"network": small.network(3)}, "3 logits for 2 classes"),
+        ({"network": dataclasses.replace(small.network(), input_size=12)}, "12x12"),
+        ({"treatment": Treatment("B", "A", 4), "source": BASE_B}, "n=4"),
     ],
 )
-@pytest.mark.parametrize("name", ["A3B", "A3B+"])
-def test_cells_that_make_no_sense_are_refused(name, change, message):
-    with pytest.raises(ValueError, match=message.replace("A3B", r"A3B\+?")):
-        dataclasses.replace(cell(name), **change)
+def test_parts_that_do_not_fit_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        changed(**fields)
 
 
-def test_random_weights_have_no_source():
-    with pytest.raises(ValueError, match="copies from None, but baseA was given"):
-        dataclasses.replace(cell("R3B"), source=cell("baseA"))
+def test_descriptions_come_back_from_json():
+    for value in (alexnet(10), zfnet(7, remove=("fc7",)), small.RECIPE, small.network()):
+        assert from_json(to_json(value)) == value
+
+
+def test_all_cells_brings_sources_first_and_joins_snapshots():
+    twice = [A2B, dataclasses.replace(BASE_A, snapshots=(4,)), changed(snapshots=(2,))]
+    found = all_cells(twice)
+    assert found == [BASE_A, A2B] and found[0].snapshots == (2, 4)
+
+
+def test_groups_share_sources_and_batches_and_come_after_what_they_copy():
+    cells = all_cells([A2B, A1B, B2B, A2B_PLUS, R2B, R1B])
+    plan = groups(cells)
+    assert sorted(c.hash for g in plan for c in g) == sorted(c.hash for c in cells)
+    assert (A1B, A2B) in plan and (R1B, R2B) in plan
+    done = set()
+    for group in plan:
+        assert all(cell.source is None or cell.source.hash in done for cell in group)
+        assert len({(cell.stream_seed, cell.source) for cell in group}) == 1
+        done |= {cell.hash for cell in group}
+
+
+def test_a_group_that_was_cut_off_is_formed_again_as_it_was():
+    cells = all_cells([A1B, A2B])
+    bases = [BASE_A.hash]
+    assert groups(cells, [*bases, A1B.hash]) == [(A2B,)]
+    opened = [[A1B.hash, A2B.hash]]
+    assert groups(cells, [*bases, A1B.hash], opened) == [(A1B, A2B)]
+    assert groups(cells, [*bases, A1B.hash, A2B.hash], opened) == []
+    assert groups(cells, bases, [[A1B.hash, "gone"]]) == [(A1B, A2B)]
+
+
+def test_small_cells_share_an_accelerator(monkeypatch):
+    seeds = [dataclasses.replace(A2B_PLUS, treatment=Treatment("B", "A", n, True)) for n in (1, 2)]
+    assert [len(group) for group in groups(seeds)] == [1, 1]
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert [len(group) for group in groups(seeds)] == [2]

@@ -1,181 +1,145 @@
-"""The workdir: one run at a time, and nothing half written."""
+"""The store: what a reader finds, whatever happened while it was written."""
 
+import dataclasses
 import json
-import os
-import socket
 import subprocess
 import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
 
+import jax
+import numpy as np
 import pytest
 
-from tests.grid.small_grid import cell
-from transfer_jax.grid.plan import Group, build_plan
-from transfer_jax.grid.store import Store, WorkdirInUseError, write_json
+from tests import small
+from transfer_jax.grid.run import with_snapshots
+from transfer_jax.grid.store import Store, WorkdirInUseError, load_network, save_network
+from transfer_jax.networks.weights import load_weights
 
-HOLDER = """
-import sys
-from transfer_jax.grid.store import Store
-with Store(sys.argv[1]).lock():
-    print("held", flush=True)
-    sys.stdin.read()
-"""
+BASE_A, BASE_B, A1B, A2B = small.cells("baseA", "baseB", "A1B", "A2B")
+ROW = {"top1": 0.8, "steps": 10, "right": np.arange(10) < 8}
 
 
-def test_a_second_run_on_one_workdir_is_told_who_holds_it(tmp_path):
-    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout.readline() == b"held\n"
-        holder = rf"in use by process {process.pid} on {socket.gethostname()}"
-        with pytest.raises(WorkdirInUseError, match=holder), Store(tmp_path).lock():
-            pass
-        process.kill()
-        process.wait()
-        # Killed, it holds nothing any more, though its name is still there.
-        with Store(tmp_path).lock():
-            assert json.loads((tmp_path / ".owner.json").read_text())["pid"] == os.getpid()
-    assert not (tmp_path / ".owner.json").exists()
-
-
-def test_opened_groups_are_known_until_their_cells_are_finished(tmp_path):
-    store = Store(tmp_path)
-    (group,) = build_plan([cell("R1B"), cell("R2B")])
-    assert store.opened_groups() == []
-    store.open_group(group)
-    assert store.checkpoint_dir(group) == store.group_dir(group) / "checkpoints"
-    hashes = [cell("R1B").hash, cell("R2B").hash]
-    assert store.opened_groups() == [hashes]
-    store.fail(cell("R1B"), "for a test")
-    store.sweep()
-    assert store.opened_groups() == [hashes]
-    write_json(store.cell_dir(cell("R2B")) / "done.json", {"top1": 0.5})
-    store.sweep()
-    assert store.opened_groups() == [] and not store.group_dir(group).exists()
-
-
-def test_a_group_cut_off_before_it_had_a_name_is_swept(tmp_path):
-    (tmp_path / "groups" / "0123").mkdir(parents=True)
-    (tmp_path / "groups" / "0123" / "group.partial").write_text('["ab')
-    store = Store(tmp_path)
-    assert store.opened_groups() == []
-    store.sweep()
-    assert not list((tmp_path / "groups").iterdir())
-
-
-def test_outcomes_and_failures(tmp_path):
-    store, failed, done = Store(tmp_path), cell("baseA"), cell("baseB")
-    assert store.outcome(failed) is None and store.error(failed) is None
-    store.fail(failed, "it broke", 7)
-    write_json(store.cell_dir(done) / "done.json", {"top1": 0.5})
-    assert store.outcome(failed) == {"cell": "baseA", "step": 7, "error": "it broke"}
-    assert store.error(failed) == "it broke" and store.error(done) is None
-    store.forget_failure(failed)
-    store.forget_failure(done)
-    assert store.outcome(failed) is None and store.outcome(done) == {"top1": 0.5}
-
-
-def test_params_of_unfinished_cells_are_not_found(tmp_path):
-    with pytest.raises(FileNotFoundError, match=cell("baseA").hash):
-        Store(tmp_path).params(cell("baseA"))
-
-
-def test_files_are_replaced_whole(tmp_path):
-    path = tmp_path / "folder" / "file.json"
-    write_json(path, {"a": 1})
-    with pytest.raises(TypeError):
-        write_json(path, {"a": object()})
-    assert json.loads(path.read_text()) == {"a": 1}
-    assert [item.name for item in path.parent.iterdir()] == ["file.json"]
-
-
-def finish(workdir, wanted, content):
-    """As if the workdir had trained a cell."""
+def finished(workdir, *cells):
     store = Store(workdir)
-    write_json(store.cell_dir(wanted) / "done.json", {"top1": 0.5})
-    (store.cell_dir(wanted) / "params").mkdir()
-    (store.cell_dir(wanted) / "params" / "weights").write_text(content)
+    for cell in cells:
+        params = cell.init_params(BASE_A.init_params() if cell.source else None)
+        store.describe(cell)
+        store.finish(cell, params, ROW)
+    store.write_entries([({"split": "0", "condition": cell.kind}, cell) for cell in cells])
     return store
 
 
-def test_finished_cells_of_other_workdirs_are_copied(tmp_path):
-    """The first workdir that has a cell gives it; what is here already stays."""
-    finish(tmp_path / "one", cell("baseA"), "one")
-    finish(tmp_path / "other", cell("baseA"), "other")
-    finish(tmp_path / "other", cell("baseB"), "other")
-    here = finish(tmp_path / "here", cell("R1B"), "here")
-    finish(tmp_path / "one", cell("R1B"), "one")
-    (here.workdir / "cells" / f".partial-{cell('baseA').hash}").mkdir()  # A copy that was cut off.
-    wanted = [cell(name) for name in ("baseA", "baseB", "R1B", "R2B")]
-    others = [tmp_path / "one", str(tmp_path / "other")]
-    assert here.adopt(wanted, others) == wanted[:2]
-    texts = [(here.cell_dir(c) / "params" / "weights").read_text() for c in wanted[:3]]
-    assert texts == ["one", "other", "here"]
-    assert here.outcome(wanted[0]) == {"top1": 0.5} and here.outcome(wanted[3]) is None
-    names = {path.name for path in (here.workdir / "cells").iterdir()}
-    assert names == {c.hash for c in wanted[:3]}
-    assert here.adopt(wanted, others) == []
-    assert (tmp_path / "one" / "cells" / wanted[0].hash / "params" / "weights").exists()
+def test_what_is_stored_comes_back(tmp_path):
+    store = finished(tmp_path, BASE_A, A1B)
+    assert small.same_bits(store.params(A1B), A1B.init_params(BASE_A.init_params()))
+    assert tuple(store.params(A1B)) == A1B.network.layer_names
+    assert store.outcome(A1B) == {"top1": 0.8, "steps": 10} and store.outcome(A2B) is None
+    with np.load(store.folder(A1B) / "right.npz") as file:
+        bits = np.unpackbits(file["bits"])[: file["num"]].astype(bool)
+    np.testing.assert_array_equal(bits, ROW["right"])
+    trained = store.trained(A1B)
+    images = A1B.task.dataset.read(A1B.task.val[0])
+    expected = (images.astype(np.float32) - A1B.mean()) / 60
+    np.testing.assert_allclose(trained.view(images), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(trained.pixels(images), images)
 
 
-def test_unfinished_and_failed_cells_are_not_copied(tmp_path):
-    other, here = Store(tmp_path / "other"), Store(tmp_path / "here")
-    other.fail(cell("baseA"), "it broke")
-    other.describe(cell("baseB"))
-    assert here.adopt([cell("baseA"), cell("baseB")], [other.workdir]) == []
-    assert here.outcome(cell("baseA")) is None and not (here.workdir / "cells").exists()
+def test_networks_are_found_by_name_and_exported(tmp_path):
+    finished(tmp_path, BASE_A, A1B)
+    trained = load_network(tmp_path, "A1B")
+    assert trained.hash == A1B.hash and trained.network == A1B.network
+    assert trained.recipe == A1B.recipe
+    assert load_network(tmp_path, A1B.hash[:6]).hash == A1B.hash
+    with pytest.raises(ValueError, match="2 networks are called '0'; there are 0 baseA"):
+        load_network(tmp_path, "0")
+    save_network(trained, tmp_path / "out.safetensors")
+    weights = load_weights(tmp_path / "out.safetensors", A1B.network)
+    np.testing.assert_array_equal(weights.mean, A1B.mean())
+    images = A1B.task.dataset.read(A1B.task.val[0])
+    ours = A1B.network.apply(trained.params, trained.view(images))
+    theirs = A1B.network.apply(weights.params, images - weights.mean)
+    np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-5)
 
 
-def test_what_was_begun_here_gives_way_to_a_finished_copy(tmp_path):
-    """A failure counts as an outcome: whoever wants another try asks for it."""
-    other = finish(tmp_path / "other", cell("baseA"), "other").workdir
-    finish(other, cell("baseB"), "other")
-    here = Store(tmp_path / "here")
-    here.describe(cell("baseA"))
-    (here.cell_dir(cell("baseA")) / "metrics.jsonl").write_text("{}")
-    here.fail(cell("baseB"), "it broke")
-    assert here.adopt([cell("baseA"), cell("baseB")], [other]) == [cell("baseA")]
-    assert not (here.cell_dir(cell("baseA")) / "metrics.jsonl").exists()
-    assert here.error(cell("baseB")) == "it broke"
+def test_a_cell_is_done_once_the_snapshots_asked_for_are_there(tmp_path):
+    store = finished(tmp_path, BASE_A)
+    assert store.outcome(BASE_A) and store.outcome(with_snapshots(BASE_A, [4])) is None
 
 
-def test_a_workdir_without_cells_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"workdir .*nowhere.* to be reused, has none"):
-        Store(tmp_path).adopt([], [tmp_path / "nowhere"])
+def test_cells_are_adopted_whole_and_only_where_they_are_the_same(tmp_path):
+    finished(tmp_path / "other", BASE_A, A1B)
+    store = Store(tmp_path / "mine")
+    assert store.adopt([A1B, A2B], [tmp_path / "other"]) == [A1B]
+    # A cell holds all of its weights: its base need not come along.
+    assert small.same_bits(store.params(A1B), A1B.init_params(BASE_A.init_params()))
+    assert store.adopt([A1B], [tmp_path / "other"]) == []
+    with pytest.raises(FileNotFoundError, match=r"config\.reuse.*nothing"):
+        store.adopt([A1B], [tmp_path / "nothing"])
 
 
-def test_a_group_has_one_writer_at_a_time(grids, tmp_path):
-    store, group = Store(tmp_path), Group((grids.cell("baseA"),))
-    entered = threading.Event()
-
-    def write():
-        with Store(tmp_path).group_lock(group):
-            entered.set()
-
-    thread = threading.Thread(target=write)
-    with store.group_lock(group):
-        (holder,) = (tmp_path / "locks").glob("*.json")
-        assert json.loads(holder.read_text())["pid"] == os.getpid()
-        thread.start()
-        assert not entered.wait(0.5)
-    assert entered.wait(20)
-    thread.join()
-    store.remove_group_locks()
-    assert not (tmp_path / "locks").exists()
+def test_failed_cells_are_not_adopted_and_can_be_tried_again(tmp_path):
+    other = Store(tmp_path / "other")
+    other.describe(A1B)
+    other.finish(A1B, {}, {"error": "too fast", "steps": 3})
+    store = Store(tmp_path / "mine")
+    assert store.adopt([A1B], [other.workdir]) == []
+    assert other.outcome(A1B)["error"] == "too fast"
+    other.forget_failure(A1B)
+    assert other.outcome(A1B) is None
 
 
-def test_many_may_write_one_json_file_at_once(tmp_path):
-    path, size = tmp_path / "some" / "file.json", 20_000
+def test_one_run_holds_a_workdir_and_a_dead_one_does_not(tmp_path):
+    holder = (
+        "import os, sys; from transfer_jax.grid.store import Store\n"
+        f"with Store({str(tmp_path)!r}).lock(): print('held', flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", holder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    with (
+        pytest.raises(WorkdirInUseError, match=f"in use by process {process.pid}"),
+        Store(tmp_path).lock(),
+    ):
+        pass
+    process.kill()
+    process.wait()
+    with Store(tmp_path).lock():
+        pass
 
-    def write(number):
-        for _ in range(20):
-            write_json(path, [number] * size)
 
-    with ThreadPoolExecutor(4) as pool:
-        ended = [pool.submit(write, number) for number in range(4)]
-        while not all(future.done() for future in ended):
-            if path.exists():
-                content = json.loads(path.read_text())
-                assert len(content) == size and len(set(content)) == 1
-    assert [future.exception() for future in ended] == [None] * 4
-    assert list(path.parent.iterdir()) == [path]
+def test_measures_are_computed_once_for_their_inputs(tmp_path):
+    store, calls = Store(tmp_path), []
+
+    def compute():
+        calls.append(1)
+        return [{"measure": "svm", "value": 0.5, "layer": "conv1"}], {"curve": np.arange(3)}
+
+    for inputs, version in (([1], 1), ([1], 1), ([2], 1), ([2], 2), ([2], 2)):
+        rows, arrays = store.measure("svm/zfnet", inputs, compute, version=version)
+        assert rows[0]["value"] == 0.5 and arrays["curve"].tolist() == [0, 1, 2]
+    assert len(calls) == 3
+    (tmp_path / "measures" / "svm" / "zfnet.npz").write_bytes(b"torn")
+    assert store.measure("svm/zfnet", [2], compute, version=2)[0] == rows and len(calls) == 4
+
+
+def test_entries_say_what_a_study_wants(tmp_path):
+    finished(tmp_path, BASE_A, A1B)
+    entries = json.loads((tmp_path / "entries.json").read_text())
+    assert [entry["cell"] for entry in entries] == ["baseA", "A1B"]
+    assert entries[1]["tags"] == {"split": "0", "condition": "transfer_frozen"}
+    assert {k: entries[1][k] for k in ("treatment", "target", "source", "n", "num_classes")} == {
+        "treatment": "transfer_frozen",
+        "target": "B",
+        "source": "A",
+        "n": 1,
+        "num_classes": 2,
+    }
+
+
+def test_weights_are_bit_identical_after_the_disk(tmp_path):
+    odd = jax.tree.map(np.array, BASE_A.init_params())
+    odd["conv1"]["bias"][:] = [-0.0, np.inf, 1e-42, np.nan]
+    store = Store(tmp_path)
+    store.describe(BASE_A)
+    store.finish(BASE_A, odd, dataclasses.asdict(BASE_A.recipe.augmentation))
+    assert small.same_bits(store.params(BASE_A), odd)

@@ -3,14 +3,7 @@
 import numpy as np
 from scipy.signal import correlate
 
-from transfer_jax.networks import (
-    AdaptiveAvgPool,
-    Conv,
-    Dropout,
-    LocalResponseNorm,
-    MaxPool,
-    Relu,
-)
+from transfer_jax.networks import AdaptiveAvgPool, Conv, LocalResponseNorm, MaxPool, Relu
 
 
 def conv(x, kernel, bias, stride, padding, groups):
@@ -26,34 +19,32 @@ def conv(x, kernel, bias, stride, padding, groups):
     return np.stack(maps, axis=-1)
 
 
-def max_pool(x, window, stride, padding, round_up=True):
-    """Caffe's PoolingLayer, window by window."""
-
-    def size(length):
-        if not round_up:
-            return (length + 2 * padding - window) // stride + 1
-        count = int(np.ceil((length + 2 * padding - window) / stride)) + 1
-        return count - 1 if (count - 1) * stride >= length + padding else count
-
-    rows, columns = size(x.shape[0]), size(x.shape[1])
-    out = np.empty((rows, columns, x.shape[2]), x.dtype)
-    for i in range(rows):
-        for j in range(columns):
-            top, left = i * stride - padding, j * stride - padding
-            patch = x[max(top, 0) : top + window, max(left, 0) : left + window]
-            out[i, j] = patch.max(axis=(0, 1))
-    return out
+def pool(x, window, stride, padding=0, round_up=True):
+    """Caffe's PoolingLayer on (H, W, C): maxima, and the flat index of each one's first entry."""
+    sizes = []
+    for length in x.shape[:2]:
+        count = (length + 2 * padding - window) / stride
+        count = int(np.ceil(count) if round_up else np.floor(count)) + 1
+        sizes.append(count - (round_up and (count - 1) * stride >= length + padding))
+    places = np.arange(x.size).reshape(x.shape)
+    pooled, switches = np.empty((2, *sizes, x.shape[2]))
+    for i, j in np.ndindex(*sizes):
+        top, left = i * stride - padding, j * stride - padding
+        here = np.s_[max(top, 0) : top + window, max(left, 0) : left + window]
+        patch, indices = (a[here].reshape(-1, x.shape[2]) for a in (x, places))
+        first = patch.argmax(axis=0)[None]
+        pooled[i, j] = np.take_along_axis(patch, first, 0)[0]
+        switches[i, j] = np.take_along_axis(indices, first, 0)[0]
+    return pooled, switches.astype(int)
 
 
 def adaptive_avg_pool(x, size):
     """The mean of each window, whose borders are fractions of the map rounded outwards."""
-    borders = [
+    rows, columns = (
         [(int(np.floor(i * n / size)), int(np.ceil((i + 1) * n / size))) for i in range(size)]
         for n in x.shape[:2]
-    ]
-    rows, columns = borders
-    means = [[x[t:b, left:r].mean(axis=(0, 1)) for left, r in columns] for t, b in rows]
-    return np.array(means)
+    )
+    return np.array([[x[t:b, s:e].mean(axis=(0, 1)) for s, e in columns] for t, b in rows])
 
 
 def lrn(x, size, alpha, beta, k):
@@ -65,27 +56,34 @@ def lrn(x, size, alpha, beta, k):
     return out
 
 
+def product(layer, params, x):
+    """What a layer's convolution or matrix makes of its (h, w, c) or (features,) input."""
+    kernel, bias = (np.asarray(params[layer.name][k], np.float64) for k in ("kernel", "bias"))
+    if isinstance(layer, Conv):
+        return conv(x, kernel, bias, layer.stride, layer.padding, layer.groups)
+    return x.reshape(-1) @ kernel + bias
+
+
+def after(operation, x):
+    """What ReLU, pooling, normalisation or dropout at test time make of x."""
+    match operation:
+        case Relu():
+            return np.maximum(x, 0)
+        case MaxPool(window, stride, padding, round_up):
+            return pool(x, window, stride, padding, round_up)[0]
+        case AdaptiveAvgPool(size):
+            return adaptive_avg_pool(x, size)
+        case LocalResponseNorm(size, alpha, beta, k):
+            return lrn(x, size, alpha, beta, k)
+    return x
+
+
 def activations(network, params, image):
     """Layer name -> what leaves it for one (H, W, 3) image, in float64."""
     found, x = {}, image.astype(np.float64)
     for layer in network.layers:
-        kernel = np.asarray(params[layer.name]["kernel"], np.float64)
-        bias = np.asarray(params[layer.name]["bias"], np.float64)
-        if isinstance(layer, Conv):
-            x = conv(x, kernel, bias, layer.stride, layer.padding, layer.groups)
-        else:
-            x = x.reshape(-1) @ kernel + bias
-        for after in layer.then:
-            match after:
-                case Relu():
-                    x = np.maximum(x, 0)
-                case MaxPool(window, stride, padding, round_up):
-                    x = max_pool(x, window, stride, padding, round_up)
-                case AdaptiveAvgPool(size):
-                    x = adaptive_avg_pool(x, size)
-                case LocalResponseNorm(size, alpha, beta, k):
-                    x = lrn(x, size, alpha, beta, k)
-                case Dropout():
-                    pass
+        x = product(layer, params, x)
+        for operation in layer.then:
+            x = after(operation, x)
         found[layer.name] = x
     return found

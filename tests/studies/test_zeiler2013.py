@@ -1,315 +1,343 @@
-"""Which networks Zeiler & Fergus 2013 asks for, on which images."""
+"""The networks that Zeiler & Fergus 2013 asks for, what is read out of them, and the page."""
 
+import dataclasses
 import itertools
-import shutil
-import types
+import json
 
 import numpy as np
 import pytest
 
-from tests.data.image_trees import image_folder
-from tests.studies.small_studies import get_config
-from transfer_jax.data.folds import FoldedDataset
-from transfer_jax.data.single_label import SingleLabelDataset
-from transfer_jax.data.sources import DatasetSpec
-from transfer_jax.data.splits import random_halves
-from transfer_jax.studies import zeiler2013 as study
-from transfer_jax.studies import zeiler2013_duplicates as duplicates
-from transfer_jax.studies.settings import as_config, dataset_opener
-from transfer_jax.studies.zeiler2013_targets import targets
+from configs.zeiler2013 import get_config
+from tests.small import RECIPE
+from transfer_jax.data.dataset import Dataset
+from transfer_jax.data.tasks import subset_task
+from transfer_jax.data.views import Augmentation
+from transfer_jax.grid.run import run_grid
+from transfer_jax.grid.store import Store, TrainedNetwork
+from transfer_jax.networks import build
+from transfer_jax.report import load, write_page
+from transfer_jax.studies import zeiler2013_measures as study
+from transfer_jax.studies.settings import network_from, runtime_from
+from transfer_jax.studies.zeiler2013 import STUDY
+
+SIZE, CLASSES = 24, 6
+WIDTHS = {"conv1": 6, "conv2": 8, "conv3": 8, "conv4": 8, "conv5": 8, "fc6": 8, "fc7": 8}
 
 
-def conv(kernel, incoming, maps):
-    return kernel * kernel * incoming * maps + maps
+def dataset(several: bool = False) -> Dataset:
+    """A bright square on noise, its colour and place tell the class; every image has its box."""
+    rng = np.random.default_rng(int(several))
+    labels = np.tile(np.arange(CLASSES), 24)
+    images = rng.integers(0, 90, (len(labels), SIZE, SIZE, 3)).astype(np.uint8)
+    corners = rng.integers(0, SIZE // 2, (len(labels), 2))
+    for image, label, (y, x) in zip(images, labels, corners, strict=True):
+        image[y : y + 12, x : x + 12, label % 3] += np.uint8(80 + 80 * (label // 3))
+    boxes = np.concatenate([corners, corners + 12], axis=1) / SIZE
+    rows = np.arange(len(labels))
+    splits = {"train": rows[:96], "val": rows[96:]}
+    if several:
+        labels = (rng.random((len(labels), CLASSES)) < 0.3).astype(np.int8)
+        boxes = None
+    return Dataset.from_arrays(images, labels, boxes=boxes, splits=splits)
+
+
+DATA, SCENES = dataset(), dataset(several=True)
+
+
+def opener(config):
+    return SCENES if config["kind"] == "world_scenes" else DATA
+
+
+def small_config():
+    """The demo with two seeds of a tiny network, an ensemble of both, and scratch on one size."""
+    config = get_config("demo")
+    for fields in (config.network, config.alexnet):
+        fields.widths, fields.input_size = WIDTHS, SIZE
+    config.recipe.update({"batch_size": 16, "steps": 12, "eval_every": 12})
+    config.recipe.augmentation.update({"size": SIZE, "pad": 2})
+    config.runtime.log_every = 4
+    wanted = config.experiments
+    wanted.seeds, wanted.other_seeds, wanted.long, wanted.alexnet = (0, 1), (0,), (), False
+    wanted.ablations, wanted.no_filter_rule, wanted.evolution_epochs = {}, False, (1,)
+    wanted.occlusion = {"square": 8, "stride": 8, "tested": 12, "shown": 1, "batch": 10}
+    wanted.projections = {"maps": 2, "evolution_maps": 1, "second_layer": 4, "images": 48}
+    config.targets.others.update({"sizes": (1, 3), "scratch": (3,), "test_per_class": 5})
+    return config
+
+
+# Plans
 
 
 def dense(*units):
     return sum(a * b + b for a, b in itertools.pairwise(units))
 
 
-ALEXNET = {
-    "conv1": conv(11, 3, 96),
-    "conv2": conv(5, 48, 256),
-    "conv3": conv(3, 256, 384),
-    "conv4": conv(3, 192, 384),
-    "conv5": conv(3, 192, 256),
-}
+def conv(kernel, incoming, maps):
+    return kernel * kernel * incoming * maps + maps
+
+
+LOW = conv(11, 3, 96) + conv(5, 48, 256)
+HIGH = conv(3, 256, 384) + conv(3, 192, 384) + conv(3, 192, 256)
+FEW = LOW + conv(3, 128, 256)  # conv5 then takes conv2's maps, half of them in each group
 BELOW = conv(7, 3, 96) + conv(5, 96, 256)
 NARROW = conv(3, 256, 384) + conv(3, 384, 384) + conv(3, 384, 256)
 WIDE = conv(3, 256, 512) + conv(3, 512, 1024) + conv(3, 1024, 512)
-# conv5 then takes conv2's maps, a half of them in each group.
-FEW = ALEXNET["conv1"] + ALEXNET["conv2"] + conv(3, 128, 256)
 TABLE2 = {
-    # Name in the report -> removed layers, number of parameters.
-    "alexnet": ((), sum(ALEXNET.values()) + dense(9216, 4096, 4096, 1000)),
-    "alexnet without_3_4": (("conv3", "conv4"), FEW + dense(9216, 4096, 4096, 1000)),
-    "alexnet without_7": (("fc7",), sum(ALEXNET.values()) + dense(9216, 4096, 1000)),
-    "alexnet without_6_7": (("fc6", "fc7"), sum(ALEXNET.values()) + dense(9216, 1000)),
-    "alexnet without_3_4_6_7": (("conv3", "conv4", "fc6", "fc7"), FEW + dense(9216, 1000)),
-    "alexnet fc_half": ((), sum(ALEXNET.values()) + dense(9216, 2048, 2048, 1000)),
-    "alexnet fc_double": ((), sum(ALEXNET.values()) + dense(9216, 8192, 8192, 1000)),
-    "zfnet": ((), BELOW + NARROW + dense(9216, 4096, 4096, 1000)),
-    "zfnet fc_half": ((), BELOW + NARROW + dense(9216, 2048, 2048, 1000)),
-    "zfnet fc_double": ((), BELOW + NARROW + dense(9216, 8192, 8192, 1000)),
-    "zfnet conv345_wide": ((), BELOW + WIDE + dense(18432, 4096, 4096, 1000)),
-    "zfnet fc_double_conv345_wide": ((), BELOW + WIDE + dense(18432, 8192, 8192, 1000)),
+    "alexnet without_3_4": FEW + dense(9216, 4096, 4096, 1000),
+    "alexnet without_7": LOW + HIGH + dense(9216, 4096, 1000),
+    "alexnet without_6_7": LOW + HIGH + dense(9216, 1000),
+    "alexnet without_3_4_6_7": FEW + dense(9216, 1000),
+    "alexnet fc_half": LOW + HIGH + dense(9216, 2048, 2048, 1000),
+    "alexnet fc_double": LOW + HIGH + dense(9216, 8192, 8192, 1000),
+    "zfnet fc_half": BELOW + NARROW + dense(9216, 2048, 2048, 1000),
+    "zfnet fc_double": BELOW + NARROW + dense(9216, 8192, 8192, 1000),
+    "zfnet conv345_wide": BELOW + WIDE + dense(18432, 4096, 4096, 1000),
+    "zfnet fc_double_conv345_wide": BELOW + WIDE + dense(18432, 8192, 8192, 1000),
 }
-NAMES = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 
 
-def ilsvrc(config, *, multilabel=False):
-    """A dataset of which only the classes matter."""
-    names = tuple(f"class {i}" for i in range(1000))
-    return types.SimpleNamespace(name="ilsvrc", class_names=names, class_paths=None)
+def test_ablations_are_those_of_table_2():
+    config, found = get_config("imagenet"), {}
+    for architecture, variants in config.experiments.ablations.items():
+        fields = config.network if architecture == "zfnet" else config.alexnet
+        for variant in variants:
+            network = network_from(study.varied(fields, variant), 1000)
+            found[f"{architecture} {variant}"] = network.num_params
+    assert found == TABLE2
 
 
-@pytest.fixture(scope="module")
-def imagenet():
-    """Networks of the paper by name, near-duplicates left in."""
-    config = get_config("zeiler2013", "imagenet")
-    config.experiments.duplicates.remove = False
-    found = study.source_networks(config, ilsvrc)
-    by_name = {network.name: network for network in found}
-    assert len(by_name) == len(found) == len({network.cell.hash for network in found})
-    assert found[0].name == "zfnet"
-    return by_name
+def test_the_demo_trains_each_condition_from_its_seeds():
+    config = small_config()
+    demo = get_config("demo").experiments
+    for name in ("seeds", "other_seeds", "long", "alexnet", "ablations", "no_filter_rule"):
+        config.experiments[name] = demo[name]
+    found = study.entries(config, opener)
+    assert len({cell.hash for _, cell in found}) == len(found)
+    source = [(tags, cell) for tags, cell in found if tags["experiment"] == "source"]
+    counts = {}
+    for tags, cell in source:
+        key = (tags["network"], tags["condition"])
+        counts[key] = counts.get(key, 0) + 1
+        steps = 24 if tags["condition"] == "long" else 12
+        free = tags["network"].endswith(study.NO_RULE)
+        assert (cell.recipe.steps, cell.recipe.max_filter_rms is None) == (steps, free)
+    removed = demo.ablations["alexnet"]
+    kinds = ("zfnet", "alexnet", *(f"alexnet {variant}" for variant in removed))
+    assert counts == {
+        ("zfnet", "standard"): 6,
+        **{(name, "standard"): 4 for name in (*kinds[1:], f"zfnet {study.NO_RULE}")},
+        **{(name, "long"): 4 for name in kinds},
+    }
+    groups = [tags["group"] for tags, _ in source if "group" in tags]
+    assert groups == [0, 0, 1, 1, 2, 2]
 
 
-@pytest.mark.parametrize("name", TABLE2)
-def test_ablations_are_those_of_table_2(imagenet, name):
-    removed, params = TABLE2[name]
-    network = imagenet[name].cell.network
-    assert network.num_params == params
-    assert network.layer_names == tuple(layer for layer in NAMES if layer not in removed)
-    assert (network.name, network.input_size, network.num_classes) == (name.split()[0], 224, 1000)
-    assert imagenet[name].architecture == network.name
-    assert imagenet[name].variant == (name.split()[1] if " " in name else "base")
+def test_source_and_target_share_no_class_and_seeds_no_fold():
+    config = small_config()
+    config.targets.others.folds = 2
+    (target,) = study.targets(config, opener)
+    scratch = [e for e in study.entries(config, opener) if e[0]["experiment"] == "scratch"]
+    assert [tags["fold"] for tags, _ in scratch] == [0, 1, 2, 3]
+    assert [tags["seed"] for tags, _ in scratch] == [0, 0, 1, 1]
+    source = study.source_task(config, opener)
+    assert not set(source.class_names) & set(scratch[0][1].task.class_names)
+    one, more = target.task(0, 1), target.task(0, 3)
+    assert set(one.train[0]) < set(more.train[0])
+    np.testing.assert_array_equal(one.val[0], more.val[0])
 
 
-def test_widths_are_those_of_table_2(imagenet):
-    def widths(name, layers):
-        found = {layer.name: layer.features for layer in imagenet[name].cell.network.layers}
-        return [found[layer] for layer in layers]
-
-    for architecture in ("alexnet", "zfnet"):
-        assert widths(f"{architecture} fc_half", ("fc6", "fc7")) == [2048, 2048]
-        assert widths(f"{architecture} fc_double", ("fc6", "fc7")) == [8192, 8192]
-    wide = ("conv3", "conv4", "conv5")
-    assert widths("zfnet conv345_wide", wide) == [512, 1024, 512]
-    assert widths("zfnet fc_double_conv345_wide", (*wide, "fc6", "fc7")) == [
-        512, 1024, 512, 8192, 8192]  # fmt: skip
-
-
-def test_the_other_networks_differ_in_seed_or_rule_alone(imagenet):
-    base = imagenet["zfnet"].cell
-    others = {name: network.cell for name, network in imagenet.items() if name not in TABLE2}
-    assert list(others) == [*(f"zfnet seed {seed}" for seed in (1, 2, 3, 4)), study.NO_RULE]
-    assert base.seed == 0 and base.recipe.max_filter_rms == 0.1
-    for name, cell in others.items():
-        assert (cell.network, cell.task, cell.treatment) == (
-            base.network,
-            base.task,
-            base.treatment,
-        )
-        changed = {
-            field: value for field, value in vars(cell.recipe).items()
-            if value != getattr(base.recipe, field)
-        }  # fmt: skip
-        if name == study.NO_RULE:
-            assert changed == {"max_filter_rms": None} and cell.seed == 0
-        else:
-            assert not changed and name == f"zfnet seed {cell.seed}"
-    recipe = base.recipe
-    assert (recipe.batch_size, recipe.solver, recipe.learning_rate) == (128, "sgd", 0.01)
-    assert recipe.steps == 70 * 1_281_167 // 128 and (recipe.crops, recipe.ten_crop) == (
-        "ten",
-        True,
-    )
-
-
-def test_the_main_seed_is_in_no_ensemble_twice(zeiler):
-    """`ensemble_seeds` of the small study holds it."""
-    names = [name for experiment, name, _ in zeiler.work.entries if experiment == "networks"]
-    assert names == ["zfnet", "zfnet seed 1", study.NO_RULE]
-    config = zeiler.config.copy_and_resolve_references()
-    config.seed, config.experiments.no_filter_rule, config.experiments.alexnet = 1, False, True
-    found = study.source_networks(config, zeiler.open_dataset)
-    assert [(n.name, n.cell.seed) for n in found] == [
-        ("zfnet", 1), ("alexnet", 1), ("zfnet seed 0", 0)]  # fmt: skip
-
-
-def test_source_and_target_halve_the_classes(zeiler):
-    half, other = random_halves(40, 0)
-    cells = {name: cell for _, name, cell in zeiler.work.entries}
-    assert cells["zfnet"].task.dataset_classes == tuple(half)
-    (target,) = targets(zeiler.config, zeiler.open_dataset)
-    assert target.classes == tuple(other)
-    records = dict(target.records())
-    assert {split: len(places) for split, places in records.items()} == {"train": 160, "val": 120}
-    for split, places in records.items():
-        assert set(zeiler.source.labels(split)[places]) == set(other)
-    folds = [target.fold(seed, size) for seed in (0, 1) for size in (1, 2, 4)]
-    for size, fold in zip((1, 2, 4) * 2, folds, strict=True):
-        assert np.bincount(fold.labels("train")).tolist() == [size] * 20
-        assert np.bincount(fold.labels("val")).tolist() == [5] * 20
-    for one, two, four in (folds[:3], folds[3:]):
-        for fold in (one, two):
-            np.testing.assert_array_equal(fold.positions["val"], four.positions["val"])
-        drawn = [set(map(tuple, fold.positions["train"])) for fold in (one, two, four)]
-        assert drawn[0] < drawn[1] < drawn[2]
-        assert not drawn[2] & set(map(tuple, four.positions["val"]))
-
-
-def test_networks_are_trained_from_scratch_on_the_targets(zeiler):
-    scratch = {name: cell for e, name, cell in zeiler.work.entries if e == "scratch"}
-    assert list(scratch) == ["others 2 fold 0", "others 2 fold 1", "scenes"]
-    datasets = {dataset.name: dataset for dataset in zeiler.work.datasets}
-    assert len(datasets) == len(zeiler.work.datasets) == 4
-    for fold in (0, 1):
-        cell = scratch[f"others 2 fold {fold}"]
-        dataset = datasets[cell.task.dataset]
-        assert isinstance(dataset, FoldedDataset) and dataset.fold.seed == fold == cell.seed
-        assert dataset.fold.train_per_class == 2 and dataset.fold.reserve == 4
-        assert cell.task.num_classes == 20 and cell.source is None and cell.name == "baseB"
-    scenes = scratch["scenes"]
-    assert isinstance(datasets[scenes.task.dataset], SingleLabelDataset)
-    assert scenes.task.num_classes == scenes.network.num_classes == 40
-
-
-def test_what_is_not_asked_for_is_not_planned(zeiler):
-    config = zeiler.config.copy_and_resolve_references()
-    config.scratch_recipe = {"steps": 7, "eval_every": 7, "learning_rate": 0.5}
-    config.experiments.multilabel.scratch = False
-    config.experiments.evolution_epochs = ()
-    work = study.plan(config, zeiler.open_dataset)
-    assert work.snapshots == {work.entries[0][2].hash: ()}
-    assert [name for e, name, _ in work.entries if e == "scratch"] == [
-        "others 2 fold 0", "others 2 fold 1"]  # fmt: skip
-    recipe = work.entries[-1][2].recipe
-    assert (recipe.steps, recipe.learning_rate) == (7, 0.5)
-    assert work.entries[0][2].recipe.steps == 20
-    config.experiments.multilabel.update({"scratch": True, "name": ""})
-    config.experiments.targets = ()
-    config.experiments.duplicates.targets = ()
-    assert {e for e, _, _ in study.plan(config, zeiler.open_dataset).entries} == {"networks"}
-
-
-def test_snapshots_are_taken_after_epochs_of_the_source_task(zeiler):
-    """160 images in batches of 16: ten updates make an epoch, and there are twenty."""
-    assert study.snapshot_steps(zeiler.config, zeiler.source) == {5: 0.5, 10: 1.0, 20: 2.0}
-    (hash, steps), *rest = zeiler.work.snapshots.items()
-    assert not rest and tuple(steps) == (5, 10, 20)
-    (main,) = (cell for _, name, cell in zeiler.work.entries if name == "zfnet")
-    assert hash == main.hash and zeiler.store.snapshots(main) == (5, 10, 20)
-    config = zeiler.config.copy_and_resolve_references()
-    config.experiments.evolution_epochs = (3, 0.001, 1.46)
-    assert study.snapshot_steps(config, zeiler.source) == {1: 0.001, 15: 1.46, 20: 2.0}
+def test_near_duplicates_are_left_out_of_the_source():
+    config, (half, other) = small_config(), study.random_halves(CLASSES, 0)
+    train = DATA.splits["train"]
+    copied = train[np.isin(DATA.labels[train], half)][:3]
+    shown = train[np.isin(DATA.labels[train], other)][:3]
+    images = DATA.source.pixels.copy()
+    images[copied] = images[shown] // 2 + 40
+    data = Dataset.from_arrays(images, DATA.labels, splits=DATA.splits)
+    task = study.source_task(config, lambda _: data)
+    whole = study.source_task(config, lambda _: data, whole=True)
+    assert set(whole.train[0]) - set(task.train[0]) == set(copied)
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    "change, message",
     [
-        (
-            {"experiments.ablations.zfnet": ("without_9",)},
-            r"ablations\.zfnet.*'without_9'.*fc_half",
-        ),
-        (
-            {"experiments.ablations.alexnet": ("fc_half", "x")},
-            r"ablations\.alexnet.*'x'.*without_7",
-        ),
-        ({"experiments.targets": ("nothing",)}, r"targets holds 'nothing'; expected.*'others'"),
-        ({"targets.others.classes": "some"}, r"others\.classes='some': expected 'others'"),
-        ({"source_classes": "all"}, r"others\.classes='others': expected config\.source_classes"),
-        ({"source_classes": "third"}, r"source_classes='third': expected 'half' or 'all'"),
-        ({"experiments.ensemble_seeds": (0.5,)}, r"ensemble_seeds holds 0\.5: expected integers"),
-        ({"targets.others.scratch": ("two",)}, r"targets\.others\.scratch holds 'two'"),
-        ({"targets.others.scratch": (5,)}, r"reserve of a fold must be at least .* 5, got 4"),
+        (lambda c: c.experiments.update({"long": ("vgg",)}), "experiments.long"),
+        (lambda c: c.experiments.update({"targets": ("moon",)}), "experiments.targets"),
+        (lambda c: c.update({"source_classes": "some"}), "source_classes"),
+        (lambda c: c.experiments.ablations.update({"zfnet": ("deeper",)}), "ablations"),
     ],
 )
-def test_bad_configs_are_named(zeiler, change, message):
-    config = zeiler.config.copy_and_resolve_references()
-    config.update_from_flattened_dict(change)
+def test_bad_configs_are_named(change, message):
+    config = small_config()
+    change(config)
     with pytest.raises(ValueError, match=message):
-        study.plan(config, zeiler.open_dataset)
+        study.entries(config, opener)
 
 
-def test_duplicates_are_looked_for_in_targets_that_are_asked_for(zeiler):
-    config = zeiler.config.copy_and_resolve_references()
-    config.experiments.duplicates.update({"targets": ("world",), "remove": True})
-    with pytest.raises(
-        ValueError, match=r"duplicates\.targets holds \['world'\]; expected.*others"
-    ):
-        study.plan(config, zeiler.open_dataset)
+# Readouts
 
 
-def test_classes_of_a_target_can_be_left_out(zeiler):
-    config = zeiler.config.copy_and_resolve_references()
-    config.source_classes = "all"
-    config.targets.others.update({"classes": "all", "without": ("zebra", "apple"),
-                                  "dataset": config.dataset.to_dict()})  # fmt: skip
-    (target,) = targets(config, zeiler.open_dataset)
-    assert target.classes == tuple(range(1, 39)) and len(target.fold(0, 1).class_names) == 38
-    assert study.source_task(config, zeiler.open_dataset).num_classes == 40
+def trained_network() -> TrainedNetwork:
+    network = build("zfnet", num_classes=3, widths=WIDTHS, input_size=SIZE, dropout=0.0)
+    import jax
+
+    params = network.init(jax.random.key(0), "he")
+    recipe = dataclasses.replace(RECIPE, augmentation=Augmentation(size=SIZE, pad=0))
+    return TrainedNetwork(network, params, recipe, np.full(3, 60, np.float32), "0" * 16)
+
+
+def test_patches_are_the_pixels_that_units_see():
+    trained, task = trained_network(), subset_task("A", DATA, [0, 1, 2])
+    rows = study.some_rows(task, "val", 12)
+    top = study.strongest(trained, task, rows, "conv1")["conv1"]
+    maps = np.array([0, 3])
+    ids, places = top.image_ids[maps], top.positions[maps]
+    patches, pictures = study.seen(trained, task, "conv1", maps, ids, places)
+    field = study.receptive_field(trained.network, "conv1")
+    assert patches.shape == pictures.shape == (2, 9, field.size, field.size, 3)
+    for m, k in np.ndindex(2, 9):
+        y, x = field.offset + field.stride * places[m, k]
+        inside = np.arange(field.size)
+        rows = np.clip(y + inside, 0, SIZE - 1), np.clip(x + inside, 0, SIZE - 1)
+        np.testing.assert_array_equal(patches[m, k], DATA.image(ids[m, k])[np.ix_(*rows)])
+    # Nothing outside of its field moves a unit, so all of its projection is in the cut.
+    pixels = DATA.read(ids[0, :1])
+    whole = study.project(trained, pixels, "conv1", maps[:1], places[0, :1])
+    assert np.abs(whole).sum() == pytest.approx(np.abs(pictures[0, 0]).sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "size, pad, box, expected",
+    [
+        (24, 0, (0.25, 0.5, 0.75, 1.0), (0.25, 0.5, 0.75, 1.0)),
+        (24, 4, (0.25, 0.5, 0.75, 1.0), (0.25, 0.5, 0.75, 1.0)),
+        (12, 0, (0.25, 0.5, 0.75, 1.0), (0.0, 0.5, 1.0, 1.0)),
+        (12, 0, (0.0, 0.0, 0.2, 1.0), None),
+    ],
+)
+def test_boxes_move_with_the_view(size, pad, box, expected):
+    recipe = dataclasses.replace(RECIPE, augmentation=Augmentation(size=size, pad=pad))
+    trained = dataclasses.replace(trained_network(), recipe=recipe)
+    assert study.box_in_view(trained, (24, 24), np.array([box])) == expected
+    assert study.box_in_view(trained, (24, 24), np.empty((0, 4))) is None
+
+
+def test_a_softmax_ranks_the_classes_of_several():
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(4, 8))
+    labels = (rng.random((300, 4)) < 0.4).astype(np.int8)
+    x = (labels @ centres + 0.3 * rng.normal(size=(300, 8))).astype(np.float32)
+    labels[0], labels[1] = 0, -1  # of no class, and of difficult ones only
+    scores = study.softmax_scores(x[:200], labels[:200], x[200:])
+    np.testing.assert_allclose(np.exp(scores).sum(axis=1), 1, rtol=1e-5)
+    assert study.average_precisions(scores, labels[200:]).mean() > 0.7
+
+
+# The whole
 
 
 @pytest.fixture(scope="module")
-def planted(tmp_path_factory):
-    """Four classes, of which two are the source; two pictures of them are also a target's."""
-    root = tmp_path_factory.mktemp("planted")
-    classes = ("ant", "bee", "cat", "dog")
-    images = image_folder(root / "images", classes=classes, train=6, val=3, size=32)
-    half, other = random_halves(4, 0)
-    source, target = ([classes[i] for i in part] for part in (half, other))
-    shutil.copy(images / "train" / source[0] / "2.JPEG", images / "val" / target[0] / "1.JPEG")
-    shutil.copy(images / "train" / source[1] / "4.JPEG", images / "train" / target[1] / "0.JPEG")
-    # The source's validation images are not trained on, and stay.
-    shutil.copy(images / "val" / source[1] / "0.JPEG", images / "train" / target[1] / "1.JPEG")
-    config = get_config("zeiler2013", data_dir=str(images))
-    config.dataset = as_config(DatasetSpec("folder", path=str(images), image_size=32))
-    config.experiments.duplicates = {"targets": ("others",), "remove": True}
-    for name in ("zfnet", "alexnet"):
-        config[name].input_size = 64
-    return config, dataset_opener(str(root / "prepared"), root / "workdir"), half, other
+def run(tmp_path_factory):
+    """A small run: the store, its results, its page."""
+    store, config = Store(tmp_path_factory.mktemp("zeiler")), small_config()
+    entries = STUDY.entries(config, opener)
+    store.write_entries(entries)
+    about = {"study": STUDY.name, "title": STUDY.title, "command": "", "notes": []}
+    (store.workdir / "about.json").write_text(json.dumps(about))
+    run_grid(entries, store, runtime_from(config.runtime))
+    STUDY.measure(config, opener, entries, store)
+    folder = store.workdir / "report"
+    folder.mkdir()
+    results = load(store.workdir)
+    page = write_page(results, STUDY.claims, STUDY.sections(results, folder), folder)
+    return store, config, entries, results, page
 
 
-def test_near_duplicates_are_left_out_of_the_source_task(planted, monkeypatch):
-    config, open_dataset, half, _ = planted
-    dataset = open_dataset(config.dataset)
-    excluded = study.source_task(config, open_dataset).excluded
-    pairs = duplicates.find(config, open_dataset)["others"]
-    assert len(pairs) == len(excluded) == 2 and sorted(pairs.source) == list(excluded)
-    (target,) = targets(config, open_dataset)
-    pictures = np.concatenate([dataset.images(s, places) for s, places in target.records()])
-    for source, other in zip(pairs.source, pairs.target, strict=True):
-        np.testing.assert_array_equal(dataset.images("train", [source])[0], pictures[other])
-        assert dataset.labels("train")[source] in half
-    networks = study.source_networks(config, open_dataset)
-    assert all(network.cell.task.excluded == excluded for network in networks)
-    places, _ = networks[0].cell.task.select(dataset.labels("train"))
-    assert len(places) == 10 and not set(places) & set(excluded)
-    # The search is kept: it is not repeated.
-    monkeypatch.setattr(duplicates, "find_duplicates", None)
-    again = duplicates.find(config, open_dataset)
-    assert duplicates.digest(again) == duplicates.digest({"others": pairs})
-    kept = config.copy_and_resolve_references()
-    kept.experiments.duplicates.remove = False
-    task = study.source_task(kept, open_dataset)
-    assert task.excluded == () and len(task.select(dataset.labels("train"))[0]) == 12
+def test_every_claim_finds_its_numbers(run):
+    _, _, _, results, page = run
+    judged = {claim.number: claim.test(results) for claim in STUDY.claims}
+    units = {number: verdict.effect.units for number, verdict in judged.items()}
+    assert {n for n, count in units.items() if count == 2} >= {10, 12, 14, 15}
+    assert units[2] == 1  # one ensemble of the two
+    html = page.read_text()
+    assert page.stat().st_size < 700_000
+    for heading in ("Figure 2", "Figure 4", "Figure 5", "Tables 3 and 4", "Table 5", "Table 6"):
+        assert heading in html
 
 
-def test_near_duplicates_are_listed_and_shown(planted):
-    config, open_dataset, _, _ = planted
-    pairs = duplicates.find(config, open_dataset)
-    for remove in (True, False):
-        config = config.copy_and_resolve_references()
-        config.experiments.duplicates.remove = remove
-        files = duplicates.files(config, open_dataset, pairs)
-        rows, arrays = files["duplicates.csv"].rows, files["duplicates.npz"]
-        assert [row[:3] for row in rows] == [
-            ("others", int(a), int(b))
-            for a, b in zip(pairs["others"].source, pairs["others"].target, strict=True)
-        ]
-        assert all(row[3] == pytest.approx(1, abs=1e-3) and row[4] == remove for row in rows)
-        np.testing.assert_array_equal(arrays["source_images"], arrays["target_images"])
-        assert arrays["source_images"].shape == (2, 32, 32, 3)
-        assert (np.diff(arrays["correlation"]) <= 0).all()
+def test_a_second_reading_computes_nothing(run, monkeypatch):
+    store, config, entries, *_ = run
+    for name in ("projections", "_filters", "_evolution", "_transfer", "_multilabel", "_occlusion"):
+        monkeypatch.setattr(study, name, None)
+    STUDY.measure(config, opener, entries, store)
+
+
+def test_an_ensemble_is_the_mean_of_its_members(run):
+    store, _, entries, results, _ = run
+    (ensemble,) = results.select(experiment="ensemble")["value"]
+    cells = [cell for tags, cell in entries if "group" in tags]
+    told = []
+    for trained, cell in zip(map(store.trained, cells), cells, strict=True):
+        x = trained.view(DATA.read(cell.task.val[0]))
+        logits = np.asarray(trained.network.apply(trained.params, x), np.float64)
+        told.append(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True))
+    right = np.mean(told, axis=0).argmax(axis=1) == cells[0].task.val[1]
+    assert ensemble == pytest.approx(right.mean())
+
+
+def test_scratch_and_pretrained_are_tested_on_the_same_images(run):
+    results = run[3]
+    for seed in (0, 1):
+        rows = results.select("accuracy", experiment="transfer", seed=seed)
+        images = {results.right(key)[0] for key in rows["right"]}
+        assert len(images) == 1
+        scratch = rows[rows["readout"] == "scratch"]["value"].item()
+        done = results.select(experiment="scratch", seed=seed)["value"].item()
+        assert scratch == pytest.approx(done)  # classes of equal size
+    assert study.transferred(results, "pretrained")["layer"].unique().tolist() == ["fc7"]
+
+
+def test_overlap_ends_at_the_network_itself(run):
+    rows = run[3].select("overlap", experiment="evolution")
+    last = rows[rows["epoch"] == rows["epoch"].max()]
+    assert set(last["value"]) <= {0.0, 1.0}  # 0 where no map of a layer is alive
+    assert (rows.groupby("epoch").size() == 10).all()
+
+
+def test_occlusion_compares_with_boxes_of_other_images(run):
+    store, config, entries, results, _ = run
+    settings = config.experiments.occlusion
+    (tags, cell), *_ = entries
+    trained, order = (
+        store.trained(cell),
+        np.random.RandomState(0).permutation(len(cell.task.val[0])),
+    )
+    worst, boxes = [], []
+    for place in order[: settings.tested]:
+        row, label = cell.task.val[0][place], cell.task.val[1][place]
+        x = np.array(trained.view(DATA.read([row])))[0]
+        if np.argmax(trained.network.apply(trained.params, x[None])) != label:
+            continue
+        found = {}
+        for y, z in itertools.product((0, 8, 16), repeat=2):
+            hidden = x.copy()
+            hidden[y : y + 8, z : z + 8] = 0
+            logits = np.asarray(trained.network.apply(trained.params, hidden[None]))[0]
+            found[(y + 4) / SIZE, (z + 4) / SIZE] = logits[label] - np.logaddexp.reduce(logits)
+        worst.append(min(found, key=found.get))
+        boxes.append(DATA.boxes_of(row)[1][0])
+    if len(worst) < 2:
+        pytest.skip("the first network gets too few images right")
+
+    def inside(i, j):
+        (y, x), box = worst[i], boxes[j]
+        return box[0] <= y <= box[2] and box[1] <= x <= box[3]
+
+    places = range(len(worst))
+    own = np.mean([inside(i, i) for i in places])
+    others = np.mean([inside(i, j) for i in places for j in places if i != j])
+    rows = results.select("inside", experiment="occlusion", seed=tags["seed"])
+    assert rows["value"].item() == pytest.approx(own)
+    rows = results.select("inside another box", experiment="occlusion", seed=tags["seed"])
+    assert rows["value"].item() == pytest.approx(others)

@@ -1,3 +1,5 @@
+"""What freezing means: bits that stand still, and an optimiser that does not know of them."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.small import same_bits
 from transfer_jax.transfer import freeze
 
 LAYERS = ("conv1", "conv2", "fc8")
@@ -22,10 +25,6 @@ def make_params(seed=0):
     }
 
 
-def bits(tree):
-    return jax.tree.map(lambda leaf: np.asarray(leaf).view(np.uint32).tolist(), tree)
-
-
 OPTIMISERS = {
     "momentum and weight decay": optax.chain(optax.add_decayed_weights(0.1), optax.sgd(0.5, 0.9)),
     "adamw": optax.adamw(0.1, weight_decay=0.3),
@@ -34,29 +33,28 @@ OPTIMISERS = {
 
 
 @pytest.mark.parametrize("name", OPTIMISERS)
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(frozen=st.sets(st.sampled_from(LAYERS)), steps=st.integers(1, 4))
 def test_frozen_leaves_are_bit_identical_and_the_others_move(name, frozen, steps):
     tx = freeze(OPTIMISERS[name], frozen)
-    params = start = make_params()
+    params = make_params()
     params["fc8"]["bias"] = jnp.zeros(4)
-    state = tx.init(params)
-    update = jax.jit(lambda g, s, p: tx.update(g, s, p))
-    for step in range(steps):
-        gradients = jax.tree.map(lambda leaf, s=step: jnp.ones_like(leaf) * (s + 1), params)
+    start = dict(params)
+    state, update = tx.init(params), jax.jit(tx.update)
+    for step in range(1, steps + 1):
+        gradients = jax.tree.map(lambda leaf, s=step: jnp.full_like(leaf, s), params)
         updates, state = update(gradients, state, params)
         params = optax.apply_updates(params, updates)
     for layer in LAYERS:
-        same = bits(params[layer]) == bits(start[layer])
-        assert same == (layer in frozen)
+        assert same_bits(params[layer], start[layer]) == (layer in frozen)
 
 
 def test_frozen_layers_carry_no_optimiser_state():
-    params = make_params()
-    whole = jax.tree.leaves(freeze(optax.sgd(0.1, 0.9), ()).init(params))
-    part = jax.tree.leaves(freeze(optax.sgd(0.1, 0.9), ("conv1", "conv2")).init(params))
-    none = jax.tree.leaves(freeze(optax.sgd(0.1, 0.9), LAYERS).init(params))
-    sizes = [sum(leaf.size for leaf in leaves) for leaves in (whole, part, none)]
+    params, tx = make_params(), optax.sgd(0.1, 0.9)
+    sizes = [
+        sum(leaf.size for leaf in jax.tree.leaves(freeze(tx, frozen).init(params)))
+        for frozen in ((), ("conv1", "conv2"), LAYERS)
+    ]
     assert sizes == [3 * 16, 16, 0]
 
 
@@ -81,8 +79,6 @@ def test_a_global_norm_sees_only_the_layers_that_learn():
     assert float(optax.tree.norm(learned)) == pytest.approx(1.0, rel=1e-5)
 
 
-def test_bad_input_is_named():
+def test_a_layer_that_is_not_there_is_named():
     with pytest.raises(ValueError, match=r"conv9.*conv1"):
         freeze(optax.sgd(0.1), ("conv9",)).init(make_params())
-    with pytest.raises(TypeError, match="conv1"):
-        freeze(optax.sgd(0.1), "conv1")

@@ -1,1 +1,1 @@
-"""Benchmarks: `python -m transfer_jax.bench step` and `python -m transfer_jax.bench grid`."""
+"""Benchmarks against rivals in the same run: `python -m transfer_jax.bench step|grid`."""

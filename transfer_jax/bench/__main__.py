@@ -1,111 +1,58 @@
-"""Runs a benchmark: `python -m transfer_jax.bench step`, and so on.
+"""Measures and prints a page in Markdown: `python -m transfer_jax.bench step|grid`.
 
-  step      images/s of the train step of a network: ours, the plain form of the layers, PyTorch
-  grid      cells trained together against the same cells trained alone
-  growth    time of a step by number of cells, image size, width and classes
-  memory    optimiser state by frozen layers, compiled memory by batch, the largest batch that fits
-  profile   a profiler's trace of the step, by kind of operation
-  decode    images/s of decoders and loaders on photographs, torch's DataLoader among them
-  stream    a step that streams its images against one on a batch that is on the device
-  workdir   networks a minute and utilisation of a finished run
+step   the training step of a network, images a second, against PyTorch's with --torch
+grid   the frozen cells A1B .. A7B trained together, against one by one
 
-Each prints a page of Markdown; `--output PAGE.md` also writes it.
+python -m transfer_jax.bench step --network alexnet_mini --batch 32 64 128 256 --torch
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from transfer_jax.bench import (
-    decode,
-    grid,
-    growth,
-    memory,
-    options,
-    profile,
-    step,
-    stream,
-    workdir,
-)
-from transfer_jax.bench.page import provenance
-from transfer_jax.training import devices
+from transfer_jax.bench import grid, step
+from transfer_jax.bench.timing import provenance
+from transfer_jax.networks import build
+from transfer_jax.training import parallel
+from transfer_jax.training.recipe import CHOICES
 
-# Each module has add_options(parser) and run(options) -> Markdown; one with remarks(options) also
-# tells what else a reader must know of the versions that it measured.
-BENCHMARKS = {
-    "step": step,
-    "grid": grid,
-    "growth": growth,
-    "memory": memory,
-    "profile": profile,
-    "decode": decode,
-    "stream": stream,
-    "workdir": workdir,
-}
+BENCHMARKS = {"step": step, "grid": grid}
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
     """The program."""
-    chosen = parse(sys.argv[1:])
-    devices.set_up_host(chosen.cpu_devices)
-    try:
-        page = run(chosen)
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
-    print(page, end="")
-    if chosen.output:
-        chosen.output.parent.mkdir(parents=True, exist_ok=True)
-        chosen.output.write_text(page)
+    options, load = parser().parse_args(arguments), os.getloadavg()[0]
+    # PyTorch needs a part of the memory as well.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.5")
+    parallel.set_up()
+    text, remarks = BENCHMARKS[options.benchmark].run(options)
+    command = shlex.join(["python", "-m", "transfer_jax.bench", *arguments])
+    print(f"{text}\n\n{provenance(command, load, *remarks)}")
 
 
-def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """Options of a benchmark from the words of its command line; says what is wrong and exits."""
-    chosen = _parser().parse_args(arguments)
-    chosen.command = shlex.join(["python", "-m", "transfer_jax.bench", *arguments])
-    return chosen
-
-
-def run(chosen: argparse.Namespace) -> str:
-    """Measures.
-
-    Args:
-      chosen: from `parse`.
-
-    Returns:
-      the page to print.
-
-    Raises:
-      ValueError: when a batch cannot be split over the devices.
-    """
-    module = BENCHMARKS[chosen.benchmark]
-    text = module.run(chosen)
-    remarks = module.remarks(chosen) if hasattr(module, "remarks") else ()
-    return f"{text}\n\n{provenance(chosen.command, remarks)}\n"
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m transfer_jax.bench",
+def parser() -> argparse.ArgumentParser:
+    """Options of both benchmarks."""
+    whole = argparse.ArgumentParser(
+        "python -m transfer_jax.bench",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    benchmarks = parser.add_subparsers(dest="benchmark", required=True)
-    for name, module in BENCHMARKS.items():
+    benchmarks = whole.add_subparsers(dest="benchmark", required=True)
+    for name in BENCHMARKS:
         one = benchmarks.add_parser(name, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-        module.add_options(one)
-        one.add_argument(
-            "--cpu_devices",
-            type=options.not_negative,
-            default=0,
-            help="devices that the CPU is shown as; 0 does as studies do",
-        )
-        one.add_argument("--output", type=Path, help="file for the page")
-    return parser
+        one.add_argument("--network", type=build, default="alexnet_mini", help="a built-in one")
+        one.add_argument("--batch", type=int, nargs="+", default=[64], help="images a step")
+        one.add_argument("--precision", choices=CHOICES["precision"], default="float32", help=" ")
+        one.add_argument("--rounds", type=int, default=10, help="how often each rival runs")
+        one.add_argument("--steps", type=int, help="of a round; by default as the backend needs")
+        if name == "step":
+            one.add_argument("--torch", action="store_true", help="PyTorch's step beside ours")
+    return whole
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -1,228 +1,140 @@
-"""Images a second of the train step: ours, the plain form of the layers, and PyTorch."""
+"""Images a second of the training step, ours and PyTorch's, on the same images by turns."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
+import numpy as np
 
-from transfer_jax.bench import matmul, torch_training
-from transfer_jax.bench import options as common
-from transfer_jax.bench.page import table
-from transfer_jax.bench.timing import STATISTICS, Timing, interleave
-from transfer_jax.bench.training import (
-    SyntheticData,
-    default_steps_per_call,
-    recipe_for,
-    train_loop,
-)
-from transfer_jax.networks import Network, layers
-from transfer_jax.training import devices
-from transfer_jax.training.step import Program
+from transfer_jax.bench import torch_reference
+from transfer_jax.bench.timing import best_matmul, interleave, table
+from transfer_jax.networks import Network
+from transfer_jax.training import Augmentation, Recipe, parallel
+from transfer_jax.training.step import Source, batch_parts, initial_state, make_update_fn
 
-OURS, PLAIN, TORCH, COMPILED = "ours", "plain lax", "PyTorch", "PyTorch compiled"
-RATIO_ON_CPU, RATIO_ON_GPU, UTILISATION_ON_GPU = 0.8, 1.2, 0.4
+OURS = "ours"
 
 
-@dataclasses.dataclass(frozen=True)
-class Contest:
-    """Contenders at one batch size.
-
-    Attributes:
-      batch_size: images a step, over all devices.
-      timings: contender -> seconds a step.
-      skipped: contender -> why it was not measured.
-    """
-
-    batch_size: int
-    timings: Mapping[str, Timing]
-    skipped: Mapping[str, str]
-
-    def images_per_second(self, name: str, statistic: str) -> float:
-        """Speed of a contender by the 'minimum' or the 'median' of its times."""
-        return self.batch_size / getattr(self.timings[name], statistic)
-
-    def ratio(self, name: str, statistic: str) -> float:
-        """Our speed divided by that of another contender."""
-        ours, theirs = self.timings[OURS], self.timings[name]
-        return getattr(theirs, statistic) / getattr(ours, statistic)
-
-    def torch_ratio(self, statistic: str) -> float | None:
-        """Our speed divided by that of the fastest form of PyTorch; None where there is none."""
-        forms = [name for name in (TORCH, COMPILED) if name in self.timings]
-        return min((self.ratio(name, statistic) for name in forms), default=None)
-
-    def utilisation(
-        self, name: str, statistic: str, network: Network, flops_per_second: float
-    ) -> float:
-        """Share of some rate of operations that a contender's counted operations reach."""
-        return network.train_flops() * self.images_per_second(name, statistic) / flops_per_second
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Of `python -m transfer_jax.bench step`."""
-    common.add_network(parser)
-    common.add_batches(parser, 64, 128)
-    common.add_rounds(parser)
-    parser.add_argument(
-        "--no_plain", action="store_true", help="leave out the plain form, slow on CPUs"
+def recipe_for(network: Network, batch_size: int, precision: str) -> Recipe:
+    """A recipe whose step does all the work of a study's: random crops and mirrors, dropout,
+    Nesterov momentum, weight decay, a learning rate that changes at every step."""
+    return Recipe(
+        batch_size=batch_size,
+        steps=100_000,
+        solver="sgd",
+        nesterov=True,
+        schedule="one_cycle",
+        bias_lr_multiplier=1.0,
+        augmentation=Augmentation(network.input_size, pad=4 if network.input_size <= 64 else 0),
+        mean="channel",
+        pixel_scale=1 / 60,
+        precision=precision,
     )
 
 
-def run(options: argparse.Namespace) -> str:
-    """The benchmark's page."""
-    contests = [
-        measure(
-            options.network,
-            batch,
-            **common.rounds(options),
-            dtype=options.dtype,
-            plain=not options.no_plain,
-        )
-        for batch in options.batch
-    ]
-    rate = matmul.measure("float32" if jax.default_backend() == "cpu" else "bfloat16")
-    text = report(options.network, contests, rate, options.dtype)
-    return f"{text}\n\n{common.describe_rounds(options)}"
+def noise(network: Network, batch_size: int) -> tuple[Source, np.ndarray]:
+    """Images of noise, large enough for the recipe's crops (256 pixels for 227), with labels and
+    mean; and 16 batches of places in them, int32 (16, batch_size)."""
+    random, size = np.random.default_rng(0), network.input_size
+    side = size if size <= 64 else size + 29
+    count = min(4096, 2**27 // (3 * side**2))
+    images = random.integers(0, 256, (count, side, side, 3), np.uint8)
+    labels = random.integers(0, network.num_classes, count, np.int32)
+    mean = np.full(3, 127.5, np.float32)
+    return Source(images, labels, mean), random.integers(0, count, (16, batch_size), np.int32)
 
 
-def remarks(options: argparse.Namespace) -> list[str]:
-    """PyTorch's version, where it took part."""
-    return [] if torch_training.why_not() else [torch_training.describe()]
-
-
-def measure(
+def our_loop(
     network: Network,
-    batch_size: int,
-    *,
-    repeats: int,
-    steps: int,
-    steps_per_call: int = 0,
-    dtype: str = "float32",
-    plain: bool = True,
-) -> Contest:
-    """Times the train step of a network by turns with its rivals.
+    recipe: Recipe,
+    frozen: tuple[int, ...],
+    params: Sequence[Any],
+    data: tuple[Source, np.ndarray],
+) -> Callable[[int], np.ndarray]:
+    """The trainer's step for a group of cells, on images that lie on the devices.
 
-    All contenders do the same work on the same uint8 images, which lie on the device: gather,
-    random crop, mirror, normalisation, forward with dropout, loss, backward, Nesterov momentum and
-    weight decay at a scheduled learning rate.
-
-    Args:
-      network: what is trained, all of its layers.
-      batch_size: images a step, over all devices.
-      repeats: rounds of all contenders.
-      steps: steps of each contender in a round.
-      steps_per_call: of the JAX contenders; 0 does as the trainer does.
-      dtype: of activations and products; PyTorch's 'bfloat16' is its autocast.
-      plain: also time the plain form of the layers, where ours is another.
+    Returns:
+      run(steps), which makes a multiple of `steps_per_call()` updates, waits for them, and returns
+      the cells' losses in the last one.
     """
-    recipe = recipe_for(network, batch_size, dtype)
-    data = SyntheticData.draw(network, batch_size)
-    params = network.init(jax.random.key(0))
-    program = Program(network, recipe, (0,))
-    chunk = steps_per_call or default_steps_per_call()
-    forms = {OURS: "auto"}
-    if plain and layers.implementation() != "plain":
-        forms[PLAIN] = "plain"
-    contenders, skipped = {}, {}
-    for name, form in forms.items():
-        loop = train_loop(program, (params,), data, implementation=form, steps_per_call=chunk)
-        contenders[name] = loop.run
-    if reason := torch_training.why_not():
-        skipped[TORCH] = reason
-    else:
-        rivals = {TORCH: False}
-        if torch_training.can_compile():
-            rivals[COMPILED] = True
-        for name, compiled in rivals.items():
-            loop, _ = torch_training.train_loop(network, params, recipe, data, compiled=compiled)
-            contenders[name] = lambda calls, loop=loop: loop(calls * chunk)
-    calls = -(-steps // chunk)
-    timings = {
-        name: Timing(tuple(seconds / chunk for seconds in timing.seconds))
-        for name, timing in interleave(contenders, repeats=repeats, steps=calls).items()
-    }
-    return Contest(batch_size, timings, skipped)
+    chunk, local = steps_per_call(), recipe.batch_size // jax.device_count()
+    parts = batch_parts(network, frozen, local)
+    update = make_update_fn(network, recipe, frozen, scanned=chunk > 1, parts=parts)
+    state, shared = parallel.replicate(initial_state(network, recipe, frozen, params))
+    source, batches = Source(*parallel.replicate(data[0])), data[1]
+    rates, key = np.ones(len(frozen), np.float32), jax.random.key_data(jax.random.key(0))
+    done = 0
+
+    def run(steps: int) -> np.ndarray:
+        nonlocal state, done
+        for _ in range(steps // chunk):
+            indices = batches[(done + np.arange(chunk)) % len(batches)]
+            indices = parallel.split_batch(indices if chunk > 1 else indices[0], axis=-1)
+            state, losses = update(state, shared, source, indices, rates, key)
+            done += chunk
+        jax.block_until_ready(state)
+        return np.asarray(losses[0])
+
+    return run
 
 
-def report(
-    network: Network,
-    contests: Sequence[Contest],
-    rate: matmul.MatmulRate,
-    dtype: str = "float32",
-) -> str:
-    """The contests as Markdown.
-
-    Args:
-      network: what was trained.
-      contests: one for each batch size.
-      rate: of large matrix products on one device, which utilisation is a share of.
-      dtype: of the contenders.
-    """
-    available = rate.flops_per_second * devices.num_devices()
-    rows = []
-    for contest in contests:
-        for name, timing in contest.timings.items():
-            share = contest.utilisation(name, "minimum", network, available)
-            rows.append(
-                [
-                    name,
-                    str(contest.batch_size),
-                    f"{1e3 * timing.minimum:.1f}",
-                    f"{1e3 * timing.median:.1f}",
-                    *(f"{contest.images_per_second(name, s):,.0f}" for s in STATISTICS),
-                    *("" if name == OURS else f"{contest.ratio(name, s):.2f}" for s in STATISTICS),
-                    f"{100 * share:.1f} %",
-                ]
-            )
-    header = [
-        "contender",
-        "batch",
-        "ms a step, fastest",
-        "median",
-        "images/s, fastest",
-        "median",
-        "ours / this, fastest",
-        "median",
-        "utilisation, fastest",
-    ]
-    gflop = network.train_flops() / 1e9
-    lines = [
-        f"# Train step of {network.name}",
-        "",
-        f"{network.num_params:,} parameters, {gflop:.3f} GFLOP a training image, {dtype}; "
-        f"synthetic uint8 images, resident on the device, cut to {network.input_size} pixels. "
-        f"Utilisation: counted operations as a share of the best measured rate, {rate}.",
-        "",
-        table(header, rows),
-    ]
-    reasons = {(name, why): None for c in contests for name, why in c.skipped.items()}
-    lines += [f"\n{name} was not measured: {why}." for name, why in reasons]
-    found = [verdict for c in contests for verdict in verdicts(network, c, available)]
-    return "\n".join([*lines, "", *found] if found else lines)
+def whole_calls(steps: int | None) -> int:
+    """Steps of a round, rounded up to whole calls; None is enough for this backend."""
+    chunk = steps_per_call()
+    return -(-(steps or max(10, 4 * chunk)) // chunk) * chunk
 
 
-def verdicts(network: Network, contest: Contest, flops_per_second: float) -> list[str]:
-    """Whether the project's targets for this backend are met, a line of Markdown each."""
-    on_gpu = jax.default_backend() == "gpu"
-    found = []
-    wanted = RATIO_ON_GPU if on_gpu else RATIO_ON_CPU
-    fastest, median = (contest.torch_ratio(s) for s in STATISTICS)
-    if fastest is not None and (on_gpu or network.name == "alexnet_mini"):
-        found.append(
-            f"- batch {contest.batch_size}: ours / the fastest PyTorch {fastest:.2f} (fastest "
-            f"rounds), {median:.2f} (median); at least {wanted} wanted: {_met(fastest >= wanted)}."
+def steps_per_call() -> int:
+    """How many steps the trainer compiles into one call on this backend."""
+    return 1 if jax.default_backend() == "cpu" else 50
+
+
+def run(options: argparse.Namespace) -> tuple[str, list[str]]:
+    """The page's text, and what else its reader must know."""
+    network, precision = options.network, options.precision
+    params, rows = network.init(jax.random.key(0)), []
+    why_not = torch_reference.why_not() if options.torch else "not asked for (--torch)"
+    remark = f"no PyTorch: {why_not}" if why_not else torch_reference.describe()
+    size, rate = best_matmul(precision)
+    for batch_size in options.batch:
+        recipe, data = recipe_for(network, batch_size, precision), noise(network, batch_size)
+        rivals = {OURS: our_loop(network, recipe, (0,), (params,), data)}
+        if not why_not:
+            rivals |= torch_reference.loops(network, recipe, params, data)
+        seconds = interleave(rivals, options.rounds, whole_calls(options.steps))
+        rows += rows_of(network, batch_size, seconds, rate * jax.device_count())
+    header = ["step", "batch", "ms, fastest", "median", "images/s, fastest", "median"]
+    header += ["ours / this, fastest", "median", "of the matrix rate"]
+    text = (
+        f"# Training step of {network.name}, {precision}\n\n"
+        f"{network.num_params:,} parameters, {network.train_flops() / 1e9:.3f} GFLOP a training "
+        f"image. Images of noise lie on the device, uint8; a step gathers, crops, mirrors, trains. "
+        f"The last column is the share, in the fastest round, of what a device's best product of "
+        f"matrices reaches: {rate / 1e12:.3g} TFLOP/s, {precision}, {size} x {size}.\n\n"
+        f"{table(header, rows)}"
+    )
+    return text, [remark]
+
+
+def rows_of(
+    network: Network, batch_size: int, seconds: Mapping[str, np.ndarray], flops_per_second: float
+) -> list[list[str]]:
+    """A row of the table for each rival, from its seconds a step in every round."""
+    rows, ours = [], [np.min(seconds[OURS]), np.median(seconds[OURS])]
+    for name, found in seconds.items():
+        times = [np.min(found), np.median(found)]
+        share = network.train_flops() * batch_size / times[0] / flops_per_second
+        rows.append(
+            [
+                name,
+                str(batch_size),
+                *(f"{1e3 * t:.2f}" for t in times),
+                *(f"{batch_size / t:,.1f}" for t in times),
+                *(f"{t / o:.2f}" if name != OURS else "" for t, o in zip(times, ours, strict=True)),
+                f"{100 * share:.1f} %",
+            ]
         )
-    if on_gpu:
-        share = contest.utilisation(OURS, "minimum", network, flops_per_second)
-        found.append(
-            f"- batch {contest.batch_size}: {100 * share:.1f} % of the measured matrix rate; at "
-            f"least {100 * UTILISATION_ON_GPU:.0f} % wanted: {_met(share >= UTILISATION_ON_GPU)}."
-        )
-    return found
-
-
-def _met(met: bool) -> str:
-    return "met" if met else "missed"
+    return rows

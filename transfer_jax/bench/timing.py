@@ -1,72 +1,108 @@
-"""Timing of contenders against each other: interleaved, so that all of them meet the same machine.
+"""Rivals timed by turns, the device's own best speed, and how a page shows both.
 
-A machine that other programs use, or that heats up, is not equally fast from one minute to the
-next. Contenders therefore take turns in every round, and are compared by their fastest rounds
-(what the code can do) and by their median rounds (what it did).
+A machine that others use, or that heats up, is not equally fast from one minute to the next. Rivals
+therefore take turns in every round, and are compared by their fastest round (what the code can do)
+and by their median round (what it did).
 """
 
 from __future__ import annotations
 
-import dataclasses
-import statistics
+import importlib.metadata
+import os
+import platform
+import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 from tqdm import tqdm
 
-STATISTICS = ("minimum", "median")
+from transfer_jax.training.step import MATMUL
 
-
-@dataclasses.dataclass(frozen=True)
-class Timing:
-    """Seconds a step of one contender, one number for each round."""
-
-    seconds: tuple[float, ...]
-
-    def __post_init__(self):
-        if not self.seconds or min(self.seconds) <= 0:
-            raise ValueError(f"timing {self.seconds}: expected at least one positive duration")
-
-    @property
-    def minimum(self) -> float:
-        """Of the fastest round."""
-        return min(self.seconds)
-
-    @property
-    def median(self) -> float:
-        """Over the rounds."""
-        return statistics.median(self.seconds)
+SIZES, LARGE_SIZES = {"cpu": (1024, 2048)}, (4096, 8192, 16384)  # the others are of accelerators
+BUSY = 0.5
+"""Load average before the start above which times on a CPU say nothing: PyTorch's threads wait for
+each other at every operation, and a step of 8 ms was seen to take 1,348 beside other work."""
 
 
 def interleave(
-    contenders: Mapping[str, Callable[[int], None]], *, repeats: int, steps: int
-) -> dict[str, Timing]:
-    """Times contenders by turns.
-
-    Every contender first runs one step unmeasured. In each round all of them run, in an order that
-    turns around from round to round, so that none has the same neighbour before it every time.
+    rivals: Mapping[str, Callable[[int], object]], rounds: int, steps: int
+) -> dict[str, np.ndarray]:
+    """Times rivals by turns, in an order that turns around from round to round.
 
     Args:
-      contenders: name -> run(steps), which returns when the work of that many steps is done.
-      repeats: number of rounds.
-      steps: steps a contender makes in one round.
+      rivals: name -> run(steps), which returns when the work of that many steps is done. Each runs
+        one round unmeasured, in which it may compile.
+      rounds: how often each of them runs.
+      steps: in one round.
 
     Returns:
-      name -> its seconds a step, round by round.
-
-    Raises:
-      ValueError: when repeats or steps is not positive.
+      name -> seconds a step, (rounds,).
     """
-    if repeats < 1 or steps < 1:
-        raise ValueError(f"repeats={repeats}, steps={steps}: expected both at least 1")
-    for run in contenders.values():
-        run(1)
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    order = list(contenders)
-    for _ in tqdm(range(repeats), desc="rounds", leave=False, disable=None):
+    for run in rivals.values():
+        run(steps)
+    seconds, order = {name: [] for name in rivals}, list(rivals)
+    for _ in tqdm(range(rounds), desc="rounds", leave=False, disable=None):
         for name in order:
             started = time.perf_counter()
-            contenders[name](steps)
+            rivals[name](steps)
             seconds[name].append((time.perf_counter() - started) / steps)
         order.reverse()
-    return {name: Timing(tuple(rounds)) for name, rounds in seconds.items()}
+    return {name: np.array(found) for name, found in seconds.items()}
+
+
+def best_matmul(
+    precision: str, sizes: Sequence[int] = (), seconds: float = 0.2
+) -> tuple[int, float]:
+    """(size, floating-point operations a second) of the fastest square matrix product on one
+    device, in a recipe's precision; each size runs five times for at least so many seconds."""
+    rates = {}
+    dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
+    for size in SIZES.get(jax.default_backend(), LARGE_SIZES):
+        one, other = (jax.random.normal(jax.random.key(i), (size, size), dtype) for i in (0, 1))
+        product = jax.jit(lambda a, b: jnp.matmul(a, b, precision=MATMUL[precision]))
+        product(one, other).block_until_ready()
+        best, calls = 0.0, 1
+        for _ in range(5):
+            while (spent := _spent(product, one, other, calls)) < seconds:
+                calls = max(calls + 1, int(1.2 * calls * seconds / spent))
+            best = max(best, 2 * size**3 * calls / spent)
+        rates[size] = best
+    size = max(rates, key=rates.get)
+    return size, rates[size]
+
+
+def _spent(product, one, other, calls: int) -> float:
+    started = time.perf_counter()
+    for _ in range(calls):
+        result = product(one, other)
+    result.block_until_ready()
+    return time.perf_counter() - started
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, its first column to the left and the others to the right."""
+    rule = [":--", *["--:"] * (len(header) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *rows))
+
+
+def provenance(command: str, load: float, *more: str) -> str:
+    """What was typed and what it ran on, as a Markdown list; `load` is the load average before."""
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("jax", "flax", "optax")]
+    cpuinfo = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    named = re.search(r"model name\s*:\s*(.*)", cpuinfo)
+    lines = [
+        f"command: `{command}`",
+        f"devices: {jax.device_count()} x {jax.devices()[0].device_kind}",
+        f"host: {named[1] if named else platform.machine()}, {os.cpu_count()} cores, load average "
+        f"{load:.1f} before the start",
+        f"versions: {', '.join(versions)}, Python {platform.python_version()}",
+        f"XLA_FLAGS: `{os.environ.get('XLA_FLAGS', '')}`",
+        *more,
+    ]
+    if load > BUSY and jax.default_backend() == "cpu":
+        lines.append("**the machine was busy: these times and ratios do not count**")
+    return "\n".join(f"- {line}" for line in lines)

@@ -1,167 +1,195 @@
-"""Reading the records of a prepared TFDS dataset at random, without TensorFlow."""
+"""Where pixels lie: arrays, or records on disk; and the index of labels and boxes beside them."""
 
-import concurrent.futures
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
 import os
-from collections.abc import Sequence
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
-import tensorflow_datasets as tfds
-import tqdm
-from tensorflow_datasets.proto import tf_example_pb2
+from array_record.python.array_record_data_source import ArrayRecordDataSource
+from PIL import Image
 
-from transfer_jax.data.images import decode_rgb
-
-_BLOCK = 256
+from transfer_jax.data.image import BrokenImageError, decode_rgb, resized
 
 
-class RecordSource(Protocol):
-    """Random access to the records of a split, as Grain wants it."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class Boxes:
+    """The marked objects of every row, laid end to end: row i has offsets[i] .. offsets[i + 1] - 1.
 
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
-
-
-def image_at(source: RecordSource, index: int) -> np.ndarray:
-    """The image of one record, uint8 (h, w, channels), and nothing else of it.
-
-    A source that has a method `read_image(index)` is asked by that one and spared the rest.
+    Attributes:
+      offsets: int64 (N + 1,).
+      labels: int32 (M,), the class of each object.
+      boxes: float32 (M, 4), (ymin, xmin, ymax, xmax) as fractions of the image's sides.
+      difficult: bool (M,).
     """
-    read = getattr(source, "read_image", None)
-    return source[index]["image"] if read is None else read(index)
 
+    offsets: np.ndarray
+    labels: np.ndarray
+    boxes: np.ndarray
+    difficult: np.ndarray
 
-class Reader:
-    """Reads some features of the records of a split, leaving images encoded."""
-
-    def __init__(
-        self,
-        directory: Path,
-        split: str,
-        features: Sequence[str],
-        image_size: int | None = None,
-        fit: str = "squash",
-    ):
-        self._image_size, self._fit = image_size, fit
-        builder = tfds.builder_from_directory(directory)
-        self._records = builder.as_data_source(
-            split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+    @classmethod
+    def of_rows(cls, rows: Iterable[tuple[Sequence, Sequence, Sequence]]) -> Boxes:
+        """From (labels, boxes, difficult) of one row after the other."""
+        rows = list(rows)
+        labels, boxes, difficult = ([x for row in rows for x in row[i]] for i in range(3))
+        return cls(
+            np.cumsum([0, *(len(row[0]) for row in rows)], dtype=np.int64),
+            np.array(labels, np.int32),
+            np.array(boxes, np.float32).reshape(-1, 4),
+            np.array(difficult, bool),
         )
-        # Features that nobody asked for are not even parsed.
-        self._features = tfds.features.FeaturesDict({k: builder.info.features[k] for k in features})
-        self._decoders = {"image": tfds.decode.SkipDecoding()} if "image" in features else None
 
-    def __len__(self) -> int:
-        return len(self._records)
+    def __getitem__(self, row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        there = slice(self.offsets[row], self.offsets[row + 1])
+        return self.labels[there], self.boxes[there], self.difficult[there]
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.parse(self._records[index])
-
-    def raw(self, indices: np.ndarray) -> Sequence[bytes]:
-        """The serialised records at some positions."""
-        return self._records.__getitems__(indices.tolist())
-
-    def parse(self, record: bytes) -> dict[str, Any]:
-        """The features of a serialised record; its image is still encoded."""
-        return self._features.deserialize_example_np(record, decoders=self._decoders)
-
-    def read_image(self, index: int) -> np.ndarray:
-        """The decoded image of one record; its other features are not looked at."""
-        # Straight from the message: by way of TFDS and NumPy it is copied twice and takes ten
-        # times as long, of which Python's lock is held for most.
-        example = tf_example_pb2.Example.FromString(self._records[index])
-        (encoded,) = example.features.feature["image"].bytes_list.value
-        return self.pixels({"image": encoded})
-
-    def pixels(self, record: dict[str, Any]) -> np.ndarray:
-        """The decoded image of a parsed record, fitted to the image size, if there is one."""
-        return decode_rgb(record["image"], self._image_size, self._fit)
-
-    def read(self, indices: np.ndarray) -> list[dict[str, Any]]:
-        """The features of the records at some positions."""
-        return [self.parse(record) for record in self.raw(indices)]
+    def take(self, rows: np.ndarray) -> Boxes:
+        return Boxes.of_rows(self[row] for row in rows)
 
 
-class Records:
-    """A `RecordSource` over a split of a dataset on disk, made by `Dataset.record_source`."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class Arrays:
+    """Images in memory, or in an index file that is read when they are first wanted."""
 
-    def __init__(
-        self,
-        directory: Path,
-        split: str,
-        length: int,
-        image_size: int | None = None,
-        fit: str = "squash",
-    ):
-        self._directory, self._split, self._length = directory, split, length
-        self._image_size, self._fit = image_size, fit
-        self._reader = None
-        features = tfds.builder_from_directory(directory).info.features
-        self._features = [
-            k for k in ("image", "label", "id", "file_name", "objects", "bbox") if k in features
-        ]
-        if "objects" in features and not _holds_boxes(features["objects"]):
-            self._features.remove("objects")
+    images: np.ndarray | Sequence[np.ndarray] | None = None
+    path: Path | None = None
 
-    def __len__(self) -> int:
-        return self._length
+    @functools.cached_property
+    def pixels(self) -> np.ndarray | Sequence[np.ndarray]:
+        if self.path is None:
+            return self.images
+        with np.load(self.path) as file:
+            return file["images"]
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        index = range(self._length)[index]
-        record = self._opened()[index]
-        id = record.get("id", record.get("file_name", f"{self._split}/{index}"))
-        found = {
-            "image": self._reader.pixels(record),
-            "label": int(record["label"]),
-            "id": id.decode() if isinstance(id, bytes) else str(id),
-        }
-        boxes = record["objects"]["bbox"] if "objects" in record else record.get("bbox")
-        # Boxes are fractions of the whole image's sides.
-        if boxes is not None and self._fit == "squash":
-            found["boxes"] = np.asarray(boxes, np.float32).reshape(-1, 4)
-        return found
+    def image(self, row: int) -> np.ndarray:
+        return self.pixels[row]
 
-    def read_image(self, index: int) -> np.ndarray:
-        """The image of `self[index]` alone, sooner."""
-        return self._opened().read_image(range(self._length)[index])
-
-    def _opened(self) -> Reader:
-        if self._reader is None:
-            self._reader = Reader(
-                self._directory, self._split, self._features, self._image_size, self._fit
-            )
-        return self._reader
+    def ids(self, num: int) -> np.ndarray:
+        return np.array([str(row) for row in range(num)])
 
     def __getstate__(self):
-        # Open files stay in the process that opened them.
-        return {**self.__dict__, "_reader": None}
+        return {"images": self.images, "path": self.path}
 
 
-def _holds_boxes(objects: tfds.features.FeatureConnector) -> bool:
-    each = getattr(objects, "feature", objects)
-    return isinstance(each, tfds.features.FeaturesDict) and "bbox" in each
+@dataclasses.dataclass(frozen=True, eq=False)
+class Records:
+    """Encoded images in ArrayRecord files, which every process opens when it first reads."""
+
+    files: ArrayRecordDataSource
+    index: Path  # the file that holds the ids of the rows
+    is_example: bool = False  # TFDS's tf.train.Example, and not the bytes of an image alone
+    image_size: int | None = None  # of the squares that images are made as they are decoded
+    fit: str = "squash"
+    places: np.ndarray | None = None  # (N,) the record of each row, None where they are the same
+    crops: np.ndarray | None = None  # (N, 4) what is cut out of each row's image, as Boxes.boxes
+
+    def encoded(self, row: int) -> bytes:
+        record = self.files[int(row if self.places is None else self.places[row])]
+        return example_features(record)["image"].bytes_list.value[0] if self.is_example else record
+
+    def image(self, row: int) -> np.ndarray:
+        encoded = self.encoded(row)
+        try:
+            if self.crops is None:
+                return decode_rgb(encoded, self.image_size, self.fit)
+            image = Image.fromarray(decode_rgb(encoded))
+        except BrokenImageError as error:
+            raise BrokenImageError(f"row {row} of {self.index.parent}: {error}") from error
+        image = image.crop(whole_pixels(self.crops[row], *image.size))
+        return np.asarray(resized(image, self.image_size, self.fit) if self.image_size else image)
+
+    def ids(self, num: int) -> np.ndarray:
+        with np.load(self.index) as file:
+            return file["ids"]
 
 
-def blocks_of(indices: np.ndarray) -> list[np.ndarray]:
-    """Cuts indices into pieces of a size that is read well at once."""
-    return [indices[start : start + _BLOCK] for start in range(0, len(indices), _BLOCK)]
+def write_index(
+    path: Path,
+    labels: np.ndarray,
+    splits: Mapping[str, np.ndarray],
+    boxes: Boxes | None,
+    **arrays: np.ndarray | None,
+) -> None:
+    """Keeps what a dataset knows besides its pixels in an .npz file, whole or not at all."""
+    named = {"labels": labels, **{f"split:{name}": rows for name, rows in splits.items()}}
+    if boxes is not None:
+        named |= {f"boxes:{name}": array for name, array in vars(boxes).items()}
+    named |= {name: array for name, array in arrays.items() if array is not None}
+    save = np.savez if "images" in named else np.savez_compressed
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        save(file, **named)
 
 
-def decode_into(images: np.ndarray, reader: Reader, indices: np.ndarray, progress: bool):
-    """Fills `images`, uint8 (n, h, w, 3), with the decoded images at n positions, by threads."""
+def read_index(path: Path) -> dict:
+    """The arguments labels, splits, boxes of a `Dataset`, kept by `write_index`."""
+    with np.load(path) as file:
+        splits = {name[6:]: file[name] for name in file if name.startswith("split:")}
+        boxes = None
+        if "boxes:offsets" in file:
+            boxes = Boxes(*(file[f"boxes:{field.name}"] for field in dataclasses.fields(Boxes)))
+        return {"labels": file["labels"], "splits": splits, "boxes": boxes}
 
-    def decode(start: int):
-        block = indices[start : start + _BLOCK]
-        for row, record in enumerate(reader.raw(block), start):
-            images[row] = reader.pixels(reader.parse(record))
-        return len(block)
 
-    starts = range(0, len(indices), _BLOCK)
-    bar = tqdm.tqdm(
-        total=len(indices), unit="image", desc="decoding", disable=not progress, mininterval=0.5
-    )
-    with bar, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
-        for done in threads.map(decode, starts):
-            bar.update(done)
+def digest(*parts) -> str:
+    """Sixteen hex digits that change with any of nested strings, numbers, arrays and boxes."""
+    state = hashlib.sha256()
+
+    def add(part) -> None:
+        if isinstance(part, np.ndarray) and part.dtype.kind != "U":
+            state.update(f"{part.dtype.str}{part.shape}".encode())
+            state.update(np.ascontiguousarray(part))
+        elif isinstance(part, Boxes):
+            add(list(vars(part).values()))
+        elif isinstance(part, Mapping):
+            add([item for pair in part.items() for item in pair])
+        elif isinstance(part, list | tuple | np.ndarray):
+            state.update(f"[{len(part)}".encode())
+            for item in part:
+                add(item)
+        else:
+            text = str(part).encode("utf-8", "surrogateescape")
+            state.update(f"{len(text)}:".encode() + text)
+
+    add(parts)
+    return state.hexdigest()[:16]
+
+
+def whole_pixels(box: np.ndarray, width: int, height: int) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) inside an image, at least one pixel, of a box in fractions."""
+
+    def inside(low: float, high: float, size: int) -> tuple[int, int]:
+        low, high = (round(round(float(edge) * size, 6)) for edge in (low, high))
+        low = min(max(low, 0), size - 1)
+        return low, max(min(high, size), low + 1)
+
+    top, left, bottom, right = box
+    left, right = inside(left, right, width)
+    top, bottom = inside(top, bottom, height)
+    return left, top, right, bottom
+
+
+def example_features(record: bytes) -> Mapping:
+    """The features of a serialised tf.train.Example, without TensorFlow."""
+    # Imported where a TFDS dataset is read: it takes a second.
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    return tf_example_pb2.Example.FromString(record).features.feature
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name to write a file under, which takes the place of `path` once it is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,40 +1,107 @@
 """From the description of a dataset to the dataset: found under `data_dir`, or prepared there."""
 
-import errno
+from __future__ import annotations
+
+import dataclasses
 import functools
 import hashlib
+import inspect
 import os
-import shutil
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import tensorflow_datasets as tfds
-
-from transfer_jax.data import class_folders, listings, tfds_listing, world
-from transfer_jax.data.dataset_spec import MULTILABEL_KINDS, DatasetSpec
-from transfer_jax.data.datasets import Dataset, read_dataset
+from transfer_jax.data.dataset import Dataset
 from transfer_jax.data.ilsvrc2012 import ilsvrc2012_folder
-from transfer_jax.data.images import size_name
-from transfer_jax.data.labels import replacing
-from transfer_jax.data.prepare import (
-    VERSION,
-    exclusively,
-    is_full_disk,
-    is_prepared,
-    prepare,
-    require_whole,
+from transfer_jax.data.image import FITS, size_name
+from transfer_jax.data.listing import class_folder, image_folder, sun397_folder, tiny_imagenet
+from transfer_jax.data.prepare import DESCRIPTION, prepare, read_prepared, unless_there
+from transfer_jax.data.records import Arrays, read_index, write_index
+from transfer_jax.data.tfds_records import (
+    read_tfds,
+    tfds_directory,
+    tfds_fingerprint,
+    tfds_listing,
 )
+from transfer_jax.data.voc import voc_actions, voc_folder
 
-Write = Callable[[listings.Listing], Dataset]
+_LISTINGS = {
+    "ilsvrc2012": ilsvrc2012_folder,
+    "folder": image_folder,
+    "tiny_imagenet": tiny_imagenet,
+    "class_folder": class_folder,
+    "sun397": sun397_folder,
+    "voc": voc_folder,
+    "voc_actions": voc_actions,
+}
+FILE_KINDS = tuple(_LISTINGS)
+KINDS = ("world", "world_scenes", "tfds", *FILE_KINDS)
 
-__all__ = [
-    "DatasetSpec",
-    "build",
-    "existing_path",
-    "open_builder",
-    "open_dataset",
-    "tfds_directory",
-]
+_SIZES = {"world": 32, "world_scenes": 32, "tiny_imagenet": 32, "tfds": None}
+_WORLD_COUNTS = ("train_per_class", "val_per_class", "max_objects")
+_WORLD_VERSION = 1  # raise it when the world is drawn otherwise
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetSpec:
+    """Which dataset is wanted.
+
+    Attributes:
+      kind: 'world' and 'world_scenes' (images that the package renders, of one object and of
+        several), 'tfds' (any TFDS dataset of one label or several), 'folder'
+        (`PATH/train/<class>/*`, `PATH/val/<class>/*`), 'ilsvrc2012' (ImageNet's 1000 classes or
+        some of them), 'tiny_imagenet' (its folder or archive), 'class_folder' (`PATH/<class>/*`,
+        also nested, without splits, for `tasks.fold_task` to draw from; Caltech-101 and -256),
+        'sun397' (its nested folders with one of its partitions), 'voc' (`VOCdevkit/VOC2007` or
+        another year), 'voc_actions' (the people in it and what they do).
+      name: for 'tfds' as TFDS takes it: 'cifar10', 'cifar10:3.0.2', 'voc/2012'. For 'ilsvrc2012'
+        'imagenet2012' where its images lie in a TFDS dataset of that name.
+      path: of the folder, or of the archive of 'tiny_imagenet'; with `name` the TFDS folder, empty
+        for `data_dir`. Or the folder of what was prepared before: nothing else is needed then.
+      image_size: side length in pixels of the squares that images are made; None keeps the bytes
+        and sizes of the files. 0 is the kind's own: 32 for 'world', 'world_scenes' and
+        'tiny_imagenet', None for 'tfds', 256 otherwise.
+      seed, train_per_class, val_per_class, max_objects: for 'world' and 'world_scenes', see
+        `world.world_arrays` and `world.scene_arrays`; None is their own default.
+      on_broken: 'raise' to stop at a broken image, 'skip' to leave broken images out and list them
+        beside the data.
+      margin: for 'voc_actions', what is added on each side of a person's box before it is cut out,
+        as a share of the box's width and height.
+      partition: for 'sun397', which of its partitions into training and test images, 1 .. 10.
+      fit: how images become squares, one of `image.FITS`.
+    """
+
+    kind: str
+    name: str = ""
+    path: str = ""
+    image_size: int | None = 0
+    seed: int = 0
+    train_per_class: int | None = None
+    val_per_class: int | None = None
+    on_broken: str = "raise"
+    max_objects: int | None = None
+    margin: float = 0.0
+    partition: int = 1
+    fit: str = "squash"
+
+    def __post_init__(self):
+        for field, known in (("kind", KINDS), ("on_broken", ("raise", "skip")), ("fit", FITS)):
+            if getattr(self, field) not in known:
+                raise ValueError(
+                    f"{field} must be one of {', '.join(known)}; got {getattr(self, field)!r}"
+                )
+        if self.kind == "tfds" and not self.name:
+            raise ValueError("a dataset of kind 'tfds' needs a name, for instance 'cifar10'")
+        if self.kind in FILE_KINDS and not (self.path or (self.kind == "ilsvrc2012" and self.name)):
+            raise ValueError(f"a dataset of kind {self.kind!r} needs the path of its images")
+        if self.image_size == 0:
+            object.__setattr__(self, "image_size", _SIZES.get(self.kind, 256))
+        if self.image_size is None:
+            object.__setattr__(self, "fit", "squash")  # nothing is fitted
+        if self.image_size is not None and not 1 <= self.image_size <= 4096:
+            raise ValueError(f"image_size must lie in 1 .. 4096 pixels, got {self.image_size}")
+        if self.image_size is None and self.kind.startswith("world"):
+            raise ValueError(f"a dataset of kind {self.kind!r} needs an image_size")
+        if not 1 <= self.partition <= 10:
+            raise ValueError(f"partition must lie in 1 .. 10, got {self.partition}")
 
 
 def open_dataset(
@@ -44,267 +111,67 @@ def open_dataset(
     workers: int | None = None,
     progress: bool = True,
 ) -> Dataset:
-    """Opens a dataset, preparing it under `data_dir` at its first use.
+    """Opens a dataset, preparing it under `data_dir` at its first use by `workers` threads (None:
+    one per core). Its `name` changes with everything that changes its content (kind, size, seed,
+    the list of files with their sizes, labels, boxes and splits), not with where it lies.
 
-    What is prepared is an ordinary TFDS dataset (`tfds.builder_from_directory` opens it), written
-    once, by one process at a time, and resumed where it stopped if it was killed.
-
-    Args:
-      spec: which dataset.
-      data_dir: the TFDS folder where prepared datasets are kept; it is made if it is missing.
-      workers: threads that prepare images from files; None for one per core.
-      progress: whether to show progress bars.
-
-    Returns:
-      The dataset. Its `name` changes with everything that changes its content (kind, size, version,
-      seed, the list of files with their sizes), and not with where it lies.
-
-    Raises:
-      FileNotFoundError: the path of the images, or a split in it, is missing.
-      ValueError: the images are not laid out as they should be, one is broken, or the dataset is of
-        a sort that cannot be used. The message names the file, class or feature.
-      OSError: the disk is full.
-
-    Example:
-      spec = DatasetSpec("tiny_imagenet", path="tiny_imagenet_32.tar.xz")
-      dataset = open_dataset(spec, "~/tensorflow_datasets")
-      labels = dataset.labels("train")
+      dataset = open_dataset(DatasetSpec("tiny_imagenet", path="tiny.tar.xz"), "~/datasets")
+      images = dataset.read(dataset.splits["val"][:10])
     """
-    if spec.kind in MULTILABEL_KINDS:
-        raise ValueError(
-            f"the images of a dataset of kind {spec.kind!r} have several labels: open it by "
-            "transfer_jax.data.multilabel.open_multilabel"
-        )
     data_dir = Path(data_dir).expanduser()
     data_dir.mkdir(parents=True, exist_ok=True)
-    if spec.kind == "world":
-        return _open_world(spec, data_dir, progress)
+    if spec.kind in ("world", "world_scenes"):
+        return _open_world(spec, data_dir)
     if spec.kind == "tfds":
         directory = tfds_directory(spec.name, data_dir, progress)
-        return read_dataset(directory, image_size=spec.image_size, fit=spec.fit)
-    write = functools.partial(_prepare, spec, data_dir, workers, progress)
-    if spec.kind == "ilsvrc2012" and spec.name:
-        return _open_ilsvrc2012_of_tfds(spec, data_dir, write, progress)
-    path = existing_path(spec, data_dir)
-    if spec.kind == "tiny_imagenet" and not path.is_dir():
-        return _open_tiny_imagenet_archive(spec, path, data_dir, write)
-    if spec.kind == "tiny_imagenet":
-        return write(listings.tiny_imagenet_folder(path))
-    if spec.kind == "folder":
-        return write(listings.image_folder(path))
-    if spec.kind == "ilsvrc2012":
-        return write(ilsvrc2012_folder(path))
-    if spec.kind == "class_folder":
-        return write(class_folders.class_folder(path))
-    return write(class_folders.sun397_folder(path, spec.partition))
-
-
-def open_builder(
-    builder: tfds.core.DatasetBuilder,
-    *,
-    class_paths: Sequence[Sequence[str]] | None = None,
-    image_size: int | None = None,
-    fit: str = "squash",
-    progress: bool = True,
-) -> Dataset:
-    """Opens what a TFDS builder builds, letting it download and prepare the data at first use.
-
-    Args:
-      builder: made with `file_format='array_record'`.
-      class_paths: the class hierarchy, one path from root to leaf per class, if there is one.
-      image_size: side length of the squares that images are made as they are decoded, or None.
-      fit: how they are made squares, one of `images.FITS`.
-      progress: whether TFDS shows its progress bars.
-
-    Returns:
-      The dataset.
-
-    Raises:
-      ValueError: the dataset is of a sort that cannot be used, see `read_dataset`.
-      OSError: the disk is full.
-    """
-    directory = build(builder, progress)
-    return read_dataset(directory, class_paths=class_paths, image_size=image_size, fit=fit)
-
-
-def build(builder: tfds.core.DatasetBuilder, progress: bool) -> Path:
-    """The folder of what a TFDS builder builds, built there unless it has been.
-
-    Args:
-      builder: made with `file_format='array_record'`.
-      progress: whether TFDS shows its progress bars.
-
-    Raises:
-      OSError: the disk is full.
-    """
-    directory = Path(builder.data_dir)
-    if not is_prepared(directory):
-        with exclusively(directory):
-            if not is_prepared(directory):
-                # What a killed preparation left: nobody else can be at work here now.
-                for leftover in directory.parent.glob(f"incomplete.*_{directory.name}"):
-                    shutil.rmtree(leftover)
-                (tfds.enable_progress_bar if progress else tfds.disable_progress_bar)()
-                try:
-                    builder.download_and_prepare(file_format="array_record")
-                except (OSError, RuntimeError) as error:
-                    if not is_full_disk(error):
-                        raise
-                    raise _full_disk(builder, directory) from error
-    return directory
-
-
-def tfds_directory(name: str, data_dir: Path, progress: bool) -> Path:
-    """The folder of a dataset by its TFDS name, prepared by TFDS where it is not there yet.
-
-    Args:
-      name: as `DatasetSpec.name`.
-      data_dir: the TFDS folder.
-      progress: whether TFDS shows its progress bars.
-
-    Raises:
-      ValueError: no dataset of that name.
-      ImportError: TFDS lacks a package to prepare it.
-      OSError: the disk is full.
-    """
-    prepared = _find_prepared(data_dir, name)
-    if prepared is not None:
-        return prepared
-    try:
-        builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
-    except tfds.core.DatasetNotFoundError as error:
-        raise ValueError(
-            f"there is no dataset {name!r} under {data_dir}, and TFDS knows none of that name"
-        ) from error
-    try:
-        return build(builder, progress)
-    except ImportError as error:
-        raise ImportError(
-            f"TFDS needs a package that is missing to prepare {name!r}: {error}. Install it, "
-            "or prepare the dataset elsewhere with file_format='array_record' and copy its folder "
-            f"to {data_dir}"
-        ) from error
-
-
-def _open_world(spec: DatasetSpec, data_dir: Path, progress: bool) -> Dataset:
-    config = world.world_config(size=spec.image_size, seed=spec.seed, **spec.world_counts())
-    builder = world.EmbeddedWorld(config=config, data_dir=data_dir, file_format="array_record")
-    return open_builder(builder, class_paths=world.class_paths(), progress=progress)
-
-
-def _open_tiny_imagenet_archive(
-    spec: DatasetSpec, path: Path, data_dir: Path, write: Write
-) -> Dataset:
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    note = data_dir / "tiny_imagenet" / "archives" / f"{digest}-{spec.image_size}px.txt"
-    return _open_noted(note, spec, lambda: listings.tiny_imagenet_archive(path), write)
-
-
-def _open_ilsvrc2012_of_tfds(
-    spec: DatasetSpec, data_dir: Path, write: Write, progress: bool
-) -> Dataset:
-    folder = existing_path(spec, data_dir) if spec.path else data_dir
-    directory = tfds_directory(spec.name, folder, progress)
-    digest = tfds_listing.tfds_fingerprint(directory)
-    size = size_name(spec.image_size, spec.fit)
-    note = data_dir / "ilsvrc2012" / "tfds" / f"{digest}-{size}.txt"
-    return _open_noted(
-        note, spec, lambda: tfds_listing.tfds_images(directory, progress=progress), write
-    )
-
-
-def _open_noted(
-    note: Path, spec: DatasetSpec, make_listing: Callable[[], listings.Listing], write: Write
-) -> Dataset:
-    """Opens a dataset whose listing takes reading all of it.
-
-    A note by the fingerprint of the source, made the first time, leads to what was prepared from
-    it. It lies two folders below the prepared datasets of its name.
-    """
-    if note.exists():
-        prepared = note.parents[1] / note.read_text().strip() / VERSION
-        if is_prepared(prepared):
-            require_whole(prepared, spec.on_broken)
-            return read_dataset(prepared)
-    listing = make_listing()
-    dataset = write(listing)
-    note.parent.mkdir(exist_ok=True)
-    with replacing(note) as temporary:
-        temporary.write_text(_config(listing, spec))
-    return dataset
-
-
-def _prepare(
-    spec: DatasetSpec,
-    data_dir: Path,
-    workers: int | None,
-    progress: bool,
-    listing: listings.Listing,
-) -> Dataset:
-    directory = prepare(
-        listing,
-        data_dir,
-        _prepared_name(spec),
-        _config(listing, spec),
-        image_size=spec.image_size,
-        fit=spec.fit,
-        on_broken=spec.on_broken,
-        workers=workers,
-        progress=progress,
-    )
-    return read_dataset(directory)
-
-
-def _prepared_name(spec: DatasetSpec) -> str:
-    return {"folder": "image_folder", "sun397": "sun397_folder"}.get(spec.kind, spec.kind)
-
-
-def _config(listing: listings.Listing, spec: DatasetSpec) -> str:
-    return f"{size_name(spec.image_size, spec.fit)}_{listing.fingerprint()}"
-
-
-def existing_path(spec: DatasetSpec, data_dir: Path) -> Path:
-    """The path of a dataset of files; FileNotFoundError with what was prepared of it before."""
-    name = _prepared_name(spec)
-    path = Path(spec.path).expanduser()
+        return read_tfds(directory, spec.image_size, spec.fit)
+    path = Path(spec.path).expanduser() if spec.path else data_dir
     if not path.exists():
-        prepared = sorted(
-            f"{name}/{p.parent.parent.name}"
-            for p in (data_dir / name).glob(f"*/{VERSION}/dataset_info.json")
-        )
-        hint = (
-            f" (prepared before under {data_dir}: {', '.join(prepared)}; open one of these as "
-            "kind 'tfds' by that name)"
-            if prepared
-            else ""
-        )
-        raise FileNotFoundError(
-            f"there is no {spec.path}, given as path of a {spec.kind!r} dataset{hint}"
-        )
-    return path
+        raise FileNotFoundError(f"there is no {path}, given as path of a {spec.kind!r} dataset")
+    view = {"margin": spec.margin, "on_broken": spec.on_broken}
+    if (path / DESCRIPTION).exists():
+        return read_prepared(path, spec.image_size, spec.fit, **view)
+
+    if spec.kind == "ilsvrc2012" and spec.name:
+        stored = tfds_directory(spec.name, path, progress)
+        fingerprint, make_listing = tfds_fingerprint(stored), lambda: tfds_listing(stored)
+    elif spec.kind == "tiny_imagenet" and path.is_file():
+        with open(path, "rb") as file:
+            fingerprint = hashlib.file_digest(file, "sha256").hexdigest()[:12]
+        make_listing = functools.partial(tiny_imagenet, path)
+    else:
+        options = {"partition": spec.partition} if spec.kind == "sun397" else {}
+        listing = _LISTINGS[spec.kind](path, **options)
+        fingerprint, make_listing = listing.fingerprint(), lambda: listing
+    # The people of an image are cut out of it as they are read.
+    size, fit = (None, "squash") if spec.kind == "voc_actions" else (spec.image_size, spec.fit)
+    name = f"{spec.kind}/{size_name(size, fit)}_{fingerprint}"
+    options = {"on_broken": spec.on_broken, "workers": workers, "progress": progress}
+    prepare(make_listing, data_dir / name, name, image_size=size, fit=fit, **options)
+    return read_prepared(data_dir / name, spec.image_size, spec.fit, **view)
 
 
-def _full_disk(builder: tfds.core.DatasetBuilder, directory: Path) -> OSError:
-    folder = next(parent for parent in directory.parents if parent.exists())
-    wanted = builder.info.dataset_size
-    size = f"{wanted / 1e9:.3f}" if wanted else "an unknown number of"
-    return OSError(
-        errno.ENOSPC,
-        f"the disk is full: preparing {builder.info.full_name} in {directory} takes {size} GB, "
-        f"{shutil.disk_usage(folder).free / 1e9:.3f} GB are free. Make room or choose another "
-        "data_dir",
+def _open_world(spec: DatasetSpec, data_dir: Path) -> Dataset:
+    from transfer_jax import world
+
+    make = world.world_arrays if spec.kind == "world" else world.scene_arrays
+    options = {"size": spec.image_size, "seed": spec.seed}
+    options |= {key: getattr(spec, key) for key in _WORLD_COUNTS if getattr(spec, key) is not None}
+    bound = inspect.signature(make).bind(**options)
+    bound.apply_defaults()
+    leaf = "_".join(f"{key}{value}" for key, value in bound.arguments.items())
+    name = f"{spec.kind}/v{_WORLD_VERSION}_{leaf}"
+    index = data_dir / name / "arrays.npz"
+    with unless_there(index) as wanted:
+        if wanted:
+            made = Dataset.from_arrays(**make(**bound.arguments))
+            write_index(index, made.labels, made.splits, made.boxes, images=made.source.pixels)
+    return Dataset(
+        name=name,
+        class_names=tuple(world.class_names()),
+        class_paths=tuple(map(tuple, world.class_paths())),
+        source=Arrays(path=index),
+        image_shape=(spec.image_size, spec.image_size, 3),
+        directory=index.parent,
+        **read_index(index),
     )
-
-
-def _find_prepared(data_dir: Path, name: str) -> Path | None:
-    """The folder of a prepared dataset `name[/config][:version]`, the newest version by default."""
-    folder = data_dir / name.replace(":", "/")
-    if is_prepared(folder):
-        return folder
-    versions = [
-        item
-        for item in (folder.iterdir() if folder.is_dir() else ())
-        if tfds.core.Version.is_valid(item.name) and is_prepared(item)
-    ]
-    return max(versions, key=lambda item: tfds.core.Version(item.name), default=None)

@@ -1,230 +1,237 @@
-"""A task: which classes of a dataset are to be told apart, and how many images of each there are.
+"""Tasks: which images are to be told apart, as rows and labels over a dataset. Nothing here reads
+an image.
 
-A task is arithmetic on labels. It never touches an image and never copies one.
+In what is made by class (`subset_task`, `fold_task`, ...) an image of multi-label data counts
+where it shows one class only.
 """
+
+from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
-import operator
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+import pandas as pd
+
+from transfer_jax.data.batches import permutation
+from transfer_jax.data.dataset import Dataset, digest
+from transfer_jax.data.means import mean_of
+from transfer_jax.data.splits import random_classes
+
+TRAIN_VAL = ("train", "val")
 
 
-class HasClasses(Protocol):
-    """What a task has to know about a dataset."""
-
-    name: str
-    class_names: tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Task:
-    """A classification task over (part of) a dataset.
+    """Images to learn from and to be tested on. Tasks of equal digests are equal.
 
-    Attributes:
-      name: what reports call it: 'A', 'B', 'W' (the whole dataset), ...
-      dataset: the identity (`Dataset.name`) of the dataset that the classes are taken from.
-      class_map: for each class of the dataset its class in the task, or -1 where it is left out.
-        Several dataset classes may share one task class. The task classes are 0 .. K - 1, each
-        used at least once.
-      images_per_class: keep only the first N training images, in record order, of each dataset
-        class (Yosinski et al. 2014, supplement; Huh et al. 2016, section 4); None keeps them all.
-      excluded: positions in the dataset's training split of records that are left out of training,
-        for instance near-duplicates of a target's images. They do not count towards
-        `images_per_class`, so that others take their place. Kept sorted, each once.
-        `dataclasses.replace(task, excluded=positions)` adds them to a task.
+    `train` and `val` are pairs of rows of the dataset, int64 (n,), and their labels in the task:
+    int32 (n,) in 0 .. num_classes - 1, or int8 (n, num_classes) for several labels an image, coded
+    as in the dataset. `name` is what reports call the task ('A', 'B', ...), no part of the digest.
     """
 
     name: str
-    dataset: str
-    class_map: tuple[int, ...]
-    images_per_class: int | None = None
-    excluded: tuple[int, ...] = ()
-
-    def __post_init__(self):
-        object.__setattr__(self, "class_map", tuple(int(index) for index in self.class_map))
-        if not self.class_map:
-            raise ValueError(f"task {self.name!r}: class_map is empty")
-        lowest = min(self.class_map)
-        if lowest < -1:
-            raise ValueError(f"task {self.name!r}: class_map holds {lowest}; the least is -1")
-        unused = set(range(max(self.class_map) + 1)) - set(self.class_map)
-        if unused:
-            raise ValueError(
-                f"task {self.name!r}: no dataset class is mapped to task class {min(unused)}, "
-                f"though class_map goes up to {max(self.class_map)}"
-            )
-        if max(self.class_map) < 0:
-            raise ValueError(f"task {self.name!r}: class_map leaves every class out")
-        if self.images_per_class is not None and self.images_per_class < 1:
-            raise ValueError(
-                f"task {self.name!r}: images_per_class must be at least 1 or None, "
-                f"got {self.images_per_class}"
-            )
-        self._set_excluded()
-
-    def _set_excluded(self):
-        try:
-            positions = sorted({operator.index(position) for position in self.excluded})
-        except TypeError as error:
-            raise TypeError(
-                f"task {self.name!r}: excluded must be whole positions of records: {error}"
-            ) from None
-        if positions and positions[0] < 0:
-            raise ValueError(
-                f"task {self.name!r}: excluded holds {positions[0]}; positions start at 0"
-            )
-        object.__setattr__(self, "excluded", tuple(positions))
+    dataset: Dataset
+    class_names: tuple[str, ...]
+    train: tuple[np.ndarray, np.ndarray]
+    val: tuple[np.ndarray, np.ndarray]
 
     @property
     def num_classes(self) -> int:
-        """How many classes the task tells apart."""
-        return max(self.class_map) + 1
+        """How many classes are told apart."""
+        return len(self.class_names)
+
+    def select(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """`(rows, labels)` of 'train' or 'val'."""
+        return {"train": self.train, "val": self.val}[split]
 
     @functools.cached_property
-    def dataset_classes(self) -> tuple[int, ...]:
-        """The dataset classes that take part, in index order."""
-        return tuple(index for index, target in enumerate(self.class_map) if target >= 0)
+    def digest(self) -> str:
+        """Identity of the content: 16 hex digits of the dataset's name, the rows and labels."""
+        return digest(self.dataset.name, self.num_classes, self.train, self.val)
 
-    def select(
-        self,
-        labels: np.ndarray,
-        *,
-        limit: bool = True,
-        class_names: Sequence[str] | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Which records of a split belong to the task, and what their labels are in it.
+    def __eq__(self, other):
+        return isinstance(other, Task) and self.digest == other.digest
 
-        Args:
-          labels: integers (N,), the dataset class of every record of the split; -1 marks a record
-            without a label, which is left out.
-          limit: whether `images_per_class` and `excluded` apply. True for the training split; pass
-            False for validation, which always uses every image.
-          class_names: the dataset's class names, only used to make errors readable.
+    def __hash__(self):
+        return hash(self.digest)
 
-        Returns:
-          `(indices, task_labels)`: int64 (n,) positions in the split, ascending, and int32 (n,)
-          labels in 0 .. num_classes - 1.
+    def mean(self, kind: str) -> np.ndarray:
+        """Mean pixel values, float32: 'channel' (3,), or 'image' (h, w, 3).
 
-        Raises:
-          ValueError: a label lies outside the class map, an excluded position outside the split, or
-            a class of the task has no image.
-
-        Example:
-          >>> task = Task("A", "toy", (-1, 0, 1), images_per_class=1)
-          >>> task.select(np.array([1, 2, 0, 2, 1]))
-          (array([0, 1]), array([0, 1], dtype=int32))
+        They are taken over the dataset's 'train' split, so that all tasks of a dataset share them;
+        over the task's own training images where there is no such split.
         """
-        labels = np.asarray(labels)
-        if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-            raise ValueError(
-                f"labels must be a vector of integers, got shape {labels.shape} of {labels.dtype}"
-            )
-        num_dataset_classes = len(self.class_map)
-        if labels.size and not (labels.min() >= -1 and labels.max() < num_dataset_classes):
-            raise ValueError(
-                f"task {self.name!r} maps {num_dataset_classes} dataset classes, but the labels "
-                f"go from {labels.min()} to {labels.max()}: is this the dataset {self.dataset!r}?"
-            )
-        # The appended -1 is what label -1 picks.
-        mapped = np.array((*self.class_map, -1), np.int32)[labels]
-        keep = mapped >= 0
-        if limit:
-            keep &= self._within_limits(labels)
-        indices = np.flatnonzero(keep).astype(np.int64)
-        self._require_images(mapped[indices], class_names)
-        return indices, mapped[indices]
-
-    def _within_limits(self, labels: np.ndarray) -> np.ndarray:
-        """Whether each training record is neither excluded nor beyond `images_per_class`."""
-        if self.excluded and self.excluded[-1] >= labels.size:
-            raise ValueError(
-                f"task {self.name!r} excludes record {self.excluded[-1]}, but the training split "
-                f"of {self.dataset!r} has {labels.size} records"
-            )
-        within = np.ones(labels.size, bool)
-        within[list(self.excluded)] = False
-        if self.images_per_class is not None:
-            within[within] = _rank_within_class(labels[within]) < self.images_per_class
-        return within
-
-    def _require_images(self, task_labels: np.ndarray, class_names: Sequence[str] | None):
-        counts = np.bincount(task_labels, minlength=self.num_classes)
-        empty = np.flatnonzero(counts == 0)
-        if not empty.size:
-            return
-        sources = [index for index, target in enumerate(self.class_map) if target == empty[0]]
-        named = ", ".join(str(i) if class_names is None else class_names[i] for i in sources)
-        more = f", nor have {empty.size - 1} other classes" if empty.size > 1 else ""
-        raise ValueError(
-            f"task {self.name!r}: task class {empty[0]} (dataset class {named}) has no image in "
-            f"this split of {self.dataset!r}{more}"
-        )
+        return mean_of(self.dataset, self.dataset.splits.get("train", self.train[0]), kind)
 
 
-def whole_task(name: str, dataset: HasClasses, *, images_per_class: int | None = None) -> Task:
-    """The task of telling all classes of a dataset apart.
-
-    Args:
-      name: what reports call the task.
-      dataset: a `Dataset` (its `name` and `class_names` are read).
-      images_per_class: see `Task`.
-    """
-    return Task(name, dataset.name, tuple(range(len(dataset.class_names))), images_per_class)
+def single_labels(dataset: Dataset) -> np.ndarray:
+    """The class of every row, int32 (N,), -1 where there is none. Of multi-label data the only
+    class that an image shows (a difficult one does not count as shown)."""
+    if dataset.labels.ndim == 1:
+        return dataset.labels
+    shown = dataset.labels == 1
+    return np.where(shown.sum(axis=1) == 1, shown.argmax(axis=1), -1).astype(np.int32)
 
 
-def subset_task(
+def whole_task(
     name: str,
-    dataset: HasClasses,
-    classes: Sequence[int],
+    dataset: Dataset,
+    images_per_class: int | None = None,
+    *,
+    splits: Sequence[str] = TRAIN_VAL,
+) -> Task:
+    """All classes of a dataset, trained and tested on the splits named; multi-label data keep all
+    their labels. `images_per_class` is that of `relabelled_task`."""
+    if dataset.labels.ndim == 1:
+        return single_label_task(name, dataset, images_per_class=images_per_class, splits=splits)
+    train, val = ((rows, dataset.labels[rows]) for rows in _split_rows(dataset, splits))
+    return Task(name, dataset, dataset.class_names, train, val)
+
+
+def single_label_task(name: str, dataset: Dataset, **options) -> Task:
+    """All classes of a dataset and the images that show one of them only (VOC's actions, where
+    most people do one); options of `relabelled_task`."""
+    return subset_task(name, dataset, range(len(dataset.class_names)), **options)
+
+
+def subset_task(name: str, dataset: Dataset, classes: Iterable[int], **options) -> Task:
+    """Some classes of a dataset, renumbered 0, 1, ... in ascending order; options of
+    `relabelled_task`."""
+    return relabelled_task(name, dataset, *_renumbered(dataset, classes), **options)
+
+
+def relabelled_task(
+    name: str,
+    dataset: Dataset,
+    class_map: Sequence[int],
+    class_names: Sequence[str],
     *,
     images_per_class: int | None = None,
+    splits: Sequence[str] = TRAIN_VAL,
 ) -> Task:
-    """The task of telling some classes of a dataset apart, renumbered 0, 1, ... in index order.
+    """The images of a dataset under other labels (Huh et al. 2016, section 5.1).
 
-    Args:
-      name: what reports call the task.
-      dataset: a `Dataset` (its `name` and `class_names` are read).
-      classes: indices of dataset classes, in any order, each at most once.
-      images_per_class: see `Task`.
-
-    Raises:
-      ValueError: no class, a class named twice, or one that the dataset does not have.
-
-    Example:
-      half_a, half_b = random_halves(len(dataset.class_names), seed=0)
-      task_a, task_b = subset_task("A", dataset, half_a), subset_task("B", dataset, half_b)
+    `class_map` gives each dataset class its class in the task, or -1 where it is left out.
+    `images_per_class` keeps the first N training images, in record order, of each *dataset* class
+    (Yosinski et al. 2014, supplement; Huh et al. 2016, section 4). Testing always uses every image.
+    ValueError where a class of the task has nothing to learn from.
     """
-    chosen = sorted(int(index) for index in classes)
-    num_dataset_classes = len(dataset.class_names)
-    if not chosen:
-        raise ValueError(f"task {name!r}: no classes given")
-    if chosen[0] < 0 or chosen[-1] >= num_dataset_classes:
-        wrong = chosen[0] if chosen[0] < 0 else chosen[-1]
+    labels = single_labels(dataset)
+    # The appended -1 is what label -1 picks.
+    mapped = np.array([*class_map, -1], np.int32)[labels]
+    train, val = (rows[mapped[rows] >= 0] for rows in _split_rows(dataset, splits))
+    if images_per_class is not None:
+        before = pd.Series(train).groupby(labels[train]).cumcount()  # how many of its class
+        train = train[before < images_per_class]
+    empty = np.flatnonzero(np.bincount(mapped[train], minlength=len(class_names)) == 0)
+    if empty.size:
         raise ValueError(
-            f"task {name!r}: class {wrong} is not one of the {num_dataset_classes} classes "
-            f"(0 .. {num_dataset_classes - 1}) of {dataset.name!r}"
+            f"task {name!r}: class {class_names[empty[0]]!r} has no training image in "
+            f"{dataset.name} ({empty.size} such classes)"
         )
-    twice = [index for index, following in itertools.pairwise(chosen) if index == following]
-    if twice:
-        raise ValueError(f"task {name!r}: class {twice[0]} is named twice")
-    class_map = [-1] * num_dataset_classes
-    for target, index in enumerate(chosen):
-        class_map[index] = target
-    return Task(name, dataset.name, tuple(class_map), images_per_class)
+    return Task(name, dataset, tuple(class_names), (train, mapped[train]), (val, mapped[val]))
 
 
-def _rank_within_class(labels: np.ndarray) -> np.ndarray:
-    """For each record, how many records of its class come before it."""
-    # NumPy sorts 16-bit integers in linear time.
-    short = labels.astype(np.int16) if labels.max(initial=0) < 2**15 else labels
-    order = np.argsort(short, kind="stable")
-    grouped = labels[order]
-    starts = np.flatnonzero(np.diff(grouped, prepend=grouped[:1] - 1))
-    sizes = np.diff(starts, append=grouped.size)
-    ranks = np.empty(labels.size, np.int64)
-    ranks[order] = np.arange(labels.size) - np.repeat(starts, sizes)
-    return ranks
+def budget_task(
+    name: str,
+    dataset: Dataset,
+    num_classes: int,
+    total_images: int,
+    seed: int,
+    *,
+    classes: Iterable[int] | None = None,
+) -> Task:
+    """Some classes under a budget of training images (Huh et al. 2016, section 5.5).
+
+    `num_classes` random ones of `classes` (None: of all) with the first `total_images //
+    num_classes` training images of each, exactly; ValueError where one has fewer. Of one seed, the
+    classes of a smaller number are among those of a larger one.
+    """
+    pool = range(len(dataset.class_names)) if classes is None else classes
+    share = total_images // num_classes
+    drawn = random_classes(pool, num_classes, seed)
+    task = subset_task(name, dataset, drawn, images_per_class=share)
+    counts = np.bincount(task.train[1])
+    if counts.min() < share:
+        raise ValueError(
+            f"task {name!r}: {share} images of each of {num_classes} classes are wanted, but one "
+            f"has {counts.min()}: total_images may be at most {counts.min() * num_classes}"
+        )
+    return task
+
+
+def fold_task(
+    name: str,
+    dataset: Dataset,
+    *,
+    seed: int,
+    train_per_class: int,
+    test_per_class: int | None = None,
+    classes: Iterable[int] | None = None,
+    splits: Sequence[str] = TRAIN_VAL,
+    reserve: int | None = None,
+) -> Task:
+    """Random training and test images, a few a class: the protocols of Caltech-101 and Caltech-256
+    (Zeiler & Fergus 2013, section 5.2).
+
+    The images of each class in all of `splits` (in all, where the dataset has no splits) are
+    shuffled by (seed, class). The first `train_per_class` are learned from; up to `test_per_class`
+    (None: all) of the last ones are tested on, none of the first `reserve` (None:
+    `train_per_class`) among them. So training sets of one seed contain one another, and with one
+    `reserve`, the largest size, all share their test images. ValueError where a class has too few.
+    """
+    chosen = range(len(dataset.class_names)) if classes is None else sorted(set(classes))
+    reserve = train_per_class if reserve is None else reserve
+    labels, pool = single_labels(dataset), np.arange(len(dataset.labels))
+    if dataset.splits:
+        pool = np.unique(np.concatenate(_split_rows(dataset, splits)))
+    by_class = pool[np.argsort(labels[pool], kind="stable")]
+    train, val = [], []
+    for index in chosen:
+        start, stop = np.searchsorted(labels[by_class], (index, index + 1))
+        if stop - start <= reserve:
+            raise ValueError(
+                f"task {name!r}: class {dataset.class_names[index]!r} has {stop - start} images; "
+                f"{reserve} are set aside for training and at least 1 is wanted for testing"
+            )
+        # Keyed by class: leaving one out does not change the others.
+        drawn = by_class[start:stop][permutation(stop - start, seed, index)]
+        train.append(drawn[:train_per_class])
+        val.append(drawn[reserve:][::-1][:test_per_class])
+    class_map, class_names = _renumbered(dataset, chosen)
+    mapped = np.array([*class_map, -1], np.int32)[labels]
+    train, val = np.sort(np.concatenate(train)), np.sort(np.concatenate(val))
+    return Task(name, dataset, class_names, (train, mapped[train]), (val, mapped[val]))
+
+
+def without(task: Task, rows: Iterable[int]) -> Task:
+    """A task less some training images, for instance near-duplicates of a target's test images."""
+    kept = ~np.isin(task.train[0], list(rows))
+    return dataclasses.replace(task, train=(task.train[0][kept], task.train[1][kept]))
+
+
+def classes_without(class_names: Sequence[str], dropped: Iterable[str]) -> list[int]:
+    """The classes that are left when some are dropped by name, in any case of letters:
+    'background_google' of Caltech-101, '257.clutter' of Caltech-256. ValueError for a name that no
+    class has."""
+    names, dropped = [name.lower() for name in class_names], {name.lower() for name in dropped}
+    if unknown := dropped - set(names):
+        raise ValueError(f"no class {min(unknown)!r} to leave out among {', '.join(names)}")
+    return [index for index, name in enumerate(names) if name not in dropped]
+
+
+def _split_rows(dataset: Dataset, splits: Sequence[str]) -> list[np.ndarray]:
+    if unknown := set(splits) - {*dataset.splits, *TRAIN_VAL}:
+        raise ValueError(f"{dataset.name} has no split {min(unknown)!r}: {[*dataset.splits]}")
+    # Data without a validation split have no rows of it.
+    return [np.asarray(dataset.splits.get(split, ()), np.int64) for split in splits]
+
+
+def _renumbered(dataset: Dataset, classes: Iterable[int]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Some classes in ascending order, as `relabelled_task` takes them."""
+    classes = sorted(set(classes))
+    class_map = np.full(len(dataset.class_names), -1, np.int32)
+    class_map[classes] = np.arange(len(classes))
+    return class_map, tuple(dataset.class_names[index] for index in classes)

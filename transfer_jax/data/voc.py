@@ -1,297 +1,154 @@
-"""The folder of PASCAL VOC as its development kit unpacks it: what is listed there, and its pixels.
-
-Targets are read from the kit's own lists: 1 where a class is present, -1 where it is not, 0 where
-its only objects are difficult, or the list says to leave it out.
-"""
+"""Listings of PASCAL VOC as its development kit unpacks it: whole images with the boxes of their
+objects, and the people of the action task."""
 
 from __future__ import annotations
 
-import concurrent.futures
-import dataclasses
-import hashlib
 import os
-import xml.etree.ElementTree
-from collections.abc import Mapping, Sequence
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from transfer_jax.data.images import BrokenImageError, decode_rgb, resized
+from transfer_jax.data.batches import stream
+from transfer_jax.data.listing import Listing
+from transfer_jax.data.records import Boxes
 
 CLASSES = (
     "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike "
     "person pottedplant sheep sofa train tvmonitor"
 ).split()
-"""The twenty classes, in alphabetical order."""
 
 ACTIONS = (
     "jumping phoning playinginstrument reading ridingbike ridinghorse running takingphoto "
     "usingcomputer walking"
 ).split()
-"""The ten actions of VOC 2011 and 2012, in alphabetical order."""
 
-Box = tuple[float, float, float, float]
+_THREADS = 8
 
-
-class VocEntry(NamedTuple):
-    """One image, or one person in an image."""
-
-    id: str
-    """Of the image, '2008_000008'; for a person with the index of the object: '2010_006215/1'."""
-    image: str
-    """Path relative to the root, with '/'."""
-    num_bytes: int
-    targets: tuple[int, ...]
-    """1, 0 or -1 for each class."""
-    box: Box | None = None
-    """(left, top, right, bottom) of the person, in pixels counted from 0, right and bottom
-    exclusive."""
+Key = tuple[str, ...]  # (image,), or (image, place of the object)
 
 
-@dataclasses.dataclass(frozen=True)
-class VocListing:
-    """All records of one of VOC's tasks.
+def voc_folder(root: str | os.PathLike) -> Listing:
+    """Lists the images of VOC 2007 to 2012, the objects in each, and their boxes.
 
-    Attributes:
-      root: the folder that holds `JPEGImages`.
-      class_names: in the order of the targets.
-      splits: the entries of 'train', of 'val' and, where it is annotated, of 'test', in the order
-        of the kit's lists.
+    `root` is `VOCdevkit/VOC2012` or `VOCdevkit`, any year's. The splits are those of
+    `ImageSets/Main/{train,val,trainval,test}.txt` whose images are annotated: the test sets of most
+    years are kept secret. All else is read from `Annotations/<image>.xml`. Labels (N, 20) are 1
+    where a class shows, 0 where it does not, -1 where its only objects are marked as difficult.
     """
+    root, listed = _root(root), {}
+    for split in ("train", "val", "trainval", "test"):
+        path = root / "ImageSets/Main" / f"{split}.txt"
+        names = path.read_text().split() if path.exists() else []
+        if names and all((root / "Annotations" / f"{name}.xml").exists() for name in names):
+            listed[split] = [(name,) for name in names]
+        elif names and split != "test":
+            raise FileNotFoundError(f"{path} names images without annotation in {root}")
+    keys, splits = _rows_of(root, listed)
+    objects = list(stream(lambda key: _objects(root, key[0]), keys, _THREADS))
+    labels = np.zeros((len(keys), len(CLASSES)), np.int8)
+    rows = []
+    for row, found in enumerate(objects):
+        classes = np.array([CLASSES.index(name) for name, _, _ in found], int)
+        difficult = np.array([hard for _, _, hard in found], bool)
+        labels[row, classes[difficult]], labels[row, classes[~difficult]] = -1, 1
+        rows.append((classes, [box for _, box, _ in found], difficult))
+    return _listing(root, CLASSES, keys, labels, splits, boxes=Boxes.of_rows(rows))
 
-    root: Path
-    class_names: tuple[str, ...]
-    splits: Mapping[str, tuple[VocEntry, ...]]
 
-    def fingerprint(self) -> str:
-        """Twelve hex digits that change with the classes, records, targets and sizes of files."""
-        digest = hashlib.sha256("\n".join(self.class_names).encode())
-        for split, entries in self.splits.items():
-            for entry in entries:
-                digest.update(f"\n{split}\t{tuple(entry)}".encode())
-        return digest.hexdigest()[:12]
+def voc_actions(root: str | os.PathLike) -> Listing:
+    """Lists the people of the action task of VOC 2011 and 2012, and what they do.
 
-
-def classification(root: str | os.PathLike) -> VocListing:
-    """Lists the images of the classification task and the classes in each.
-
-    Reads `ImageSets/Main/<class>_<split>.txt`, lines of '<image> <1, 0 or -1>'.
-
-    Args:
-      root: `VOCdevkit/VOC2012` or `VOCdevkit`, any year's.
-
-    Returns:
-      The listing, with twenty classes.
-
-    Raises:
-      FileNotFoundError: a list, folder or image is missing.
-      ValueError: a line is not such, or lists do not name the same images.
+    `root` is as for `voc_folder`. Reads `ImageSets/Action/<action>_<split>.txt`, lines of '<image>
+    <object> <1, 0 or -1>' where the object is its place in the image's annotation, counted from 1.
+    A row is a person, called '2010_006215/1', cropped to its box; labels (N, 10) are 1 for what
+    they do, 0 for what they do not and -1 for what is not to be judged.
     """
     root = _root(root)
-    splits = {}
-    for split, lists in _lists(root, "Main", CLASSES).items():
-        rows = _targets(lists, width=2)
-        splits[split] = tuple(
-            VocEntry(image, f"JPEGImages/{image}.jpg", _size_of(root, image), targets)
-            for (image,), targets in rows
-        )
-    return VocListing(root, tuple(CLASSES), splits)
-
-
-def actions(root: str | os.PathLike) -> VocListing:
-    """Lists the people of the action task, the box of each, and what they do.
-
-    Reads `ImageSets/Action/<action>_<split>.txt`, lines of '<image> <object> <1, 0 or -1>' where
-    the object is its place in the image's annotation, counted from 1, and the boxes from
-    `Annotations/<image>.xml`.
-
-    Args:
-      root: `VOCdevkit/VOC2012` or `VOCdevkit`.
-
-    Returns:
-      The listing, with ten classes and one entry per person.
-
-    Raises:
-      FileNotFoundError: a list, folder, annotation or image is missing.
-      ValueError: a line is not such, lists do not name the same people, or an object is not there
-        or no person.
-    """
-    root = _root(root)
-    splits = {}
-    for split, lists in _lists(root, "Action", ACTIONS).items():
-        rows = _targets(lists, width=3)
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
-            boxes = list(threads.map(lambda row: _person_box(root, *row[0]), rows))
-        splits[split] = tuple(
-            VocEntry(
-                f"{image}/{place}", f"JPEGImages/{image}.jpg", _size_of(root, image), targets, box
-            )
-            for ((image, place), targets), box in zip(rows, boxes, strict=True)
-        )
-    return VocListing(root, tuple(ACTIONS), splits)
-
-
-def widened(box: Box, margin: float, width: int, height: int) -> tuple[int, int, int, int]:
-    """A box with a margin around it, in whole pixels inside the image.
-
-    Args:
-      box: (left, top, right, bottom) in pixels, right and bottom exclusive.
-      margin: what is added on each side, as a share of the box's own width and height.
-      width, height: of the image.
-
-    Returns:
-      (left, top, right, bottom), of at least one pixel.
-
-    Example:
-      >>> widened((10, 20, 20, 40), 0.1, 100, 41)
-      (9, 18, 21, 41)
-    """
-    left, top, right, bottom = box
-    dx, dy = margin * (right - left), margin * (bottom - top)
-    left, right = _inside(left - dx, right + dx, width)
-    top, bottom = _inside(top - dy, bottom + dy, height)
-    return left, top, right, bottom
-
-
-class VocReader:
-    """Reads the images of a split, cut out where entries have boxes, and makes them squares.
-
-    Args:
-      root: as in the listing.
-      entries: of one split.
-      image_size: side length in pixels.
-      margin: see `widened`.
-      fit: how images are made squares, one of `images.FITS`.
-    """
-
-    def __init__(
-        self,
-        root: Path,
-        entries: Sequence[VocEntry],
-        image_size: int,
-        margin: float,
-        fit: str = "squash",
-    ):
-        self._root, self._entries = root, entries
-        self._image_size, self._margin, self._fit = image_size, margin, fit
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        entry = self._entries[range(len(self))[index]]
-        return {"image": self.pixels(entry), "targets": np.array(entry.targets, np.int8),
-                "id": entry.id}  # fmt: skip
-
-    def raw(self, indices: np.ndarray) -> list[VocEntry]:
-        """The entries at some positions."""
-        return [self._entries[index] for index in indices]
-
-    def parse(self, entry: VocEntry) -> VocEntry:
-        """The entry itself."""
-        return entry
-
-    def pixels(self, entry: VocEntry) -> np.ndarray:
-        """uint8 (image_size, image_size, 3)."""
-        encoded = (self._root / entry.image).read_bytes()
-        try:
-            if entry.box is None:
-                return decode_rgb(encoded, self._image_size, self._fit)
-            image = Image.fromarray(decode_rgb(encoded))
-        except BrokenImageError as error:
-            raise BrokenImageError(f"broken image {self._root / entry.image}: {error}") from error
-        image = image.crop(widened(entry.box, self._margin, *image.size))
-        return np.asarray(resized(image, self._image_size, self._fit))
-
-
-def _inside(low: float, high: float, size: int) -> tuple[int, int]:
-    low = min(max(round(low), 0), size - 1)
-    return low, max(min(round(high), size), low + 1)
+    marks: dict[Key, dict[str, int]] = {}
+    listed: dict[str, list[Key]] = {}
+    for split in ("train", "val", "test"):
+        for action in ACTIONS:
+            path = root / "ImageSets/Action" / f"{action}_{split}.txt"
+            if split == "test" and not path.exists():
+                continue
+            for line in path.read_text().splitlines():
+                *key, mark = line.split()
+                if len(key) != 2 or mark not in ("1", "0", "-1"):
+                    raise ValueError(f"{path}: expected '<image> <object> <mark>', got {line!r}")
+                marks.setdefault(tuple(key), {})[action] = int(mark)
+                if action == ACTIONS[0]:
+                    listed.setdefault(split, []).append(tuple(key))
+    keys, splits = _rows_of(root, listed)
+    if uneven := [key for key, of_key in marks.items() if set(of_key) != set(ACTIONS)]:
+        raise ValueError(f"{root}: some lists of actions lack the person {'/'.join(uneven[0])}")
+    signs = np.array([[marks[key][action] for action in ACTIONS] for key in keys])
+    labels = np.choose(signs + 1, [0, -1, 1]).astype(np.int8)  # the kit's -1, 0, 1
+    crops = np.array(list(stream(lambda key: _person(root, *key), keys, _THREADS)))
+    return _listing(root, ACTIONS, keys, labels, splits, crops=crops)
 
 
 def _root(root: str | os.PathLike) -> Path:
     root = Path(root)
+    years = [path.parent for path in root.glob("VOC*/JPEGImages")]
     if (root / "JPEGImages").is_dir():
         return root
-    years = sorted(path.parent for path in root.glob("VOC*/JPEGImages"))
     if len(years) != 1:
-        found = ", ".join(year.name for year in years) or "none"
         raise FileNotFoundError(
-            f"{root} holds no JPEGImages, nor one folder like VOC2012 that does (found: {found}): "
-            "expected VOCdevkit/VOC2012"
+            f"{root} holds neither JPEGImages nor one folder like VOC2012 that does (found: "
+            f"{', '.join(sorted(year.name for year in years)) or 'none'})"
         )
     return years[0]
 
 
-def _lists(root: Path, task: str, names: Sequence[str]) -> dict[str, dict[str, Path]]:
-    """For each split the list of each class."""
-    folder = root / "ImageSets" / task
-    splits = {}
-    for split in ("train", "val", "test"):
-        lists = {name: folder / f"{name}_{split}.txt" for name in names}
-        missing = [path for path in lists.values() if not path.exists()]
-        # The test sets of most years are kept secret.
-        if missing and split == "test":
-            continue
-        if missing:
-            raise FileNotFoundError(f"there is no {missing[0]}: expected a list for every class")
-        splits[split] = lists
-    return splits
+def _rows_of(root: Path, listed: dict[str, list[Key]]) -> tuple[list[Key], dict[str, np.ndarray]]:
+    """All that is listed, each once, and the rows of each split."""
+    if not {"train", "val"} <= set(listed):
+        raise FileNotFoundError(f"{root / 'ImageSets'} lacks the lists of train and val")
+    listed.setdefault("trainval", listed["train"] + listed["val"])
+    keys = list(dict.fromkeys(key for split in listed.values() for key in split))
+    row_of = {key: row for row, key in enumerate(keys)}
+    return keys, {split: np.array([row_of[k] for k in part]) for split, part in listed.items()}
 
 
-def _targets(lists: Mapping[str, Path], width: int) -> list[tuple[tuple, tuple[int, ...]]]:
-    """The records that lists agree on, in their order, with the targets of all classes."""
-    expected = "<image> <1, 0 or -1>" if width == 2 else "<image> <object> <1, 0 or -1>"
-    columns = []
-    for path in lists.values():
-        found = {}
-        for line in path.read_text().splitlines():
-            row = line.split()
-            if not row:
-                continue
-            plain = len(row) == width and row[-1] in ("1", "0", "-1")
-            if not plain or (width == 3 and not row[1].isdecimal()):
-                raise ValueError(f"{path}: expected lines of {expected!r}, got {line!r}")
-            if tuple(row[:-1]) in found:
-                raise ValueError(f"{path} names {' '.join(row[:-1])} twice")
-            found[tuple(row[:-1])] = int(row[-1])
-        columns.append(found)
-        different = sorted(found.keys() ^ columns[0].keys())
-        if different:
-            first = next(iter(lists.values()))
-            raise ValueError(f"only one of {path} and {first.name} names {' '.join(different[0])}")
-    if not columns[0]:
-        raise ValueError(f"{path} names no image")
-    return [(key, tuple(column[key] for column in columns)) for key in columns[0]]
-
-
-def _size_of(root: Path, image: str) -> int:
-    path = root / "JPEGImages" / f"{image}.jpg"
-    try:
-        return path.stat().st_size
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"there is no {path}, which ImageSets names") from error
-
-
-def _person_box(root: Path, image: str, place: str) -> Box:
-    path = root / "Annotations" / f"{image}.xml"
-    try:
-        objects = xml.etree.ElementTree.parse(path).getroot().findall("object")
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"there is no {path}, which holds a person's box") from error
-    except xml.etree.ElementTree.ParseError as error:
-        raise ValueError(f"{path} is not an annotation: {error}") from error
-    if not 1 <= int(place) <= len(objects):
-        raise ValueError(f"{path} has {len(objects)} objects; ImageSets names object {place}")
-    person = objects[int(place) - 1]
-    if person.findtext("name") != "person":
-        raise ValueError(f"{path}: object {place} is a {person.findtext('name')}, not a person")
-    left, top, right, bottom = (
-        float(person.findtext(f"bndbox/{edge}", "nan")) for edge in ("xmin", "ymin", "xmax", "ymax")
+def _listing(root: Path, class_names: Sequence[str], keys: Sequence[Key], *rest, **more) -> Listing:
+    files = list(dict.fromkeys(f"JPEGImages/{key[0]}.jpg" for key in keys))
+    place_of = {file: place for place, file in enumerate(files)}
+    return Listing(
+        str(root),
+        tuple(class_names),
+        files,
+        [(root / file).stat().st_size for file in files],
+        lambda file: (root / file).read_bytes(),
+        *rest,
+        ids=["/".join(key) for key in keys],
+        places=np.array([place_of[f"JPEGImages/{key[0]}.jpg"] for key in keys]),
+        **more,
     )
-    if not (1 <= left <= right and 1 <= top <= bottom):
-        raise ValueError(f"{path}: object {place} has the box {(left, top, right, bottom)}")
-    # Pixels are counted from 1, and the last one belongs to the box.
-    return left - 1, top - 1, right, bottom
+
+
+def _objects(root: Path, image: str) -> list[tuple[str, tuple[float, ...], bool]]:
+    """What an image shows: class, box as fractions (ymin, xmin, ymax, xmax), whether difficult."""
+    path = root / "Annotations" / f"{image}.xml"
+    found = []
+    try:
+        tree = ElementTree.parse(path).getroot()
+        height, width = (float(tree.findtext(f"size/{side}")) for side in ("height", "width"))
+        for each in tree.findall("object"):
+            sides = ("ymin", "xmin", "ymax", "xmax")
+            top, left, bottom, right = (float(each.findtext(f"bndbox/{side}")) for side in sides)
+            # Pixels are counted from 1, and the last one belongs to the box.
+            edges = ((top - 1) / height, (left - 1) / width, bottom / height, right / width)
+            box = tuple(min(max(edge, 0.0), 1.0) for edge in edges)
+            found.append((each.findtext("name"), box, each.findtext("difficult") == "1"))
+    except (ElementTree.ParseError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise ValueError(f"{path} is no annotation with sizes and boxes: {error}") from error
+    return found
+
+
+def _person(root: Path, image: str, place: str) -> tuple[float, ...]:
+    found = _objects(root, image)
+    if not 1 <= int(place) <= len(found) or found[int(place) - 1][0] != "person":
+        raise ValueError(f"object {place} of {image} in {root} is no person")
+    return found[int(place) - 1][1]

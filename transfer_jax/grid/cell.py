@@ -1,4 +1,4 @@
-"""Cell: one network to train, identified by its content."""
+"""Cell: one network to train, identified by its content; and groups of cells, in order."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import dataclasses
 import functools
 import hashlib
 import json
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
+import jax
+
 from transfer_jax.data.tasks import Task
+from transfer_jax.data.views import Augmentation
 from transfer_jax.grid.imported import Imported
-from transfer_jax.networks import Network
+from transfer_jax.networks import Network, layers
 from transfer_jax.training.recipe import Recipe
 from transfer_jax.transfer import Treatment, lower_layers
 
 # Raised when the same content would train to other numbers than before, and when the default of a
-# field of Recipe, Task, Network or their parts changes: fields at their defaults are not content.
-CONTENT_VERSION = 2
-
-SHOWN_BY = ("augmentation", "mean", "pixel_scale", "ten_crop", "dtype")
-"""Fields of a recipe by which a network is shown images once it is trained."""
+# field of Recipe or of a layer changes: fields at their defaults are not content.
+CONTENT_VERSION = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,168 +28,234 @@ class Cell:
     """Network x Task x Treatment x Recipe x seed, and the base that it copies from.
 
     Attributes:
-      network: what is trained; its logits are the task's classes.
-      task: what is learned.
-      treatment: where the lower layers come from and whether they learn.
-      recipe: how it is trained.
-      seed: tells repetitions apart.
-      source: the base cell that lower layers are copied from; None for bases and random weights.
-      imported: the file that a base's weights come from, in place of a training; None for every
-        network that is trained. Such a base is shown images by its recipe, whose pixel_scale is
-        folded into the first layer; see `imported_base.imported_base`.
+      network: its logits are the task's classes.
+      task, treatment, recipe, seed: what is learned, from where, how, which repetition.
+      source: the cell whose lower layers are copied; None for bases and random weights.
+      imported: the file that a base's weights come from, instead of a training.
+      snapshots: updates after which its params are kept for good; no part of its identity.
+
+    Raises:
+      ValueError: the parts do not fit together.
     """
 
     network: Network
     task: Task
     treatment: Treatment
     recipe: Recipe
-    seed: int
+    seed: int = 0
     source: Cell | None = None
     imported: Imported | None = None
+    snapshots: tuple[int, ...] = dataclasses.field(default=(), compare=False)
 
     def __post_init__(self):
-        if (self.source is None) != (self.treatment.base is None):
-            found = "none was given" if self.source is None else f"{self.source.name} was given"
-            raise ValueError(f"cell {self.name} copies from {self.treatment.base}, but {found}")
-        if self.source is not None and self.source.treatment != self.treatment.base:
-            raise ValueError(
-                f"cell {self.name} copies from {self.treatment.base}, not {self.source.name}"
-            )
+        def refuse(problem):
+            raise ValueError(f"cell {self.treatment} of task {self.task.name}: {problem}")
+
+        if (self.source is None) == self.treatment.copies:
+            refuse(f"source={self.source and self.source.treatment}")
+        if self.imported and self.treatment.source is not None:
+            refuse(f"{self.imported.path} can only be a base")
         if self.network.num_classes != self.task.num_classes:
-            raise ValueError(
-                f"cell {self.name}: the network has {self.network.num_classes} logits and task "
-                f"{self.task.name} {self.task.num_classes} classes"
-            )
-        if self.network.input_size != self.recipe.augmentation.size:
-            raise ValueError(
-                f"cell {self.name}: recipe.augmentation.size={self.recipe.augmentation.size}, but "
-                f"network {self.network.name} takes images of {self.network.input_size} pixels"
-            )
+            refuse(f"{self.network.num_classes} logits for {self.task.num_classes} classes")
+        size, (height, width, _) = self.recipe.augmentation.size, self.network.input_shape
+        if {size} != {height, width}:
+            refuse(f"recipe.augmentation.size={size}: the network takes {height}x{width} pixels")
+        shape, origin = self.task.dataset.image_shape, self.root.task.dataset.image_shape
+        if shape is None:
+            refuse("its images have several shapes: set config.dataset.image_size")
+        if self.recipe.mean == "image" and not self.root.imported and shape != origin:
+            refuse(f"recipe.mean='image' of {origin} for images of {shape}: expected 'channel'")
+        if self.root.imported and self.recipe.pixel_scale != self.root.recipe.pixel_scale:
+            scale = self.root.recipe.pixel_scale
+            refuse(f"recipe.pixel_scale={self.recipe.pixel_scale}: its base takes {scale}")
         lower_layers(self.network, self.treatment.n)
-        self._check_imported()
-
-    def _check_imported(self):
-        if self.imported is not None and self.treatment.source is not None:
-            raise ValueError(f"cell {self.name} is no base: {self.imported.file_name} cannot be it")
-        if self.source is None or self.source.imported is None:
-            return
-        scale, ours = self.source.recipe.pixel_scale, self.recipe.pixel_scale
-        if scale != ours:
-            raise ValueError(
-                f"cell {self.name}: recipe.pixel_scale={ours}, but the first layer of "
-                f"{self.source.imported.file_name} was made for {scale}"
-            )
-
-    @property
-    def name(self) -> str:
-        """The treatment's notation, such as 'A3B+'."""
-        return str(self.treatment)
 
     @property
     def kind(self) -> str:
         """'imported', or the treatment's kind: the column `treatment` of results.csv."""
-        return "imported" if self.imported is not None else self.treatment.kind
+        return "imported" if self.imported else self.treatment.kind
+
+    @property
+    def root(self) -> Cell:
+        """The base that its layers come from in the end, itself where nothing is copied."""
+        return self if self.source is None else self.source.root
+
+    @property
+    def frozen(self) -> int:
+        """Number of frozen lower layers."""
+        return len(self.treatment.frozen_layers(self.network))
+
+    def mean(self) -> Any:
+        """What is subtracted from its images: that of the dataset (or file) of its root, for a
+        network that moves must see its pixels on one scale."""
+        if self.root.imported:
+            return self.root.imported.mean_for(self.recipe.mean, self.task.dataset.image_shape)
+        return self.root.task.mean(self.recipe.mean)
 
     @functools.cached_property
     def hash(self) -> str:
-        """16 hexadecimal digits of everything that decides the trained weights.
-
-        Names do not count: the same images, classes and layers under another task letter, study or
-        experiment are the same cell, and are trained once.
-        """
+        """16 hex digits of everything that decides the trained weights, names left out."""
         return _digest({"cell": self.content})
 
-    @property
+    @functools.cached_property
     def content(self) -> dict[str, Any]:
-        """What the hash is taken of, as JSON-able data.
-
-        Fields that equal their declared default are left out, so that a new option whose default
-        changes nothing leaves every old cell its hash, its seeds and its results. Of an imported
-        base neither the task nor how it might have been trained is content.
-        """
-        if self.imported is not None:
-            shown = Recipe(**{name: getattr(self.recipe, name) for name in SHOWN_BY})
+        """What the hash is taken of; fields that equal their default are left out."""
+        if self.imported:
+            shown = ("augmentation", "mean", "pixel_scale", "ten_crop", "precision")
             return {
                 "version": CONTENT_VERSION,
-                "network": _essence(self.network),
-                "imported": self.imported.content,
-                "recipe": _essence(shown),
+                "network": to_json(self.network),
+                "imported": [self.imported.digest, self.imported.mean_digest],
+                "recipe": {name: to_json(getattr(self.recipe, name)) for name in shown},
             }
-        source = self.source.hash if self.source else "random" if self.treatment.n else None
         return {
             "version": CONTENT_VERSION,
-            "network": _essence(self.network),
-            "task": _task_content(self.task),
+            "network": to_json(self.network),
+            "task": self.task.digest,
             "copied_layers": self.treatment.n,
             "fine_tuned": self.treatment.fine_tuned,
-            "source": source,
-            "recipe": _essence(self.recipe),
+            "source": self.source.hash if self.source else self.treatment.source and "random",
+            "recipe": to_json(self.recipe),
             "seed": self.seed,
         }
 
-    @property
-    def init_seed(self) -> int:
-        """Seed of the fresh draw of this cell's weights."""
-        return int(_digest({"init": self.content}), 16) % 2**31
-
-    @property
-    def random_layers_seed(self) -> int:
-        """Seed of frozen random lower layers: one network's, cut at every n."""
-        content = {"network": _essence(self.network), "seed": self.seed}
-        return int(_digest({"random layers": content}), 16) % 2**31
-
-    @property
+    @functools.cached_property
     def stream_seed(self) -> int:
-        """Seed of the images' order, views and dropout.
+        """Seed of the images' order, views and dropout: the same for all cells of one task, recipe
+        and seed, which differ by their treatment only."""
+        recipe = to_json(self.recipe)
+        return _seed({"stream": [self.task.digest, recipe, self.seed]})
 
-        Every cell of one task, recipe and seed sees the same batches in the same views: cells
-        differ by their treatment only, and frozen cells can share one forward pass.
-        """
-        content = {
-            "task": _task_content(self.task),
-            "recipe": _essence(self.recipe),
-            "seed": self.seed,
-        }
-        return int(_digest({"stream": content}), 16) % 2**31
+    def init_params(self, source_params: Any = None) -> dict:
+        """Params before the first step, given those of `source` where there is one."""
+        if self.treatment.n and not self.source:
+            # Frozen random layers are one network's, cut at every n.
+            seed = _seed({"random layers": [to_json(self.network), self.seed]})
+            source_params = self.network.init(jax.random.key(seed), self.recipe.init)
+        # Treatments of a task are compared in pairs: all but the base draw the same upper layers.
+        drawn = [to_json(self.network), self.task.digest, to_json(self.recipe), self.seed]
+        key = jax.random.key(_seed({"init": [*drawn, self.treatment.n > 0]}))
+        return self.treatment.init_params(self.network, key, source_params, self.recipe.init)
 
 
-def to_json(value: Any, *, omit_defaults: bool = False) -> Any:
-    """Nested frozen dataclasses as dictionaries that name their types; tuples as lists.
+Entry = tuple[dict[str, Any], Cell]
+"""A cell that a study wants, and the tags that become columns of its results."""
+
+
+def all_cells(cells: Iterable[Cell]) -> list[Cell]:
+    """The cells and every one that they copy from, each once, sources first."""
+    found: dict[str, Cell] = {}
+
+    def add(cell: Cell) -> None:
+        if cell.source is not None:
+            add(cell.source)
+        known = found.setdefault(cell.hash, cell)
+        if wanted := set(cell.snapshots) - set(known.snapshots):
+            steps = tuple(sorted({*known.snapshots, *wanted}))
+            found[cell.hash] = dataclasses.replace(known, snapshots=steps)
+
+    for cell in cells:
+        add(cell)
+    return list(found.values())
+
+
+Group = tuple[Cell, ...]
+"""Cells that are trained side by side on the same batches: frozen cells of one source share a
+forward pass of their frozen layers."""
+
+
+def group_hash(group: Group) -> str:
+    """16 hex digits of the cells' hashes."""
+    return _digest([cell.hash for cell in group])
+
+
+def groups(
+    cells: Sequence[Cell], finished: Collection[str] = (), opened: Iterable[Sequence[str]] = ()
+) -> list[Group]:
+    """The cells that need training, in groups, sources first.
 
     Args:
-      value: dataclasses, tuples, lists and plain values, nested as they like.
-      omit_defaults: leaves out the fields that equal the default that their class declares.
+      cells: of `all_cells`.
+      finished: hashes of cells that need none.
+      opened: hashes of the cells of groups whose training was cut off; such a group is formed again
+        as it was, so that it resumes from its checkpoint.
+    """
+    wanted = {cell.hash: cell for cell in cells if not cell.imported}
+    found, taken = [], set(finished)
+    for hashes in opened:
+        rest = set(hashes) - taken
+        if rest and set(hashes) <= set(wanted) and rest == set(hashes) - set(finished):
+            found.append(tuple(wanted[h] for h in hashes))
+            taken |= rest
+    together: dict[tuple, list[Cell]] = {}
+    for cell in wanted.values():
+        if cell.hash not in taken:
+            source = cell.source.hash if cell.source else cell.treatment.n and "random"
+            key = (cell.network, cell.stream_seed, source, cell.frozen > 0)
+            together.setdefault(key, []).append(cell)
+    for sharing in together.values():
+        sharing.sort(key=lambda cell: cell.treatment.n)
+        most = 8 if sharing[0].frozen else _side_by_side(sharing[0])
+        found += [tuple(sharing[i : i + most]) for i in range(0, len(sharing), most)]
+    return sorted(found, key=lambda group: _depth(group[0]))
+
+
+def _side_by_side(cell: Cell) -> int:
+    """How many cells without frozen layers are trained together: they share batches alone.
+
+    On two CPU cores that gains nothing. On an accelerator (a guess, not measured) it fills the
+    device where a step of one is over too soon.
+    """
+    small = cell.network.train_flops() * cell.recipe.batch_size <= 200e9
+    return 8 if small and jax.default_backend() != "cpu" else 1
+
+
+def _depth(cell: Cell) -> int:
+    return 0 if cell.source is None else 1 + _depth(cell.source)
+
+
+def to_json(value: Any) -> Any:
+    """Nested frozen dataclasses as dictionaries that name their types, defaults left out; tuples as
+    lists.
 
     Example:
-      >>> to_json(Dense('fc8', 10), omit_defaults=True)
+      >>> to_json(layers.Dense('fc8', 10))
       {'type': 'Dense', 'name': 'fc8', 'features': 10}
     """
     if dataclasses.is_dataclass(value):
-        fields = {
-            field.name: to_json(getattr(value, field.name), omit_defaults=omit_defaults)
-            for field in dataclasses.fields(value)
-            if not (omit_defaults and _is_default(field, getattr(value, field.name)))
-        }
-        return {"type": type(value).__name__, **fields}
-    if isinstance(value, (tuple, list)):
-        return [to_json(item, omit_defaults=omit_defaults) for item in value]
-    return value
+        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        defaults = {f.name: f.default for f in dataclasses.fields(value)}
+        kept = {name: to_json(v) for name, v in fields.items() if v != defaults[name]}
+        return {"type": type(value).__name__, **kept}
+    return [to_json(item) for item in value] if isinstance(value, (tuple, list)) else value
 
 
-def _is_default(field: dataclasses.Field, value: Any) -> bool:
-    if field.default_factory is not dataclasses.MISSING:
-        return bool(value == field.default_factory())
-    return field.default is not dataclasses.MISSING and bool(value == field.default)
+def from_json(content: Any) -> Any:
+    """What `to_json` made of a network or a recipe, as it was."""
+    if isinstance(content, list):
+        return tuple(from_json(item) for item in content)
+    if not isinstance(content, dict):
+        return content
+    types = {kind.__name__: kind for kind in (Network, Recipe, Augmentation, *_LAYER_TYPES)}
+    fields = {name: from_json(value) for name, value in content.items() if name != "type"}
+    return types[content["type"]](**fields)
 
 
-def _essence(value: Any) -> Any:
-    return to_json(value, omit_defaults=True)
-
-
-def _task_content(task: Task) -> dict[str, Any]:
-    return {name: value for name, value in _essence(task).items() if name != "name"}
+_LAYER_TYPES = (
+    layers.Conv,
+    layers.Dense,
+    layers.Relu,
+    layers.MaxPool,
+    layers.AdaptiveAvgPool,
+    layers.LocalResponseNorm,
+    layers.Dropout,
+)
 
 
 def _digest(content: Any) -> str:
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _seed(content: Any) -> int:
+    return int(_digest(content), 16) % 2**31

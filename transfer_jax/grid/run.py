@@ -1,31 +1,22 @@
-"""Runs a study's cells, group by group, into a store."""
+"""Runs a study's cells, group by group, into a store: here, or as tasks of a Ray cluster."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from transfer_jax.grid.cell import Cell
-from transfer_jax.grid.executors import Executor, LocalExecutor
-from transfer_jax.grid.imported_base import keep_imported
-from transfer_jax.grid.job import Job
-from transfer_jax.grid.plan import Group, all_cells, build_plan
-from transfer_jax.grid.schedule import carry_out
+from tqdm import tqdm
+
+from transfer_jax.grid import on_ray
+from transfer_jax.grid.cell import Cell, Entry, Group, all_cells, group_hash, groups
 from transfer_jax.grid.store import Store
-from transfer_jax.grid.supply import DataSupply, dataset_mean
-from transfer_jax.training import processes
-from transfer_jax.training.outcome import Outcome
-from transfer_jax.training.progress import Progress
-from transfer_jax.training.runtime import Runtime
-
-__all__ = ["DataSupply", "Entry", "GroupsFailedError", "dataset_mean", "labels", "run_grid"]
+from transfer_jax.training import loop, parallel
+from transfer_jax.training.loop import Runtime
 
 log = logging.getLogger(__name__)
-
-Entry = tuple[str, str, Cell]
 
 
 class GroupsFailedError(RuntimeError):
@@ -35,170 +26,162 @@ class GroupsFailedError(RuntimeError):
 def run_grid(
     entries: Sequence[Entry],
     store: Store,
-    supply: DataSupply,
     runtime: Runtime,
     *,
-    executor: Executor | None = None,
-    largest_group: int = 8,
+    ray: on_ray.Ray | None = None,
     retry_failed: bool = False,
-    snapshots: Mapping[str, Sequence[int]] | None = None,
+    after_each: Callable[[], None] = lambda: None,
 ) -> None:
-    """Trains every cell that is not in the store yet, and writes results.csv.
+    """Trains every cell that is not in the store yet.
 
     The store must be locked by the caller. Killed at any moment and started again, it goes on where
-    it was and ends with the same accuracies. Processes that train together all call this with the
-    same arguments, see `training.processes`; the first keeps the store.
+    it was and ends with the same weights. Processes that train together all call this.
 
     Args:
-      entries: (experiment, split, cell) of the study.
+      entries: of the study.
       store: where cells are kept.
-      supply: gives each cell's task its images.
       runtime: how to log, save and feed.
-      executor: where groups are trained; by default on the devices of this process.
-      largest_group: most cells with frozen layers trained side by side.
+      ray: a cluster whose nodes train the groups; None trains them here, one after the other, each
+        on all devices.
       retry_failed: train cells again that failed before.
-      snapshots: hash of a cell -> updates after which its weights are kept, beside those of the
-        runtime, which hold for every cell.
+      after_each: called in the first process when a group has ended.
 
     Raises:
-      ValueError: before anything is trained, when the supply cannot serve a cell.
-      GroupsFailedError: after all others were trained, when some groups ended with an exception
-        where several are trained at a time. Where one is, its exception is raised at once.
+      GroupsFailedError: after all others were trained, when some tasks of Ray ended with an
+        exception; here an exception is raised at once.
     """
-    executor = executor or LocalExecutor()
-    cells = all_cells(cell for _, _, cell in entries)
-    if processes.is_first():
-        _tidy(cells, store, supply, retry_failed)
-    processes.barrier("the store is tidy")
-    finished = {cell.hash for cell in cells if store.outcome(cell) is not None}
-    limits = {"largest_group": largest_group, "largest_trained": runtime.largest_trained}
-    plan = build_plan(cells, finished, store.opened_groups(), **limits)
-    whole = build_plan(cells, **limits)
-    processes.barrier("the plan is made")
-    for group in plan:
-        for cell in group.cells:
-            supply.check(cell)
-    trained = [cell for cell in cells if cell.imported is None]
-    images = {cell.hash: cell.recipe.steps * cell.recipe.batch_size for cell in trained}
-    progress = Progress.start(sum(images.values()))
-    ahead = {cell.hash for group in plan for cell in group.cells}
-    progress.skip(sum(size for hash, size in images.items() if hash not in ahead))
-    log.info("%d cells, %d finished, %d groups to train", len(cells), len(finished), len(plan))
-    job = Job(store.workdir.absolute(), supply, runtime, dict(snapshots or {}))
-    _write_results(store, entries)
-    names, failures = labels(entries), {}
-    with contextlib.ExitStack() as stack:
-        stack.callback(progress.close)
-        if plan:
-            stack.enter_context(executor.session())
-            slots = stack.enter_context(executor.slots(job, whole, progress))
-            submit = _submitter(slots.submit, store)
-            for group, future in carry_out(plan, dataclasses.replace(slots, submit=submit)):
-                if error := future.exception():
-                    failures[group] = error
-                    log.error("%s: %s: %s", _name(group, names), type(error).__name__, error)
-                else:
-                    _tell(_trainable(group, store), future.result(), names)
-                _write_results(store, entries)
-    if failures:
-        raise GroupsFailedError(_failure_text(plan, failures, store, names)) from next(
-            iter(failures.values())
-        )
-    if processes.is_first():
-        store.sweep()
-        for cell in trained:
-            _report_missing_snapshots(cell, store, job.runtime_of([cell]))
-
-
-def labels(entries: Sequence[Entry]) -> dict[str, str]:
-    """What to call each cell, by its hash: its experiment and split, which tell apart cells whose
-    treatments are alike."""
-    return {cell.hash: f"{experiment} {split}" for experiment, split, cell in reversed(entries)}
-
-
-def _tidy(cells: Sequence[Cell], store: Store, supply: DataSupply, retry_failed: bool) -> None:
-    if retry_failed:
+    cells = all_cells(cell for _, cell in entries)
+    names = {cell.hash: _label(tags, cell) for tags, cell in reversed(entries)}
+    if parallel.is_first():
         for cell in cells:
-            store.forget_failure(cell)
-    store.sweep()
-    with processes.alone():
-        keep_imported(cells, store, supply)
+            if retry_failed:
+                store.forget_failure(cell)
+            if cell.imported and store.outcome(cell) is None:
+                store.describe(cell)
+                keep_imported(store, cell, runtime)
+        store.sweep()
+    parallel.barrier("the store is tidy")
+    finished = [cell.hash for cell in cells if store.outcome(cell) is not None]
+    plan = groups(cells, finished, store.opened_groups())
+    parallel.barrier("the plan is made")
+    log.info("%d cells, %d finished, %d groups to train", len(cells), len(finished), len(plan))
+    failures: dict[Group, BaseException] = {}
+    images = sum(cell.recipe.steps * cell.recipe.batch_size for group in plan for cell in group)
+    with tqdm(total=images, unit="image", unit_scale=True, smoothing=0.1, leave=False,
+              disable=None if parallel.is_first() else True) as bar:  # fmt: skip
 
+        def ended(group: Group, error: BaseException | None) -> None:
+            if error is not None:
+                failures[group] = error
+                log.error("%s: %s: %s", names.get(group[0].hash), type(error).__name__, error)
+            elif parallel.is_first():
+                for cell in group:
+                    _tell(names.get(cell.hash, str(cell.treatment)), store.outcome(cell))
+                after_each()
 
-def _write_results(store: Store, entries: Sequence[Entry]) -> None:
-    if processes.is_first():
-        store.write_results(entries)
-
-
-def _submitter(submit, store: Store):
-    """`submit`, for what is left of a group without the cells whose base failed, which fail too."""
-
-    def submit_rest(group: Group) -> Future:
-        rest = _trainable(group, store)
-        if processes.is_first():
-            for cell in group.cells:
-                if cell not in rest:
-                    store.describe(cell)
-                    store.fail(cell, f"cell {cell.name}: its base {cell.source.name} failed")
-        if rest:
-            return submit(Group(rest))
-        future: Future = Future()
-        future.set_result([])
-        return future
-
-    return submit_rest
-
-
-def _trainable(group: Group, store: Store) -> tuple[Cell, ...]:
-    return tuple(c for c in group.cells if c.source is None or store.error(c.source) is None)
-
-
-def _tell(cells: Sequence[Cell], outcomes: Sequence[Outcome], names: Mapping[str, str]) -> None:
-    # There are no outcomes where another worker had finished the group.
-    for cell, outcome in zip(cells, outcomes, strict=False):
-        if outcome.error:
-            log.error("%s", outcome.error)
+        if ray is not None:
+            on_ray.train_groups(ray, train_group, store.workdir, plan, runtime, ended, bar)
         else:
-            log.info(
-                "%s (%s): top-1 %.2f %% (best %.2f %%), %d steps in %.0f s, %.0f images/s",
-                cell.name,
-                names.get(cell.hash, f"task {cell.task.name}"),
-                100 * outcome.top1,
-                100 * outcome.top1_best_mean,
-                outcome.steps,
-                outcome.seconds,
-                outcome.images_per_second,
-            )
+            for group in plan:
+                train_group(store.workdir, group, runtime, bar)
+                ended(group, None)
+    if failures:
+        reasons = "; ".join(f"{names.get(g[0].hash)}: {e}" for g, e in list(failures.items())[:3])
+        raise GroupsFailedError(
+            f"{len(failures)} groups could not be trained, and what waits for them: {reasons}. The "
+            "same command tries them again"
+        ) from next(iter(failures.values()))
+    if parallel.is_first():
+        shutil.rmtree(store.workdir / "locks", ignore_errors=True)
 
 
-def _name(group: Group, names: Mapping[str, str]) -> str:
-    cells = group.cells
-    label = cells[0].name if len(cells) == 1 else f"{cells[0].name}..{cells[-1].name}"
-    return f"{label} ({names.get(cells[0].hash, f'task {cells[0].task.name}')})"
+def train_group(workdir: Path, group: Group, runtime: Runtime, bar: tqdm | None = None) -> None:
+    """Trains a group into the store, from its last checkpoint where there is one.
 
+    The cells that it copies from must be in the store; where these have failed its own fail too. Of
+    processes that train together all call this, and the first writes.
+    """
+    store, writes = Store(workdir), parallel.is_first()
+    lost = [c for c in group if c.source and "error" in (store.outcome(c.source) or {})]
+    if writes:
+        for cell in group:
+            store.describe(cell)
+        for cell in lost:
+            error = f"cell {cell.treatment}: its base {cell.source.treatment} failed"
+            store.finish(cell, {}, {"error": error, "steps": 0})
+    group = tuple(cell for cell in group if cell not in lost)
+    if not group:
+        return
+    first, position = group[0], [0]
 
-def _failure_text(plan, failures: Mapping, store: Store, names: Mapping[str, str]) -> str:
-    open_cells = [c for group in plan for c in group.cells if store.outcome(c) is None]
-    lost = sum(len(group.cells) for group in failures)
-    reasons = "; ".join(
-        f"{_name(group, names)}: {type(error).__name__}: {error}"
-        for group, error in list(failures.items())[:3]
-    )
-    more = f"; and {len(failures) - 3} more" if len(failures) > 3 else ""
-    return (
-        f"{lost} cells could not be trained and {len(open_cells) - lost} wait for them: "
-        f"{reasons}{more}. The same command tries them again"
-    )
+    def told(step: int, loss: float) -> None:
+        if bar is not None:
+            bar.set_description(f"{first.treatment} loss {loss:.3f}", refresh=False)
+            bar.update((step - position[0]) * first.recipe.batch_size * len(group))
+            position[0] = step
 
-
-def _report_missing_snapshots(cell: Cell, store: Store, runtime: Runtime) -> None:
-    wanted = {step for step in runtime.snapshot_steps if step <= cell.recipe.steps}
-    missing = sorted(wanted - set(store.snapshots(cell)))
-    if missing and store.error(cell) is None:
-        log.warning(
-            "%s on %s has no snapshots of steps %s: its training had passed them before they were "
-            "asked for. A new workdir trains it again",
-            cell.name,
-            cell.task.name,
-            missing,
+    with store.group_lock(group):
+        # A worker that was given up for dead may have got through.
+        if all(store.outcome(cell) is not None for cell in group):
+            return
+        checkpoints = store.open_group(group) if writes else _checkpoints(store, group)
+        source = store.params(first.source) if first.source else None
+        params = [cell.init_params(source) for cell in group]
+        if first.frozen:
+            # Cells of a group freeze the same layers: one array for all of them.
+            deepest = params[-1]
+            params = [{n: deepest[n] if n in list(p)[: c.frozen] else p[n] for n in p}
+                      for c, p in zip(group, params, strict=True)]  # fmt: skip
+        results = loop.train_group(
+            first.network,
+            first.recipe,
+            [cell.treatment for cell in group],
+            params,
+            first.task,
+            first.mean(),
+            stream_seed=first.stream_seed,
+            folder=checkpoints,
+            cell_folders=[store.folder(cell) for cell in group],
+            snapshots=[cell.snapshots for cell in group],
+            runtime=runtime,
+            told=told,
         )
+        if writes:
+            for cell, (full, row) in zip(group, results, strict=True):
+                store.finish(cell, full, row)
+            store.close_group(group)
+    parallel.barrier(f"group {group_hash(group)}")
+
+
+def keep_imported(store: Store, cell: Cell, runtime: Runtime) -> None:
+    """Puts a base that comes from a file into the store; its accuracy is measured where its task
+    has validation images."""
+    params, row = cell.imported.params(cell.network, cell.recipe.pixel_scale), {}
+    if len(cell.task.val[0]):
+        row = loop.evaluate(cell.network, cell.recipe, params, cell.task, cell.mean(), runtime)
+    store.finish(cell, params, {**row, "steps": 0, "file": Path(cell.imported.path).name})
+
+
+def _checkpoints(store: Store, group: Group) -> Path:
+    return store.workdir / "groups" / group_hash(group) / "checkpoints"
+
+
+def _label(tags: dict, cell: Cell) -> str:
+    told = " ".join(
+        str(tags[name]) for name in ("experiment", "split", "condition") if tags.get(name)
+    )
+    return f"{cell.treatment} ({told})"
+
+
+def _tell(name: str, outcome: dict | None) -> None:
+    if outcome and "error" in outcome:
+        log.error("%s: %s", name, outcome["error"])
+    elif outcome:
+        log.info("%s: top-1 %.2f %%, %d steps in %.0f s, %.0f images/s", name,
+                 100 * outcome["top1"], outcome["steps"], outcome["seconds"],
+                 outcome["images_per_second"])  # fmt: skip
+
+
+def with_snapshots(cell: Cell, steps: Sequence[int]) -> Cell:
+    """The cell, with snapshots after these updates."""
+    return dataclasses.replace(cell, snapshots=tuple(sorted({*cell.snapshots, *map(int, steps)})))

@@ -1,14 +1,6 @@
 """Networks as immutable descriptions with pure functions: `net.init`, `net.apply`, ..."""
 
-from transfer_jax.networks.architectures import (
-    alexnet,
-    alexnet_mini,
-    build,
-    caffenet,
-    torchvision_alexnet,
-    zfnet,
-)
-from transfer_jax.networks.description import (
+from transfer_jax.networks.layers import (
     AdaptiveAvgPool,
     Conv,
     Dense,
@@ -18,6 +10,14 @@ from transfer_jax.networks.description import (
     Relu,
 )
 from transfer_jax.networks.network import Network, Params
+from transfer_jax.networks.zoo import (
+    alexnet,
+    alexnet_mini,
+    build,
+    caffenet,
+    torchvision_alexnet,
+    zfnet,
+)
 
 __all__ = [
     "AdaptiveAvgPool",

@@ -1,13 +1,31 @@
-"""Reports, drawn from the files of a workdir alone.
+"""Reports: from a workdir's files to effects, verdicts and one page."""
 
-results     the rows of results.csv        cell_files  what each cell left on disk
-statistics  estimates with standard errors tables      tables as CSV and on a page
-claims      what a paper says against us   figures     style, filters, learning curves
-page        one HTML file, opens offline   published   the papers' own numbers
-overview    what was trained, every network network_table  a network's layers
-workdir     what every report reads, writes network_pictures  filters, learning curves
-analysis_files  lines and arrays of the folder `analysis`
+from transfer_jax.report.claims import MARGIN, Claim, converged, judge
+from transfer_jax.report.effects import Effect, Verdict, all_of, paired
+from transfer_jax.report.frame import (
+    Results,
+    load,
+    networks,
+    read_published,
+    write_results_csv,
+)
+from transfer_jax.report.page import Section, write_page, write_report
 
-A study adds modules named after its paper, which use no other study's; see
-`yosinski2014.write_report`.
-"""
+__all__ = [
+    "MARGIN",
+    "Claim",
+    "Effect",
+    "Results",
+    "Section",
+    "Verdict",
+    "all_of",
+    "converged",
+    "judge",
+    "load",
+    "networks",
+    "paired",
+    "read_published",
+    "write_page",
+    "write_report",
+    "write_results_csv",
+]

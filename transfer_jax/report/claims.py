@@ -1,57 +1,88 @@
-"""What a paper claims, and what our own numbers say to it."""
+"""Claims of a paper, judged by our own numbers."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
-from collections.abc import Iterable
-from typing import Literal
+import math
+from collections.abc import Callable, Sequence
 
-from transfer_jax.report import tables
+import numpy as np
+import pandas as pd
 
-Verdict = Literal["reproduced", "not reproduced", "not tested"]
+from transfer_jax.report.effects import ALPHA, Effect, Verdict, paired
+from transfer_jax.report.frame import Results
 
-ABSENT = "The networks that this needs are not in the store."
-"""The finding of a claim that cannot be tested for want of networks."""
+MARGIN = 0.01
+"""What counts as an effect worth the name unless a claim says otherwise: one point of accuracy."""
+
+OUTCOMES = ("holds", "fails", "undecided")
 
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """One claim of a paper, tested.
-
-    Attributes:
-      number: its place in the list.
-      claim: what the paper says, in a few words.
-      finding: our figures, in a sentence.
-      rule: what decides, in words.
-      verdict: 'reproduced', 'not reproduced', or 'not tested' where networks are missing or
-        the noise is too large to tell.
-    """
+    """One claim: its number in the paper's list, what it says, and the test that decides it."""
 
     number: int
-    claim: str
-    finding: str
-    rule: str
-    verdict: Verdict
-
-    def __post_init__(self):
-        if self.verdict not in ("reproduced", "not reproduced", "not tested"):
-            raise ValueError(f"unknown verdict {self.verdict!r} of claim {self.number}")
+    text: str
+    test: Callable[[Results], Verdict]
 
 
-def decide(holds: bool) -> Verdict:
-    """The verdict of a rule that could be applied."""
-    return "reproduced" if holds else "not reproduced"
+def judge(claims: Sequence[Claim], results: Results) -> pd.DataFrame:
+    """Tests claims.
+
+    Returns:
+      a row for each claim: number, claim, condition (the effect that decided), verdict, effect,
+      low, high (fractions), rule, units, p, holm (p after Holm's correction over all claims that
+      have one), note. The conditions of a claim that has several follow in rows without holm.
+    """
+    rows = []
+    for claim in claims:
+        verdict = claim.test(results)
+        rows.append({"number": claim.number, "claim": claim.text, **_row(verdict)})
+        rows += [{"number": claim.number, "claim": "", **_row(part)} for part in verdict.parts]
+    frame = pd.DataFrame(rows)
+    whole = frame["claim"] != ""
+    frame.insert(frame.columns.get_loc("p") + 1, "holm", holm(frame["p"].where(whole)))
+    return frame
 
 
-def decide_all(verdicts: Iterable[Verdict]) -> Verdict:
-    """The verdict on what must hold everywhere, from those on each part, of which there is one
-    or more: not reproduced if one is not, else not tested if one is not, else reproduced."""
-    order = ("not reproduced", "not tested", "reproduced")
-    return min(verdicts, key=order.index)
+def holm(p: pd.Series) -> pd.Series:
+    """p-values so raised that all those below 0.05 may be believed at once (Holm 1979); NaN are no
+    tests and stay."""
+    ranked = p.dropna().sort_values()
+    raised = ranked * np.arange(len(ranked), 0, -1)
+    return raised.cummax().clip(upper=1.0).reindex(p.index)
 
 
-def write_claims(path: str | os.PathLike[str], claims: Iterable[Claim]) -> None:
-    """Writes claims.csv: number, claim, finding, rule, verdict."""
-    header = [field.name for field in dataclasses.fields(Claim)]
-    tables.write_csv(path, header, [dataclasses.astuple(claim) for claim in claims])
+def wrong_by_chance(judged: pd.DataFrame) -> float:
+    """How many wrong verdicts to expect at most: each interval misses on either side of the truth
+    with 2.5 %."""
+    return ALPHA / 2 * int((judged["claim"].ne("") & judged["p"].notna()).sum())
+
+
+def converged(results: Results) -> Verdict:
+    """Whether bases have learned what there is to learn: those trained twice as long (rows whose
+    `condition` is 'long') gain less than `MARGIN`."""
+    bases = results.select(treatment="base")
+    if "condition" not in bases:
+        return Effect().below(MARGIN)
+    long = bases["condition"] == "long"
+    names = ("experiment", "split", "seed", "target", "task", "network")
+    on = [name for name in names if name in bases and bases[name].notna().all()]
+    cluster = [name for name in ("split", "seed") if name in on]
+    return paired(results, bases[long], bases[~long], on, cluster).below(MARGIN)
+
+
+def _row(verdict: Verdict) -> dict:
+    effect, known = verdict.effect, verdict.effect.units > 1
+    return {
+        "condition": verdict.name,
+        "verdict": verdict.outcome,
+        "effect": effect.mean,
+        "low": effect.low if known else math.nan,
+        "high": effect.high if known else math.nan,
+        "rule": verdict.rule,
+        "units": effect.units,
+        "p": verdict.p,
+        "note": verdict.note,
+    }

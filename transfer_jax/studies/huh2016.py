@@ -1,90 +1,610 @@
-"""Huh et al. 2016: the pretraining tasks of "What makes ImageNet good for transfer learning?".
+"""Huh, Agrawal, Efros 2016, "What makes ImageNet good for transfer learning?".
 
-Every condition is a task over one dataset. A network is pretrained on it and fine-tuned on each
-target: its last layer is replaced, all layers learn. Conditions that are the same task, whatever
-question asks for it, are one network.
+A network is pretrained on a part or a relabelling of one dataset and fine-tuned on targets: its
+last layer is replaced, all layers learn. A way to pretrain is the tags question, condition and
+amount (its place on the question's axis); ways that are the same task are one network. Beyond the
+paper, halves and budgets are drawn anew for each seed, the base trained twice as long says whether
+more steps would change transfer, and an untrained network stands beside the nearest neighbours.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
-from transfer_jax.data.datasets import Dataset
-from transfer_jax.data.tasks import whole_task
-from transfer_jax.grid.cell import Cell
-from transfer_jax.grid.run import Entry
-from transfer_jax.studies.huh2016_conditions import Condition, all_conditions
-from transfer_jax.studies.huh2016_source import source_of
-from transfer_jax.studies.huh2016_targets import wanted_targets
+from transfer_jax.data.ancestor_splits import split_by_ancestors
+from transfer_jax.data.dataset import Dataset
+from transfer_jax.data.hierarchy import class_hierarchy
+from transfer_jax.data.label_sets import HUH2016_TOP_DOWN, Level, bottom_up, published, top_down
+from transfer_jax.data.splits import man_made_natural, random_classes, random_halves
+from transfer_jax.data.tasks import (
+    Task,
+    budget_task,
+    fold_task,
+    relabelled_task,
+    single_label_task,
+    subset_task,
+)
+from transfer_jax.grid.cell import Cell, Entry
+from transfer_jax.grid.store import Store, TrainedNetwork
+from transfer_jax.readout.features import layer_features, probabilities
+from transfer_jax.readout.linear import layer_accuracy
+from transfer_jax.readout.metrics import average_precisions
+from transfer_jax.readout.neighbours import class_means, nearest, neighbours_right, sibling_share
+from transfer_jax.report import Effect, Results, Section, plots, read_published
+from transfer_jax.report.plots import COLOURS, DOTTED
+from transfer_jax.studies.base import Study
+from transfer_jax.studies.huh2016_claims import (
+    CLAIMS,
+    MINUS,
+    Way,
+    fewer,
+    gain,
+    halved,
+    name_of,
+    networks,
+    over_scratch,
+    ways,
+)
 from transfer_jax.studies.settings import (
     Opener,
-    Work,
+    base_cell,
+    chosen,
+    imported_cell,
     imported_from,
     integers,
-    network_from,
     recipe_from,
 )
 from transfer_jax.transfer import Treatment
 
+TITLES = {
+    "images": "How many pretraining images are needed?",
+    "classes": "How many pretraining classes are needed, and how fine?",
+    "budget": "More classes, or more images of each?",
+    "overlap": "What if the target's classes are pretrained on?",
+    "halves": "Does the other half of the classes help?",
+    "unrelated": "Do unrelated classes help?",
+    "long": "Would more steps of pretraining help?",
+    "imported": "Transfer from an imported network",
+}
+"""The questions, and what they ask."""
 
-def plan(config: ConfigDict, open_dataset: Opener) -> Work:
-    """Every network that the config asks for: pretrained, fine-tuned, and trained from scratch.
+KINDS = ("classification", "actions")
+"""Of targets. 'actions' are multi-label data of which images with one label are learned from, and
+the average precision over all of them is measured beside the accuracy."""
 
-    Args:
-      config: see configs/huh2016.py.
-      open_dataset: opens a dataset that the config describes.
+
+# Cells
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Source:
+    """What is pretrained on: a dataset, the classes that pretraining may see, those that are held
+    out for targets, and which of all are natural (none where the config does not ask)."""
+
+    dataset: Dataset
+    classes: Sequence[int]
+    held_out: Sequence[int]
+    natural: frozenset[int]
+
+    def task(self, classes: Sequence[int] | None = None, **options) -> Task:
+        """All images of the pretraining classes, or of others."""
+        classes = self.classes if classes is None else classes
+        return subset_task("A", self.dataset, classes, **options)
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """What networks are fine-tuned on: the fields of the config, and what they mean here."""
+
+    name: str
+    settings: ConfigDict
+    pool: Dataset
+    classes: Sequence[int]
+    splits: tuple[str, ...]
+
+    @property
+    def tags(self) -> dict:
+        """What results say of it."""
+        return {"target": self.name, "kind": self.settings.kind, "classes": self.settings.classes}
+
+    def task(self, seed: int) -> Task:
+        """One draw of training and test images; the pool's own split where none are drawn."""
+        wanted = self.settings
+        if wanted.train_per_class == 0:
+            return single_label_task("B", self.pool)
+        sizes = {name: wanted[name] for name in ("train_per_class", "test_per_class")}
+        of = {"classes": self.classes, "splits": self.splits}
+        return fold_task("B", self.pool, seed=seed, **sizes, **of)
+
+
+def entries(config: ConfigDict, open_dataset: Opener) -> list[Entry]:
+    """Every network that the config asks for: pretrained, fine-tuned, and trained from scratch."""
+    imported = imported_from(config, config.network)  # A wrong file comes out before data are read.
+    source = _source(config, open_dataset)
+    targets = list(_targets(config, source, open_dataset))
+    tuning = recipe_from(config.recipe, **dict(config.fine_tune_recipe))
+    found: list[Entry] = []
+    for seed in integers(config.seeds, "seeds"):
+        bases = list(_pretrained(config, source, imported, seed))
+        found += [({**tags, "experiment": "pretrained"}, cell) for tags, cell in bases]
+        for target in targets:
+            alone = base_cell(config.network, target.task(seed), tuning, seed, "B")
+            tags = {"study": "huh2016", "experiment": "scratch", "condition": "scratch"}
+            found.append(({**tags, "seed": seed, **target.tags}, alone))
+            treatment = Treatment("B", "A", len(alone.network.layers) - 1, fine_tuned=True)
+            for tags, base in bases:
+                if tags["question"] in (target.settings.questions or tags["question"]):
+                    cell = dataclasses.replace(alone, treatment=treatment, source=base)
+                    found.append(({**tags, "experiment": "fine_tuned", **target.tags}, cell))
+    return found
+
+
+def _pretrained(config, source: Source, imported, seed: int) -> Iterator[Entry]:
+    recipe, whole = recipe_from(config.recipe), source.task()
+    twice = dataclasses.replace(recipe, steps=2 * recipe.steps, decay_every=2 * recipe.decay_every)
+    found = list(_ways(config, source, config.seed + seed))
+    amounts = {"images": len(whole.train[0]) / whole.num_classes, "classes": whole.num_classes}
+    # What the other ways of a question are compared with; a budget's are with each other.
+    for question in dict.fromkeys(question for question, _, _ in found if question != "budget"):
+        found.append((question, {"condition": "all", "amount": amounts.get(question)}, whole))
+    for question, way, task in found:
+        long = way["condition"] == "long"
+        # What is trained on more steps is compared with what bears the same name.
+        task = dataclasses.replace(task, name="all" if long else way["condition"])
+        more = {"num_images": len(task.train[0]), "seed": seed}
+        cell = base_cell(config.network, task, twice if long else recipe, seed)
+        yield {"study": "huh2016", "question": question, **way, **more}, cell
+    if imported is not None:
+        own = source.task(range(len(source.dataset.class_names)))
+        if not config.imported.same_classes:
+            own = dataclasses.replace(own, val=(own.val[0][:0], own.val[1][:0]))
+        tags = {"study": "huh2016", "question": "imported", "condition": "imported", "seed": seed}
+        yield tags, imported_cell(imported, recipe, own)
+
+
+def _ways(config, source: Source, seed: int) -> Iterator[tuple[str, dict, Task]]:
+    """Question, tags and task of every way to pretrain but on everything."""
+    wanted, dataset, classes = config.experiments, source.dataset, source.classes
+
+    # Section 4: how many pretraining images are needed?
+    for count in integers(wanted.images_per_class, "experiments.images_per_class"):
+        task = source.task(images_per_class=count)
+        yield "images", {"condition": "first images", "amount": count}, task
+
+    # Section 5.1: how many pretraining classes, and how fine?
+    for kind in ("bottom_up", "top_down"):
+        known = levels(config, source, kind) if wanted.classes[kind] else {}
+        sizes = known if tuple(wanted.classes[kind]) == ("all",) else wanted.classes[kind]
+        for size in chosen(sizes, known, f"experiments.classes.{kind}"):
+            task = relabelled_task("A", dataset, *known[size])
+            yield "classes", {"condition": kind.replace("_", "-"), "amount": size}, task
+
+    # Section 5.5: more classes or more images of each?
+    for count in integers(wanted.budget.num_classes, "experiments.budget.num_classes"):
+        task = budget_task("A", dataset, count, wanted.budget.total_images, seed, classes=classes)
+        yield "budget", {"condition": "budget", "amount": count}, task
+
+    # Section 5.6: what if the target's classes are pretrained on? They displace as many others.
+    if wanted.overlap:
+        rest = random_classes(classes, len(classes) - len(source.held_out), seed)
+        yield (
+            "overlap",
+            {"condition": "with target classes"},
+            source.task([*source.held_out, *rest]),
+        )
+
+    # Section 6: does the other half of the classes help, near or far? Do unrelated classes?
+    if any(wanted.halves.values()):
+        every = class_hierarchy(dataset, config.hierarchy_csv or None)
+        apart = split_by_ancestors([every[c] for c in classes], seed)
+        halves = {"random": random_halves(len(classes), seed), "apart": apart}
+        for kind, sides in wanted.halves.items():
+            for side in chosen(sides, "AB", f"experiments.halves.{kind}"):
+                half = [classes[i] for i in halves[kind]["AB".index(side)]]
+                yield "halves", {"condition": f"half, {kind}", "side": side}, source.task(half)
+    for kind in chosen(wanted.unrelated, ("natural", "man-made"), "experiments.unrelated"):
+        kept = [c for c in classes if (c in source.natural) == (kind == "natural")]
+        yield "unrelated", {"condition": kind}, source.task(kept)
+
+    # Not in the paper: would twice the steps change transfer?
+    if wanted.long:
+        yield "long", {"condition": "long"}, source.task()
+
+
+def levels(config, source: Source, kind: str) -> dict[int, Level]:
+    """The pretraining classes merged to fewer and fewer, 'bottom_up' or 'top_down', by number.
+
+    The tree of ILSVRC2012 is that of the paper's bottom-up label sets, from which its top-down ones
+    do not follow: those are read from its table.
     """
-    imported_from(config, config.network)  # A wrong file comes out before a dataset is prepared.
-    source = source_of(config, open_dataset)
-    wanted = list(wanted_targets(config, source, open_dataset))
-    seeds = integers(config.seeds, "seeds")
-    declared = all_conditions(config, source)
-    datasets = {source.dataset.name: source.dataset}
-    entries: dict[tuple[str, str, str], Entry] = {}
-
-    def add(experiment: str, split: str, cell: Cell) -> None:
-        entries.setdefault((experiment, split, cell.name), (experiment, split, cell))
-
-    for condition in declared:
-        for seed in seeds:
-            cell = base_cell(config, condition, seed)
-            add("pretrained", f"{condition.name} seed {seed}", cell)
-    for target in wanted:
-        for seed in seeds:
-            fold = target.fold(seed)
-            datasets[fold.name] = fold
-            for condition in target.asked_of(declared):
-                base = base_cell(config, condition, seed)
-                name = f"{condition.name} to {target.name} seed {seed}"
-                add("fine_tuned", name, fine_tuned_cell(config, base, fold, seed))
-            if config.experiments.scratch:
-                add("scratch", f"{target.name} seed {seed}", scratch_cell(config, fold, seed))
-    return Work(tuple(entries.values()), tuple(datasets.values()))
+    dataset = source.dataset
+    if kind == "top_down" and not config.hierarchy_csv and dataset.class_paths is None:
+        found = published(dataset.class_names, HUH2016_TOP_DOWN, source.classes)
+    else:
+        paths = class_hierarchy(dataset, config.hierarchy_csv or None)
+        found = {"bottom_up": bottom_up, "top_down": top_down}[kind](paths, source.classes)
+    return {level.num_classes: level for level in found}
 
 
-def base_cell(config: ConfigDict, condition: Condition, seed: int) -> Cell:
-    """The network that is pretrained under a condition, or comes from a file."""
-    if condition.base is not None:
-        return dataclasses.replace(condition.base, seed=int(seed))
-    network = network_from(config.network, condition.task.num_classes)
-    recipe = recipe_from(config.recipe)
-    return Cell(network, condition.task, Treatment.parse("baseA"), recipe, int(seed))
+def _source(config, open_dataset: Opener) -> Source:
+    dataset = open_dataset(config.dataset)
+    every, natural = range(len(dataset.class_names)), []
+    held_out = random_classes(every, config.held_out, config.seed)
+    classes = sorted(set(every) - set(held_out))
+    if len(classes) < 2:
+        raise ValueError(f"config.held_out={config.held_out} leaves {len(classes)} classes")
+    if config.experiments.unrelated:
+        table = config.superclass_csv or None
+        _, natural = man_made_natural(dataset.class_names, dataset.class_paths, table)
+    return Source(dataset, classes, held_out, frozenset(natural))
 
 
-def fine_tuned_cell(config: ConfigDict, base: Cell, fold: Dataset, seed: int) -> Cell:
-    """The pretrained network with a new last layer, all of it trained on a target (section 3)."""
-    task = whole_task("B", fold)
-    network = network_from(config.network, task.num_classes)
-    recipe = recipe_from(config.recipe, **dict(config.fine_tune_recipe))
-    treatment = Treatment("B", "A", len(network.layers) - 1, fine_tuned=True)
-    return Cell(network, task, treatment, recipe, int(seed), base)
+def _targets(config, source: Source, open_dataset: Opener) -> Iterator[Target]:
+    for name, wanted in config.targets.items():
+        field = f"targets.{name}"
+        chosen([wanted.kind], KINDS, f"{field}.kind")
+        chosen([wanted.classes], ("all", "held_out", "held_out_natural"), f"{field}.classes")
+        chosen(wanted.questions, TITLES, f"{field}.questions")
+        if wanted.classes == "all":
+            pool, splits = open_dataset(wanted.dataset), ("train", "val")
+            classes = range(len(pool.class_names))
+        else:
+            # Pretraining learns from 'train': the target's images are others, whatever the class.
+            pool, splits, classes = source.dataset, ("val",), source.held_out
+            if wanted.classes == "held_out_natural":
+                classes = sorted(set(classes) & source.natural)
+            if len(classes) < 2 or wanted.train_per_class == 0:
+                raise ValueError(
+                    f"config.{field}: {len(classes)} held-out classes of train_per_class="
+                    f"{wanted.train_per_class} images; expected at least 2, of 1 (natural ones are "
+                    "known where config.experiments.unrelated asks)"
+                )
+        yield Target(name, wanted, pool, classes, splits)
 
 
-def scratch_cell(config: ConfigDict, fold: Dataset, seed: int) -> Cell:
-    """The same network trained on the target alone, by the same recipe as the fine-tuned ones."""
-    task = whole_task("B", fold)
-    network = network_from(config.network, task.num_classes)
-    recipe = recipe_from(config.recipe, **dict(config.fine_tune_recipe))
-    return Cell(network, task, Treatment.parse("baseB"), recipe, int(seed))
+# What is read out of the networks
+
+
+def measure(config: ConfigDict, open_dataset, entries: Sequence[Entry], store: Store) -> None:
+    """Linear SVMs on frozen features, average precisions of actions, neighbours and siblings; of
+    networks that are finished."""
+    del open_dataset
+    parts: dict[tuple, list[Entry]] = {}
+    for tags, cell in entries:
+        if "error" in (store.outcome(cell) or {"error": ""}):
+            continue
+        if tags["experiment"] == "fine_tuned":
+            name, compute = f"transfer_{tags['target']}", _transfer
+        elif tags.get("question") == "classes" and config.experiments.neighbours:
+            name, compute = "neighbours", _neighbours
+        else:
+            continue
+        parts.setdefault((f"{name}_{tags['seed']}", compute), []).append((tags, cell))
+    for (name, compute), found in parts.items():
+        inputs = [[tags, cell.hash] for tags, cell in found]
+        store.measure(name, inputs, functools.partial(compute, store, found))
+
+
+def _transfer(store: Store, found: Sequence[Entry]):
+    """What each network is worth on a target, beside its accuracy after fine-tuning."""
+    rows, arrays, known = [], {}, {}
+    for tags, cell in found:
+        if cell.hash not in known:
+            measured = known[cell.hash] = []
+            x, y = _features(store.trained(cell.source), cell.task)
+            right = layer_accuracy(x["train"], y["train"], x["val"], y["val"]).right
+            arrays[cell.hash] = right
+            bits = {"right": cell.hash, "images": _tested(store, cell)}
+            measured.append({"measure": "svm", "value": float(right.mean()), **bits})
+            if tags["kind"] == "actions":
+                data = cell.task.dataset
+                everyone = data.splits["val"]
+                said = _probabilities(store.trained(cell), data, everyone)
+                mean = float(np.nanmean(average_precisions(said, data.labels[everyone])))
+                measured.append({"measure": "mean_ap", "value": mean})
+        rows += [{**tags, **row} for row in known[cell.hash]]
+    return rows, arrays
+
+
+def _neighbours(store: Store, found: Sequence[Entry]):
+    """Question 3: what features of networks that were trained on coarse classes know of the fine
+    ones, and whether classes of one parent become neighbours; an untrained network beside them."""
+    rows, arrays = [], {}
+    whole, fine = next(entry for entry in found if entry[0]["condition"] == "all")
+    task, images = fine.task, _tested(store, fine)
+    plain = TrainedNetwork(fine.network, fine.init_params(), fine.recipe, fine.mean(), "untrained")
+    untrained, y = _features(plain, task)
+    parents = {}
+    for tags, cell in found:
+        if cell is not fine:
+            # Both tasks have the same images, in the same order.
+            of = parents[name_of((tags["condition"], tags["amount"]))] = np.zeros(
+                task.num_classes, int
+            )
+            of[task.train[1]] = cell.task.train[1]
+
+    def tell(tags, measure, right, images=images, **more):
+        key = f"{len(arrays)}"
+        arrays[key] = right
+        kept = {"measure": measure, "value": float(right.mean()), "right": key, "images": images}
+        rows.append({**tags, **kept, **more})
+
+    for tags, cell in ({**whole, "condition": "untrained"}, None), *found:
+        x = untrained if cell is None else _features(store.trained(cell), task)[0]
+        right = neighbours_right(x["train"], y["train"], x["val"], y["val"])
+        tell(tags, "neighbours", right[1])
+        tell(tags, "neighbours_top5", right[5])
+        means = class_means(x["val"], y["val"])
+        for level, of in parents.items():
+            siblings = sibling_share(means, of)
+            some = ~np.isnan(siblings.by_class)
+            if some.any():
+                more = {"level": level, "chance": siblings.chance}
+                tell(tags, "siblings", siblings.by_class[some] == 1, f"classes {level}", **more)
+        of = parents.get(name_of((tags["condition"], tags["amount"])))
+        if of is not None:
+            said = _probabilities(store.trained(cell), task.dataset, task.val[0]).argmax(axis=1)
+            tell(tags, "guess", _guessed(of, said, tags["seed"]) == y["val"])
+            # Images of another class than the said one are moved away, farther than any of it.
+            reach = max(np.linalg.norm(part, axis=1).max() for part in untrained.values())
+            apart = 2 * reach * np.eye(of.max() + 1)
+            train = np.concatenate([untrained["train"], apart[of[y["train"]]]], axis=1)
+            val = np.concatenate([untrained["val"], apart[said]], axis=1)
+            within = y["train"][nearest(val, train, 1)[:, 0]]
+            tell(tags, "untrained_within", within == y["val"])
+    return rows, arrays
+
+
+def _guessed(parents: np.ndarray, said: np.ndarray, seed: int) -> np.ndarray:
+    """A fine class drawn uniformly among those of the coarse class that is said."""
+    members = np.argsort(parents, kind="stable")
+    sizes = np.bincount(parents)
+    drawn = (np.random.RandomState(seed).random_sample(len(said)) * sizes[said]).astype(int)
+    return members[(np.cumsum(sizes) - sizes)[said] + drawn]
+
+
+def _features(network: TrainedNetwork, task: Task) -> tuple[dict, dict]:
+    """The last hidden layer's features of a task's images, and their labels, by split."""
+    layer, x, y = network.network.layer_names[-2], {}, {}
+    for split in ("train", "val"):
+        rows, y[split] = task.select(split)
+        of = (network.network, network.params, task.dataset.read, rows, [layer])
+        x[split] = layer_features(*of, view=network.view)[layer]
+    return x, y
+
+
+def _probabilities(network: TrainedNetwork, dataset: Dataset, rows: np.ndarray) -> np.ndarray:
+    of = (network.network, network.params, dataset.read, rows)
+    return probabilities(*of, view=network.view)
+
+
+def _tested(store: Store, cell: Cell) -> str:
+    """The digest of a cell's validation images."""
+    with np.load(store.folder(cell) / "right.npz") as file:
+        return str(file["images"])
+
+
+# Tables and figures
+
+AXES = {
+    "images": "training images of each class",
+    "classes": "classes pretrained on",
+    "budget": "classes pretrained on, one budget of images",
+}
+"""Questions whose ways to pretrain have a place on an axis."""
+# Only where the tasks differ by their images are accuracies on them compared.
+LOOKS = (
+    ("pretrained", "top1", "own task", "black", "D"),
+    ("fine_tuned", "top1", "fine-tuned", "blue", "o"),
+    ("fine_tuned", "svm", "linear SVM", "vermilion", "s"),
+)
+BARS = "Bars: 95 % intervals over seeds, none with one seed."
+
+
+def sections(results: Results, folder: Path) -> list[Section]:
+    """The study's part of the page: a section a question, then features and networks."""
+    del folder
+    drawn = f"Left: accuracy. Right: minus the reference, of the same seed and target. {BARS}"
+    star = " Star: what the paper lost, in mAP of VOC 2007 detection."
+    found = [
+        Section(
+            title,
+            "",
+            [
+                (figure(results, name), drawn + star * (name in _costs())),
+                (table(results, name), "Top-1 (%), mean and standard deviation over seeds, on the "
+                 "pretraining's own task and on targets; points against the reference."),
+            ],
+        )
+        for name, title in TITLES.items()
+    ]  # fmt: skip
+    bases = results.select(experiment="pretrained").drop_duplicates(["seed", "hash"])
+    bases = bases[bases["seed"] == bases["seed"].min()].head(8)
+    colours = list(COLOURS.values()) * 2
+    names = [name_of(way) for way in zip(bases["condition"], bases["amount"], strict=True)]
+    lines = list(zip(names, colours, bases["hash"], strict=False))
+    scratch = {
+        target: {
+            f"{condition} {MINUS} scratch": str(over_scratch(results, condition, target=target))
+            for condition in ("all", "imported")
+        }
+        for target in results.select(experiment="scratch")["target"].unique()
+    }
+    return [
+        *found,
+        Section(
+            "Do coarse labels teach fine classes, and fine ones coarse?",
+            "",
+            [
+                (features(results), "Left: images whose nearest training image is of their fine "
+                 "class, by the classes pretrained on. 'guess': a fine class drawn within the "
+                 "coarse one that the network says; 'untrained_within': the nearest in an "
+                 "untrained network's features within that class. Right: classes whose nearest "
+                 f"other class, by mean features, has the same parent. {BARS}"),
+                (_spread(results.frame, READOUTS, "measure"), "The same on the left (%)."),
+                (_spread(results.frame, ["siblings"], "level"), "The same on the right (%)."),
+            ],
+        ),
+        Section(
+            "Against training from scratch",
+            "",
+            [(pd.DataFrame.from_dict(scratch, orient="index"), "Points of top-1 by target.")],
+        ),
+        Section(
+            "The networks themselves",
+            "",
+            [
+                (plots.learning_curves(results, lines), "Pretraining, one seed."),
+                (plots.first_layer_filters(results, dict(zip(names, bases["hash"], strict=True))),
+                 "First layers; grey is zero."),
+            ],
+        ),
+    ]  # fmt: skip
+
+
+def reference(results: Results, question: str) -> Way | None:
+    """What a question's ways are compared with: all classes and images, else the most."""
+    found = ways(results, question)
+    return next((way for way in found if way[0] == "all"), found[-1] if found else None)
+
+
+def table(results: Results, question: str) -> pd.DataFrame | None:
+    """By way to pretrain: accuracies on its own task and the targets, and effects as text."""
+    rows, against = results.frame, reference(results, question)
+    if against is None:
+        return None
+    rows, tuned = rows[rows["question"] == question], rows["experiment"] == "fine_tuned"
+    column = (rows["target"] + ", " + rows["measure"]).where(tuned, "own task")
+    found = _spread(rows.assign(column=column), ["top1", "svm", "mean_ap"], "column")
+    for experiment, measure, label, *_ in LOOKS[question != "images" :]:
+        change = {way: gain(results, question, way, against, measure, experiment=experiment)
+                  for way in ways(results, question) if way != against}  # fmt: skip
+        change = {name_of(way): str(effect) for way, effect in change.items()}
+        found[f"{label} {MINUS} {name_of(against)}"] = pd.Series(change, dtype=str)
+    return found.fillna("")
+
+
+def _spread(rows: pd.DataFrame, measures: Sequence[str], column: str) -> pd.DataFrame | None:
+    rows = rows[rows["measure"].isin(measures)]
+    if rows.empty:
+        return None
+    names = [name_of(way) for way in zip(rows["condition"], rows["amount"], strict=True)]
+    way = pd.Series(names, rows.index, name="pretrained on")
+    values = (100 * rows["value"]).groupby([way, rows[column]], sort=False)
+    spread = values.std().map(" ± {:.1f}".format).where(values.std().notna(), "")
+    return (values.mean().map("{:.1f}".format) + spread).unstack(fill_value="")
+
+
+def level(rows: pd.DataFrame) -> Effect:
+    """Mean accuracy with its interval between seeds."""
+    values = rows.groupby("seed")["value"].mean()
+    return Effect(values.mean(), values.sem(), len(values) - 1, len(values))
+
+
+@mpl.rc_context(plots.STYLE)
+def figure(results: Results, question: str) -> Figure | None:
+    """Accuracy of a question's ways to pretrain, and what they change against the reference."""
+    found, against = ways(results, question), reference(results, question)
+    if not found:
+        return None
+    axis = AXES.get(question)
+    place = {way: way[1] if axis else number for number, way in enumerate(found)}
+    drawing, ((left, right),) = plots.new_figure(10, 4, ncols=2)
+    for kind in dict.fromkeys(way[0] for way in found):
+        line = "-" if axis and kind != "top-down" else ":"
+        own = [way for way in found if way[0] == kind or (axis and way == against)]
+        for experiment, measure, label, colour, marker in LOOKS:
+            of = {"measure": measure, "experiment": experiment}
+            looks = {"fmt": marker + line * bool(axis), "color": COLOURS[colour], "label": label}
+            levels = {place[w]: level(networks(results, question, w, **of)) for w in own}
+            changes = {place[w]: gain(results, question, w, against, **of) for w in own}
+            _draw(left, levels, **looks)
+            if question == "images" or experiment == "fine_tuned":
+                _draw(right, changes, **looks)
+    if question in _costs() and (pair := {"images": halved, "classes": fewer}[question](results)):
+        right.plot(place[pair[1]], -_costs()[question], "*", color=COLOURS["grey"], markersize=12)
+    for axes in (left, right):
+        axes.set_xscale("log" if axis else "linear")
+        names = [f"{way[1]:g}" if axis else name_of(way) for way in found]
+        axes.set_xticks(list(place.values()), names)
+        axes.minorticks_off()
+        axes.set_xlabel(axis or "pretrained on")
+    left.set_ylabel("top-1 (%)")
+    right.axhline(0, color="black", linewidth=0.8)
+    right.set_ylabel(f"minus {name_of(against)} (points)")
+    labelled = dict(zip(*left.get_legend_handles_labels()[::-1], strict=True))
+    drawing.legend(labelled.values(), labelled.keys(), loc="outside right center")
+    return drawing
+
+
+@functools.cache
+def _costs() -> dict[str, float]:
+    return read_published("huh2016_costs").set_index("question")["cost"].astype(float).to_dict()
+
+
+READOUTS = ("neighbours", "guess", "untrained_within", "neighbours_top5")
+
+
+@mpl.rc_context(plots.STYLE)
+def features(results: Results) -> Figure | None:
+    """Nearest neighbours by the classes that were pretrained on, and siblings by level."""
+    rows = results.select("neighbours")
+    if rows.empty:
+        return None
+    drawing, ((left, right),) = plots.new_figure(10, 4, ncols=2)
+    looks = zip(READOUTS[:3], ("blue", "grey", "orange"), "oxv", strict=True)
+    for measure, colour, marker in looks:
+        of = results.select(measure)
+        means = {x: level(y) for x, y in of[of["condition"] != "untrained"].groupby("amount")}
+        _draw(left, means, fmt=marker, color=COLOURS[colour], label=measure)
+    plain = 100 * rows.loc[rows["condition"] == "untrained", "value"].mean()
+    left.axhline(plain, color=COLOURS["green"], linestyle=DOTTED, label="untrained")
+    rows = results.select("siblings")
+    names = list(rows["level"].unique())
+    for condition, colour, shift in (("all", "blue", -0.1), ("untrained", "green", 0.1)):
+        of = rows[rows["condition"] == condition]
+        means = {i + shift: level(of[of["level"] == name]) for i, name in enumerate(names)}
+        _draw(right, means, fmt="o", color=COLOURS[colour], label=condition)
+    chance = 100 * rows.groupby("level", sort=False)["chance"].mean()
+    right.plot(range(len(names)), chance, "_", color="black", markersize=14, label="chance")
+    left.set(xscale="log", xlabel=AXES["classes"], ylabel="right (%)")
+    ticks = sorted(rows["amount"].unique())
+    left.set_xticks(ticks, [f"{x:g}" for x in ticks])
+    left.minorticks_off()
+    right.set_xticks(range(len(names)), names)
+    right.set(
+        xlim=(-0.5, len(names) - 0.5),
+        xlabel="level of the hierarchy",
+        ylabel="nearest is a sibling (%)",
+    )
+    for axes in (left, right):
+        axes.legend()
+    return drawing
+
+
+def _draw(axes: Axes, effects: dict[float, Effect], **looks) -> None:
+    known = {x: effect for x, effect in effects.items() if effect.units}
+    mean = [100 * effect.mean for effect in known.values()]
+    half = [100 * e.half_width() if e.units > 1 else 0.0 for e in known.values()]
+    if known:
+        axes.errorbar(list(known), mean, yerr=half, capsize=3, **looks)
+
+
+STUDY = Study(
+    "huh2016",
+    "What makes ImageNet good for transfer learning?",
+    entries,
+    CLAIMS,
+    sections,
+    measure,
+)

@@ -1,209 +1,433 @@
-"""Zeiler & Fergus 2013: the networks of "Visualizing and Understanding Convolutional Networks".
-
-What is trained: both architectures and their ablations on the source classes (Tables 1 and 2), and
-the first architecture anew on each small target (Tables 3 and 4). Everything else that the paper
-shows is read out of these networks afterwards, see `zeiler2013_visual` and `zeiler2013_readout`.
-"""
+"""The figures and tables of Zeiler & Fergus 2013, from a workdir's numbers and arrays."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
 
-from ml_collections import ConfigDict
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import BoundaryNorm, ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
 
-from transfer_jax.data.datasets import Dataset
-from transfer_jax.data.folds import FoldedDataset
-from transfer_jax.data.single_label import SingleLabelDataset
-from transfer_jax.data.tasks import Task, whole_task
-from transfer_jax.grid.cell import Cell
-from transfer_jax.grid.imported import Imported
-from transfer_jax.grid.imported_base import imported_base
-from transfer_jax.networks import Network
-from transfer_jax.studies.settings import (
-    Opener,
-    Work,
-    imported_from,
-    integers,
-    network_from,
-    recipe_from,
+from transfer_jax.grid.cell import from_json
+from transfer_jax.report import Results, Section, plots, read_published
+from transfer_jax.report.plots import COLOURS, DASHED
+from transfer_jax.studies.base import Study
+from transfer_jax.studies.zeiler2013_measures import (
+    CLAIMS,
+    difference,
+    entries,
+    measure,
+    networks,
+    pretraining_gain,
+    transferred,
 )
-from transfer_jax.studies.zeiler2013_duplicates import excluded
-from transfer_jax.studies.zeiler2013_targets import Target, all_source_images, targets
-from transfer_jax.transfer import Treatment
 
-ARCHITECTURES = ("zfnet", "alexnet")
-NO_RULE = "zfnet no filter rule"
+CYCLE = [COLOURS[name] for name in ("blue", "vermilion", "green", "purple", "sky", "orange")]
 
 
-@dataclasses.dataclass(frozen=True)
-class SourceNetwork:
-    """One network trained on the source classes.
+def sections(results: Results, folder: Path) -> list[Section]:
+    """The study's part of the page."""
+    del folder
+    several = "Means over seeds; effects in points with 95 % intervals."
+    looked = results.arrays("projections")
+    return [
+        Section("Figure 2: what excites each layer", "", [
+            (figure2(looked), "Each pair of blocks is one map: left its strongest activations over "
+             "the validation images, each projected down alone and stretched by itself (grey is "
+             "zero); right the pixels behind them, in the same order."),
+            (rules(looked), "One activation sent down by the deconvnet, the plain gradient, and "
+             "guided backpropagation, which rectifies both ways."),
+        ]),
+        Section("Figure 4: how features come about", "", [
+            (figure4(results), "The strongest activation of a map over the training images at each "
+             "epoch, projected down. Rows are maps."),
+            (_pivot(results, "evolution", "overlap", "layer", "epoch"), "Overlap: share of a map's "
+             "nine strongest images at the end that are among its nine strongest at this epoch."),
+        ]),
+        Section("Figure 5: filters of the first two layers", "", [
+            (figure5(results, "first"), "First layer, each filter scaled by itself; grey is zero."),
+            (energy(results), "Energy (squared weights) of first-layer filters against their mean, "
+             "strongest first; first seed. What dominates stands out at the left."),
+            (figure5(results, "second"), "Second layer: the strongest activation of each map, "
+             "projected down and cut to what the unit sees."),
+            (filters(results), "Mean shares over seeds: dead filters; energy in the strongest "
+             "filter, beside an equal share; filters at the rule's limit; energy by spatial "
+             "frequency (below 1/8, to 1/4, above, cycles a pixel)."),
+        ]),
+        Section("Figure 6: occlusion", "", [
+            (figure6(results), "A grey square slides over the image; maps show, at its centre, the "
+             "summed activation of the strongest map, the probability of the true class, and the "
+             "most probable class."),
+            (_pivot(results, "occlusion", None, "measure", "seed"), "Images classified rightly: "
+             "shares whose worst place lies in the object's box, and in boxes of other images."),
+        ]),
+        Section("Tables 1 and 2: architectures, ensembles and ablations", "", [
+            (errors(results), f"Validation errors (%), and top-1 accuracy minus that of the "
+             f"network's own base. {several} GFLOP: a training step, for one image."),
+            (_curves(results), "Loss and accuracy along training, first seed."),
+        ]),
+        Section("Tables 3 and 4, Figure 7: pretrained against scratch", "", [
+            (tables34(results), f"Mean of the classes' accuracies (%). {several} Every seed has "
+             "folds of its own."),
+            *((figure7(results, pool), f"{pool}: accuracy by training images a class; bars are "
+               "standard deviations between source networks. Dashed: the paper, Caltech-256.")
+              for pool in _pools(results)),
+            (read_published("zeiler2013_table3"), "Table 3 as printed, Caltech-101."),
+            (read_published("zeiler2013_table4"), "Table 4 as printed, Caltech-256."),
+        ]),
+        Section("Table 5: images of several classes", "", [
+            (table5(results), "Average precision (%) of each class, mean over seeds: area under "
+             "the curve, and at 11 recalls (VOC 2007). The paper's are on VOC 2012, by softmax."),
+        ]),
+        Section("Table 6: how discriminative each layer is", "", [
+            (table6(results, pool), f"{pool}, most images a class: accuracy (%) by layer, mean ± "
+             "standard deviation over source networks; beside them the paper's.")
+            for pool in _pools(results)
+        ]),
+        Section("Near-duplicates", "Training images of the source that a target shows again are "
+                "left out.", [
+            (_pivot(results, "duplicates", None, "measure", "pool"), ""),
+            *((duplicates(results, pool), f"{pool}: the pairs that correlate most, source above.")
+              for pool in _names(results.select("pairs", experiment="duplicates"), "pool")),
+        ]),
+    ]  # fmt: skip
 
-    Attributes:
-      name: what the report calls it: the architecture, and how it differs.
-      architecture: 'zfnet' or 'alexnet', the field of the config that describes it.
-      variant: 'base' or a name in the config's `variants`.
-      cell: the network to train.
-    """
 
-    name: str
-    architecture: str
-    variant: str
-    cell: Cell
+def _names(rows: pd.DataFrame, column: str) -> list:
+    return list(dict.fromkeys(rows[column])) if len(rows) else []
 
 
-def plan(config: ConfigDict, open_dataset: Opener) -> Work:
-    """Every network that the config asks for, and the datasets that they learn from.
-
-    Args:
-      config: see configs/zeiler2013.py.
-      open_dataset: opens a dataset that the config describes.
-
-    Raises:
-      ValueError: for an unknown architecture, variant or set of classes.
-    """
-    imported_of(config)  # A wrong file comes out before a dataset is prepared.
-    source = open_dataset(config.dataset)
-    networks = source_networks(config, open_dataset)
-    entries = [("networks", n.name, n.cell) for n in networks]
-    datasets = {source.name: source}
-    for target in targets(config, open_dataset):
-        for size, seed, fold, cell in scratch_cells(config, target):
-            entries.append(("scratch", f"{target.name} {size} fold {seed}", cell))
-            datasets[fold.name] = fold
-    wanted = config.experiments.multilabel
-    if wanted.name and wanted.scratch:
-        single, cell = multilabel_scratch_cell(config, open_dataset)
-        entries.append(("scratch", wanted.name, cell))
-        datasets[single.name] = single
-    snapshots = {networks[0].cell.hash: tuple(snapshot_steps(config, source))}
-    return Work(tuple(entries), tuple(datasets.values()), snapshots)
+def _pools(results: Results) -> list[str]:
+    return _names(transferred(results, "svm"), "pool")
 
 
-def source_task(config: ConfigDict, open_dataset: Opener) -> Task:
-    """The task of the source networks, near-duplicates of the targets' images left out on
-    request."""
-    task = all_source_images(config, open_dataset(config.dataset))
-    return dataclasses.replace(task, excluded=excluded(config, open_dataset))
+def _pivot(results: Results, experiment: str, measure: str | None, index: str, columns: str):
+    rows = results.frame[results.frame["experiment"] == experiment]
+    rows = rows[rows["measure"] == measure] if measure else rows
+    return rows.pivot_table("value", index, columns, sort=index == "layer") if len(rows) else None
 
 
-def source_networks(config: ConfigDict, open_dataset: Opener) -> list[SourceNetwork]:
-    """The networks of Tables 1 and 2 and Figure 5, each once; the first is the one looked into:
-    zfnet, or the one that comes from a file."""
-    task = source_task(config, open_dataset)
-    recipe = recipe_from(config.recipe)
-    wanted, main = config.experiments, main_architecture(config)
-    imported = imported_of(config)
-    if imported is None:
-        found = [_source_network(config, main, task, recipe)]
-    else:
-        own = task if config.imported.same_classes else None
-        base = imported_base(*imported, recipe, task=own, seed=config.seed)
-        found = [SourceNetwork(main, main, "base", base)]
-    if wanted.alexnet and main != "alexnet":
-        found.append(_source_network(config, "alexnet", task, recipe))
-    for architecture in ARCHITECTURES:
-        for variant in wanted.ablations[architecture]:
-            found.append(_source_network(config, architecture, task, recipe, variant))
-    for seed in integers(wanted.ensemble_seeds, "experiments.ensemble_seeds"):
-        if seed != config.seed:
-            found.append(_source_network(config, "zfnet", task, recipe, seed=seed))
-    if wanted.no_filter_rule:
-        free = dataclasses.replace(recipe, max_filter_rms=None)
-        found.append(
-            dataclasses.replace(_source_network(config, "zfnet", task, free), name=NO_RULE)
+# Tables
+
+
+def errors(results: Results) -> pd.DataFrame | None:
+    """Tables 1 and 2: networks, ensembles and ablations beside the paper's."""
+    single = read_published("zeiler2013_table2")
+    variants = (" " + single["variant"]).replace(" base", "")
+    averaged = read_published("zeiler2013_table1").dropna(subset="like")
+    paper = pd.concat(
+        [averaged.set_index("like"), single.set_index(single["architecture"] + variants)]
+    )
+    rows, done = [], results.frame[results.frame["measure"].isin(["top1", "top5"])]
+    for name, of in done[done["experiment"] == "source"].groupby("network", sort=False):
+        base = name.split()[0]
+        change, long = (
+            difference(results, *(networks(results, n, condition=c) for n in (name, base)))
+            for c in ("standard", "long")
         )
+        network = from_json(results.cell(of["hash"].iloc[0])["network"])
+        row = {"parameters (M)": network.num_params / 1e6, "GFLOP": network.train_flops() / 1e9}
+        row |= _error(of[of["condition"] == "standard"], name, paper)
+        effects = {"change": str(change), "change, twice as long": str(long)}
+        rows.append({"network": name, **row, **(effects if name != base else {})})
+    for name, of in done[done["experiment"] == "ensemble"].groupby("network", sort=False):
+        rows.append({"network": name, **_error(of, name, paper)})
+    return pd.DataFrame(rows).set_index("network") if rows else None
+
+
+def _error(rows: pd.DataFrame, name: str, paper: pd.DataFrame) -> dict:
+    like = " ".join("n" if word.isdigit() else word for word in name.split())
+    theirs = paper.loc[[like]].iloc[0] if like in paper.index else {}
+    found = {"trained": int((rows["measure"] == "top1").sum())}
+    for top in ("top1", "top5"):
+        found[f"{top} error"] = 100 * (1 - rows.loc[rows["measure"] == top, "value"].mean())
+        found[f"paper's {top}"] = theirs.get(f"val_{top}")
     return found
 
 
-def main_architecture(config: ConfigDict) -> str:
-    """The architecture that is looked into, and whose features are tried on the targets.
-
-    Raises:
-      ValueError: for an architecture that there is not.
-    """
-    if not config.imported.path:
-        return "zfnet"
-    if config.imported.architecture not in ARCHITECTURES:
-        raise ValueError(
-            f"config.imported.architecture={config.imported.architecture!r}: expected one of "
-            f"{ARCHITECTURES}"
-        )
-    return config.imported.architecture
-
-
-def imported_of(config: ConfigDict) -> tuple[Imported, Network] | None:
-    """The main network's file, see `settings.imported_from`."""
-    return imported_from(config, config[main_architecture(config)])
-
-
-def _source_network(config, architecture, task, recipe, variant="base", seed=None) -> SourceNetwork:
-    fields = config[architecture]
-    name = architecture
-    if variant != "base":
-        fields, name = _varied(config, architecture, variant), f"{architecture} {variant}"
-    if seed is not None:
-        name = f"{name} seed {seed}"
-    network = network_from(fields, task.num_classes)
-    seed = config.seed if seed is None else seed
-    cell = Cell(network, task, Treatment.parse("baseA"), recipe, int(seed))
-    return SourceNetwork(name, architecture, variant, cell)
-
-
-def _varied(config, architecture: str, variant: str) -> Mapping[str, Any]:
-    """An architecture's config fields with a variant's layers removed and widths changed."""
-    known = config.variants[architecture]
-    if variant not in known:
-        raise ValueError(
-            f"config.experiments.ablations.{architecture} holds {variant!r}; expected some of "
-            f"{sorted(known)}"
-        )
-    fields, change = dict(config[architecture]), known[variant]
-    fields["widths"] = {**dict(fields["widths"]), **dict(change.get("widths", {}))}
-    fields["remove"] = (*fields["remove"], *change.get("remove", ()))
-    fields["widths"] = {k: v for k, v in fields["widths"].items() if k not in fields["remove"]}
-    return fields
-
-
-def scratch_cells(
-    config: ConfigDict, target: Target
-) -> Iterator[tuple[int, int, FoldedDataset, Cell]]:
-    """The source architecture trained anew on a target: (images per class, fold, data, cell)."""
-    recipe = recipe_from(config.recipe, **dict(config.scratch_recipe))
-    for size in integers(target.settings.scratch, f"targets.{target.name}.scratch"):
-        for seed in range(target.settings.folds):
-            fold = target.fold(seed, size)
-            task = whole_task("B", fold)
-            network = network_from(config[main_architecture(config)], task.num_classes)
-            yield size, seed, fold, Cell(network, task, Treatment.parse("baseB"), recipe, seed)
-
-
-def multilabel_scratch_cell(
-    config: ConfigDict, open_dataset: Opener
-) -> tuple[SingleLabelDataset, Cell]:
-    """The source architecture trained anew on images of several classes, or rather on those that
-    show one class only, as its softmax wants; and these images."""
-    single = SingleLabelDataset(
-        open_dataset(config.experiments.multilabel.dataset, multilabel=True)
+def filters(results: Results) -> pd.DataFrame | None:
+    """Numbers of filters, mean over seeds."""
+    rows = results.frame[results.frame["experiment"] == "filters"]
+    return (
+        rows.pivot_table("value", ["network", "layer"], "measure", sort=False)
+        if len(rows)
+        else None
     )
-    task = whole_task("B", single)
-    network = network_from(config[main_architecture(config)], task.num_classes)
-    recipe = recipe_from(config.recipe, **dict(config.scratch_recipe))
-    return single, Cell(network, task, Treatment.parse("baseB"), recipe, int(config.seed))
 
 
-def snapshot_steps(config: ConfigDict, dataset: Dataset) -> dict[int, float]:
-    """Updates after which the visualised network is kept for Figure 4 -> epochs; epochs beyond the
-    end of training are left out, and the end itself is always there. None of a network from a file,
-    which is not trained here."""
-    recipe = recipe_from(config.recipe)
-    task = all_source_images(config, dataset)
-    per_epoch = len(task.select(dataset.labels("train"))[0]) / recipe.batch_size
-    epochs = config.experiments.evolution_epochs
-    if not epochs or config.imported.path:
-        return {}
-    steps = {max(1, round(epoch * per_epoch)): float(epoch) for epoch in sorted(epochs)}
-    kept = {step: epoch for step, epoch in steps.items() if step < recipe.steps}
-    return kept | {recipe.steps: round(recipe.steps / per_epoch, 1)}
+def tables34(results: Results) -> pd.DataFrame | None:
+    """Pretrained against scratch, by target and size."""
+    ours, scratch = (transferred(results, k) for k in ("pretrained", "scratch"))
+    rows = []
+    for (pool, size), of in ours.groupby(["pool", "size"]) if len(ours) else ():
+        anew = scratch[(scratch["pool"] == pool) & (scratch["size"] == size)]["value"]
+        gain = pretraining_gain(results, pool=pool, size=size)
+        row = {
+            "target": pool,
+            "images a class": f"{size:.0f}",
+            "pretrained": 100 * of["value"].mean(),
+        }
+        rows.append(row | {"from scratch": 100 * anew.mean(), "gain": str(gain)})
+    return pd.DataFrame(rows).set_index("target") if rows else None
+
+
+def table5(results: Results) -> pd.DataFrame | None:
+    """Average precisions by class."""
+    rows = results.frame[results.frame["experiment"] == "multilabel"]
+    if rows.empty:
+        return None
+    table = 100 * rows.pivot_table("value", "class", ["measure", "readout"], sort=False)
+    table.columns = [f"{readout}, {measure}" for measure, readout in table.columns]
+    paper = read_published("zeiler2013_table5").set_index("voc_name")["zeiler_fergus"]
+    mean = table.mean().to_frame("mean").T
+    return pd.concat([mean, table]).assign(paper=lambda t: [
+        paper.iloc[-1] if name == "mean" else paper.get(name) for name in t.index
+    ]).rename_axis("class")  # fmt: skip
+
+
+def table6(results: Results, pool: str) -> pd.DataFrame | None:
+    """Readouts of each layer of a target at its most images a class."""
+    rows = pd.concat([transferred(results, readout, pool=pool) for readout in ("svm", "softmax")])
+    rows = rows[rows["size"] == rows["size"].max()]
+    units = rows.groupby(["layer", "readout", "seed"])["value"].mean().groupby(["layer", "readout"])
+    text = units.agg(
+        lambda v: f"{100 * v.mean():.1f}" + (f" ± {100 * v.std():.1f}" if len(v) > 1 else "")
+    )
+    table = text.unstack()
+    paper = read_published("zeiler2013_table6").set_index(["readout", "layer"])
+    for readout, name in ((r, n) for r in ("svm", "softmax") for n in ("caltech101", "caltech256")):
+        table[f"paper: {readout}, {name}"] = [
+            paper[name].get((readout, int(layer[-1]))) for layer in table.index
+        ]
+    return table
+
+
+# Figures
+
+
+@mpl.rc_context(plots.STYLE)
+def figure2(arrays) -> Figure | None:
+    """Strongest activations of some maps, a row a layer: projections and patches."""
+    layers = [name[:-5] for name in arrays if name.endswith("/maps") and len(arrays[name])]
+    if not layers:
+        return None
+    most = max(len(arrays[f"{layer}/maps"]) for layer in layers)
+    figure, grid = plots.new_figure(2.4 * most, 1.4 * len(layers), nrows=len(layers), ncols=most)
+    for row, layer in zip(grid, layers, strict=True):
+        dim = arrays[f"{layer}/values"] <= 0  # fewer images than places excite the map
+        parts = [np.where(dim[..., None, None, None], 255, arrays[f"{layer}/{kind}"])
+                 for kind in ("projections", "patches")]  # fmt: skip
+        for axes, number, *pair in zip(row, arrays[f"{layer}/maps"], *parts, strict=False):
+            gap = max(1, pair[0].shape[1] // 16)
+            pair = [mosaic(tiles, 3, gap) for tiles in pair]
+            show(axes, np.concatenate([pair[0], np.full_like(pair[0][:, :gap], 255), pair[1]], 1))
+            axes.set_title(f"{layer}, map {number}", fontsize=8)
+        for axes in row[len(arrays[f"{layer}/maps"]) :]:
+            axes.axis("off")
+    return figure
+
+
+@mpl.rc_context(plots.STYLE)
+def rules(arrays) -> Figure | None:
+    """One unit sent down by each rule."""
+    names = ("image", "deconvnet", "gradient", "guided")
+    if "rules/unit" not in arrays:
+        return None
+    figure, (row,) = plots.new_figure(7, 2.1, ncols=len(names))
+    for axes, name in zip(row, names, strict=True):
+        show(axes, arrays[f"rules/{name}"])
+        axes.set_title(name)
+    row[0].set_ylabel(str(arrays["rules/unit"]))
+    return figure
+
+
+@mpl.rc_context(plots.STYLE)
+def figure4(results: Results) -> Figure | None:
+    """Projections of some maps along training, a block a layer."""
+    found = results.select("overlap", experiment="evolution")
+    arrays = results.arrays(f"evolution-{found['seed'].iloc[0]:.0f}") if len(found) else {}
+    layers = [name[:-5] for name in arrays if name.endswith("/maps")]
+    if not layers:
+        return None
+    epochs = [f"{epoch:g}" for epoch in arrays["epochs"]]
+    figure, grid = plots.new_figure(
+        10, 2.6 * -(-len(layers) // 3), nrows=-(-len(layers) // 3), ncols=3
+    )
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, layer in zip(grid.flat, layers, strict=False):
+        axes.axis("on")
+        tiles = arrays[f"{layer}/projections"]
+        large = mosaic(tiles.reshape(-1, *tiles.shape[2:]), len(epochs), 4)
+        show(axes, large)
+        step = tiles.shape[2] + 4
+        axes.set_xticks((np.arange(len(epochs)) + 0.5) * step, epochs, fontsize=7)
+        axes.set_yticks((np.arange(len(tiles)) + 0.5) * step, arrays[f"{layer}/maps"], fontsize=7)
+        axes.set_title(layer)
+    return figure
+
+
+@mpl.rc_context(plots.STYLE)
+def figure5(results: Results, which: str) -> Figure | None:
+    """First-layer filters, or projections of the second layer, of the networks side by side."""
+    arrays = {
+        name.removesuffix(f"/{which}"): array
+        for name, array in results.arrays("filters").items()
+        if name.endswith(f"/{which}") and len(array)
+    }
+    if not arrays:
+        return None
+    figure, (row,) = plots.new_figure(2.6 * len(arrays), 2.8, ncols=len(arrays))
+    for axes, (name, array) in zip(row, arrays.items(), strict=True):
+        across = int(np.ceil(np.sqrt(len(array))))
+        show(axes, plots.filter_tiles(array) if which == "first" else mosaic(array, across, 2))
+        axes.set_title(name)
+    return figure
+
+
+@mpl.rc_context(plots.STYLE)
+def energy(results: Results) -> Figure | None:
+    """Energy of first-layer filters by rank; a line a network, of the first seed."""
+    arrays = results.arrays("filters")
+    kernels = {n.removesuffix("/first"): a for n, a in arrays.items() if n.endswith("/first")}
+    if not kernels:
+        return None
+    figure, ((axes,),) = plots.new_figure(7, 3)
+    for (name, kernel), colour, marker in zip(kernels.items(), CYCLE, "osD^vP", strict=False):
+        of = np.sort(np.sum(kernel.astype(float) ** 2, axis=(0, 1, 2)))[::-1]
+        rank = 100 * (np.arange(len(of)) + 0.5) / len(of)
+        axes.plot(rank, of / of.mean(), color=colour, marker=marker, markersize=3, label=name)
+    axes.axhline(1, color="black", linewidth=0.8)
+    axes.set(yscale="log", xlabel="filters, strongest first (%)", ylabel="energy against the mean")
+    figure.legend(loc="outside right center")
+    return figure
+
+
+@mpl.rc_context(plots.STYLE)
+def figure6(results: Results) -> Figure | None:
+    """Occlusion maps, a row an image."""
+    arrays = results.arrays("occlusion")
+    if not arrays:
+        return None
+    images, square = arrays["images"], int(arrays["square"])
+    y, x = (_edges(arrays[name] + square / 2) for name in ("rows", "columns"))
+    titles = ("image and square", "activation", "projection", "probability", "most probable class")
+    figure, grid = plots.new_figure(12, 2.3 * len(images), nrows=len(images), ncols=5)
+    for i, row in enumerate(grid):
+        for axes, title in zip(row, titles, strict=True):
+            show(axes, np.full_like(images[i], 240))
+            axes.set_title(title if i == 0 else "")
+        row[0].imshow(images[i])
+        row[0].add_patch(Rectangle((0, 0), square, square, facecolor="#808080", edgecolor="white"))
+        row[0].set_ylabel(str(arrays["class_names"][arrays["true_class"][i]]))
+        row[2].imshow(arrays["projections"][i])
+        row[2].set_xlabel(f"{arrays['layer']}, map {arrays['feature_map'][i]}", fontsize=8)
+        for axes, name in ((row[1], "activation"), (row[3], "probability")):
+            top = 1 if name == "probability" else None
+            mesh = axes.pcolormesh(x, y, arrays[name][i], cmap="viridis", vmin=0, vmax=top)
+            figure.colorbar(mesh, ax=axes, fraction=0.046, pad=0.03)
+        _classes(
+            row[4], x, y, arrays["predicted"][i], arrays["true_class"][i], arrays["class_names"]
+        )
+    return figure
+
+
+def _classes(axes: Axes, x, y, predicted: np.ndarray, true: int, names: np.ndarray) -> None:
+    found, counts = np.unique(predicted, return_counts=True)
+    others = [c for c in found[np.argsort(-counts, kind="stable")] if c != true][: len(CYCLE) - 1]
+    codes = np.full(predicted.shape, len(CYCLE))
+    for code, label in enumerate([true, *others]):
+        codes[predicted == label] = code
+    colours = ListedColormap([*CYCLE, "#D5D5D5"])
+    axes.pcolormesh(x, y, codes, cmap=colours, norm=BoundaryNorm(np.arange(8) - 0.5, 7))
+    labels = [f"{names[true]} (true)", *(str(names[c]) for c in others)]
+    patches = [Patch(color=c, label=label) for c, label in zip(CYCLE, labels, strict=False)]
+    axes.legend(handles=patches, loc="upper left", bbox_to_anchor=(1.02, 1), fontsize=7)
+
+
+def _edges(centres: np.ndarray) -> np.ndarray:
+    """Borders between cells around rising centres, the outer ones as far out as in."""
+    half = np.diff(centres).mean() / 2 if len(centres) > 1 else 0.5
+    middle = (centres[1:] + centres[:-1]) / 2
+    return np.concatenate([[centres[0] - half], middle, [centres[-1] + half]])
+
+
+@mpl.rc_context(plots.STYLE)
+def figure7(results: Results, pool: str) -> Figure | None:
+    """Accuracy by training images a class, and the paper's Table 4 dashed."""
+    figure, ((axes,),) = plots.new_figure(7, 3.8)
+    paper, ticks = read_published("zeiler2013_table4"), set()
+    for kind, colour, marker in (("pretrained", CYCLE[0], "o"), ("scratch", CYCLE[1], "s")):
+        rows = transferred(results, kind, pool=pool)
+        units = 100 * rows.groupby(["size", "seed"])["value"].mean()
+        line = units.groupby("size").agg(["mean", "std"]).fillna(0)
+        look = {"color": colour, "marker": marker, "capsize": 3}
+        axes.errorbar(line.index, line["mean"], line["std"], label=kind, **look)
+        theirs = paper[paper["kind"] == kind]
+        look = {"color": colour, "linestyle": DASHED, "marker": marker, "markerfacecolor": "white"}
+        x, y = theirs["train_per_class"], theirs["accuracy"]
+        axes.plot(x, y, linewidth=1, label=f"paper, {kind}", **look)
+        ticks |= {*line.index, *x}
+    axes.set(xscale="log", xlabel="training images a class", ylabel="accuracy (%)")
+    axes.set_xticks(sorted(ticks), [f"{tick:.0f}" for tick in sorted(ticks)])
+    axes.minorticks_off()
+    axes.set_ylim(bottom=0)
+    figure.legend(loc="outside right center")
+    return figure
+
+
+@mpl.rc_context(plots.STYLE)
+def duplicates(results: Results, pool: str) -> Figure | None:
+    """Pairs of near-duplicates, above each other."""
+    arrays = results.arrays(f"duplicates-{pool}")
+    if not arrays:
+        return None
+    count = len(arrays["source"])
+    figure, grid = plots.new_figure(1.4 * count, 3.2, nrows=2, ncols=count)
+    for axes, name in zip(grid, ("source", "target"), strict=True):
+        for one, image in zip(axes, arrays[name], strict=True):
+            show(one, image)
+    for axes, correlation in zip(grid[0], arrays["correlation"], strict=True):
+        axes.set_title(f"{correlation:.3f}", fontsize=8)
+    return figure
+
+
+def _curves(results: Results) -> Figure | None:
+    rows = results.select(experiment="source", condition="standard").drop_duplicates("network")
+    return plots.learning_curves(
+        results,
+        [(row.network, CYCLE[i % 6], row.hash) for i, row in enumerate(rows.itertuples())],
+    )
+
+
+def mosaic(tiles: Sequence[np.ndarray], columns: int, gap: int) -> np.ndarray:
+    """Pictures (n, h, w, 3) uint8 row by row on white."""
+    tiles = np.pad(
+        tiles, ((0, -len(tiles) % columns), (0, gap), (0, gap), (0, 0)), constant_values=255
+    )
+    height, width = tiles.shape[1:3]
+    tiles = tiles.reshape(-1, columns, height, width, 3).swapaxes(1, 2)
+    return tiles.reshape(-1, columns * width, 3)
+
+
+def show(axes: Axes, picture: np.ndarray) -> None:
+    """A picture without axes; labels may still be set."""
+    axes.imshow(picture, interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+
+
+STUDY = Study(
+    "zeiler2013",
+    "Visualizing and understanding convolutional networks",
+    entries,
+    CLAIMS,
+    sections,
+    measure,
+)

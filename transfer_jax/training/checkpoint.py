@@ -1,191 +1,121 @@
-"""Checkpoints of a group in training, and stored parameters and snapshots of cells, by Orbax.
-
-Of several processes the first writes, from its own copy of a replicated state, and all read: none
-waits for another inside Orbax. Of several threads that train side by side, one at a time is written
-for: Orbax mixes up saves that overlap.
-"""
+"""Checkpoints of a group in training (Orbax), params of finished cells (safetensors), logs (JSON
+lines). What is written counts only once it is complete: a kill leaves what was there before."""
 
 from __future__ import annotations
 
-import errno
+import contextlib
+import json
+import math
+import os
 import shutil
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import safetensors.numpy
 
-from transfer_jax.training import processes
+from transfer_jax.data.records import replacing
+from transfer_jax.training import parallel
 
-# One thread for the whole process: what it is given is written in this order, one by one.
-_WRITER = ThreadPoolExecutor(1, "checkpoints")
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes a JSON file, whole or not at all."""
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def save_params(path: Path, params: Mapping[str, Mapping[str, Any]]) -> None:
+    """Writes params to a safetensors file, whole or not at all."""
+    flat = {f"{n}.{e}": np.asarray(a) for n, layer in params.items() for e, a in layer.items()}
+    with replacing(path) as partial:
+        safetensors.numpy.save_file(flat, partial)
+
+
+def load_params(path: Path, layer_names: tuple[str, ...]) -> dict[str, dict[str, np.ndarray]]:
+    """Params that `save_params` wrote, in the order of `layer_names`."""
+    flat = safetensors.numpy.load_file(path)
+    return {
+        name: {e.removeprefix(f"{name}."): a for e, a in flat.items() if e.startswith(f"{name}.")}
+        for name in layer_names
+    }
 
 
 class Checkpoints:
-    """The checkpoints of one group in training. A checkpoint counts only once it is complete; a
-    kill while one is written leaves the last one."""
+    """The checkpoints of one group in training, the last two of them; saving goes on beside the
+    training. Of several processes the first writes, and all read."""
 
-    def __init__(self, directory: Path, keep: int, read_only: bool):
+    def __init__(self, folder: Path):
+        self.folder = folder.absolute()
+        if parallel.is_first():
+            self.folder.mkdir(parents=True, exist_ok=True)
+        parallel.barrier("checkpoint folder")
+        alone = ocp.options.MultiprocessingOptions()
+        if jax.process_count() > 1:
+            own = jax.process_index()
+            alone = ocp.options.MultiprocessingOptions(
+                primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process_{own}"
+            )
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep,
-            enable_async_checkpointing=False,
+            max_to_keep=2,
             create=False,
-            read_only=read_only,
-            multiprocessing_options=_by_itself(),
+            read_only=not parallel.is_first(),
+            multiprocessing_options=alone,
         )
-        names = ("state", "position")
-        self.directory = directory
-        self.manager = ocp.CheckpointManager(directory, options=options, item_names=names)
-        self._saving: Future | None = None
+        self.manager = ocp.CheckpointManager(self.folder, options=options)
 
-    def save(self, step: int, items: ocp.args.CheckpointArgs) -> None:
-        """Starts saving; waits first for the last one, whose error it may raise."""
-        self.wait_until_finished()
-        self._saving = _WRITER.submit(self.manager.save, step, args=items)
+    def save(self, step: int, state: Any, place: dict) -> None:
+        """Starts saving arrays without a device axis, and what is known of the place in the run."""
+        if not parallel.is_first():
+            return
+        state = jax.tree.map(np.asarray, state)
+        wanted = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + 2**20
+        # Found out by Orbax, a full disk comes as hundreds of lines from several threads.
+        if (free := shutil.disk_usage(self.folder).free) < wanted:
+            raise OSError(
+                f"the disk is full: a checkpoint in {self.folder} takes {wanted / 2**20:.0f} MiB, "
+                f"{free / 2**20:.0f} MiB are free; make room and start the same command again"
+            )
+        items = {"state": ocp.args.StandardSave(state), "place": ocp.args.JsonSave(place)}
+        self.manager.save(step, args=ocp.args.Composite(**items))
 
-    def wait_until_finished(self) -> None:
-        """Waits for what is being saved; raises what stopped it."""
-        if self._saving is not None:
-            saving, self._saving = self._saving, None
-            saving.result()
-
-    def all_steps(self) -> list[int]:
-        """Numbers of updates after which there are checkpoints, ascending."""
-        return sorted(self.manager.all_steps())
+    def restore(self, like: Any) -> tuple[Any, dict] | None:
+        """The latest complete checkpoint as (state, place), or None; `like` is such a state."""
+        step = parallel.broadcast(self.manager.latest_step())
+        if step is None:
+            return None
+        items = {
+            "state": ocp.args.StandardRestore(jax.tree.map(np.asarray, like)),
+            "place": ocp.args.JsonRestore(),
+        }
+        found = self.manager.restore(step, args=ocp.args.Composite(**items))
+        return found["state"], found["place"]
 
     def close(self) -> None:
-        """Waits, and lets go of the folder."""
-        self.wait_until_finished()
+        """Waits for what is being saved."""
+        self.manager.wait_until_finished()
         self.manager.close()
 
 
-def manager(directory: Path, keep: int) -> Checkpoints:
-    """Opens a group's checkpoints, of which the last `keep` are kept.
-
-    All processes that train together call this; the first alone can save.
-    """
-    directory = directory.absolute()
-    if processes.is_first():
-        directory.mkdir(parents=True, exist_ok=True)
-    processes.barrier("checkpoint directory")
-    return Checkpoints(directory, keep, read_only=not processes.is_first())
-
-
-def save(checkpoints: Checkpoints, step: int, state: Any, position: dict) -> None:
-    """Starts saving, and returns while it goes on.
-
-    Args:
-      checkpoints: the group's.
-      step: number of updates made.
-      state: tree of arrays, without a device axis.
-      position: JSON-able place in the data and in time, such as the loader's state.
-
-    Raises:
-      OSError: when the disk is full.
-    """
-    state = jax.tree.map(np.asarray, state)
-    _require_room(checkpoints.directory, state)
-    items = ocp.args.Composite(
-        state=ocp.args.StandardSave(state),
-        position=ocp.args.JsonSave(position),
-    )
-    checkpoints.save(step, items)
+def append_line(path: Path, entry: Mapping[str, float]) -> None:
+    """Adds a line of JSON, which has no infinity and no NaN: those become null."""
+    finite = {name: value if math.isfinite(value) else None for name, value in entry.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.write(json.dumps(finite) + "\n")
+        file.flush()
+        # A checkpoint that is saved later counts on every line up to its own step.
+        os.fsync(file.fileno())
 
 
-def restore(checkpoints: Checkpoints, like: Any) -> tuple[Any, dict] | None:
-    """The latest complete checkpoint as (state, position), or None where there is none.
-
-    Which is the latest, the first process decides for all that train together.
-
-    Args:
-      checkpoints: the group's.
-      like: a tree of arrays of the same structure, shapes and types as the state saved.
-    """
-    step = processes.broadcast("checkpoint", checkpoints.manager.latest_step())
-    if step is None:
-        return None
-    items = ocp.args.Composite(
-        state=ocp.args.StandardRestore(jax.tree.map(np.asarray, like)),
-        position=ocp.args.JsonRestore(),
-    )
-    restored = checkpoints.manager.restore(step, args=items)
-    return restored["state"], restored["position"]
-
-
-def save_params(path: Path, params: Any) -> None:
-    """Writes a tree of parameters and waits until it is complete; replaces what was there.
-
-    Raises:
-      OSError: when the disk is full.
-    """
-    params = jax.tree.map(np.asarray, params)
-    _require_room(path, params)
-    _WRITER.submit(_write_params, path.absolute(), params).result()
-
-
-def _write_params(path: Path, params: Any) -> None:
-    with ocp.StandardCheckpointer(multiprocessing_options=_by_itself()) as checkpointer:
-        checkpointer.save(path, params, force=True)
-
-
-def load_params(path: Path) -> dict:
-    """Reads parameters that `save_params` wrote, as NumPy arrays.
-
-    Raises:
-      FileNotFoundError: when there are none.
-    """
-    if not path.exists():
-        raise FileNotFoundError(f"no stored parameters at {path}")
-    with ocp.StandardCheckpointer(multiprocessing_options=_by_itself()) as checkpointer:
-        metadata = checkpointer.metadata(path.absolute()).item_metadata
-        like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), metadata.tree)
-        return checkpointer.restore(path.absolute(), like)
-
-
-def save_snapshot(directory: Path, step: int, params: Any) -> None:
-    """Keeps params as those after `step` updates, under `directory`/snapshots/`step`.
-
-    A snapshot has its name only once it is complete. One that is there already stays: a run that is
-    made again makes the same one.
-
-    Raises:
-      OSError: when the disk is full.
-    """
-    path = snapshot_path(directory, step)
-    if not path.exists():
-        save_params(path, params)
-
-
-def snapshot_path(directory: Path, step: int) -> Path:
-    """Where the snapshot of a step lies; `load_params` reads it."""
-    return directory / "snapshots" / str(step)
-
-
-def snapshot_steps(directory: Path) -> tuple[int, ...]:
-    """Steps of the complete snapshots under a directory, ascending."""
-    names = (path.name for path in (directory / "snapshots").glob("*"))
-    return tuple(sorted(int(name) for name in names if name.isdecimal()))
-
-
-def _by_itself() -> ocp.options.MultiprocessingOptions:
-    """Orbax's word for a process that neither waits for others nor writes for them."""
-    if jax.process_count() == 1:
-        return ocp.options.MultiprocessingOptions()
-    own = jax.process_index()
-    return ocp.options.MultiprocessingOptions(
-        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process_{own}"
-    )
-
-
-def _require_room(path: Path, tree: Any) -> None:
-    # Found out by Orbax, a full disk comes as hundreds of lines from several threads.
-    wanted = sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + 2**20
-    free = shutil.disk_usage(next(p for p in path.absolute().parents if p.exists())).free
-    if free < wanted:
-        raise OSError(
-            errno.ENOSPC,
-            f"the disk is full: {path} takes up to {wanted / 2**20:.2f} MiB, "
-            f"{free / 2**20:.2f} MiB are free. Make room and start the same command again",
-        )
+def keep_lines(path: Path, step: int) -> None:
+    """Drops lines behind `step`, which a resumed run writes again, and a torn last one."""
+    kept = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        with contextlib.suppress(json.JSONDecodeError):
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+    with replacing(path) as partial:
+        partial.write_text("".join(kept))

@@ -1,192 +1,79 @@
-"""A task's images on their way to the steps: resident on the devices, or streamed through Grain."""
+"""A task's images on their way to the steps: resident on the devices, or streamed from the disk."""
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
-import dataclasses
-import threading
-import weakref
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import functools
+import os
+from collections.abc import Iterator
 from typing import Any
 
-import jax
 import numpy as np
 
-from transfer_jax.data.datasets import Dataset
-from transfer_jax.data.pipeline import (
-    BatchOrder,
-    load_resident,
-    padded_batches,
-    select,
-    stream,
-    stream_once,
-)
+from transfer_jax.data.batches import BatchOrder, padded_batches, stream
 from transfer_jax.data.tasks import Task
-from transfer_jax.training import devices, processes
+from transfer_jax.training import parallel
 from transfer_jax.training.step import Source
 
 
-@dataclasses.dataclass(frozen=True)
-class TaskData:
-    """The images and labels that the cells of one task train and are evaluated on.
-
-    Attributes:
-      dataset: where they are read.
-      task: which of them, and their labels.
-      mean: (3,) or (h, w, 3) float32, subtracted from every image.
-      resident: True keeps both splits on the devices as uint8; False streams them.
-      workers: processes that decode streamed images; 0 decodes in this one.
-    """
-
-    dataset: Dataset
-    task: Task
-    mean: np.ndarray
-    resident: bool
-    workers: int = 0
-
-    def num_records(self, split: str) -> int:
-        """Number of the task's images in a split."""
-        return len(select(self.dataset, split, self.task)[0])
+def is_resident(task: Task, limit: int) -> bool:
+    """Whether a task's images, training and validation, fit into `limit` bytes as uint8."""
+    count = sum(len(task.select(split)[0]) for split in ("train", "val"))
+    return count * int(np.prod(task.dataset.image_shape)) <= limit
 
 
-def training_batches(
-    data: TaskData, order: BatchOrder, start: int, stop: int, chunk: int
+def train_batches(
+    task: Task, mean: Any, order: BatchOrder, start: int, stop: int, chunk: int, resident: bool
 ) -> Iterator[tuple[Source, np.ndarray]]:
-    """What the training step takes, from step `start` up to `stop`, `chunk` steps at a time.
+    """What the update takes, from step `start` up to `stop`, `chunk` steps at a time.
 
-    The images of step s are those that `order.indices(s)` names, on both ways to the device, so the
-    place in the data is the step's number, see `BatchOrder.position`. Of several processes each
-    reads its own part of every batch. Streamed batches are on their way to the devices while the
-    step before runs.
+    The images of step s are those of `order.indices(s)`, so the place in the data is the step's
+    number. Of several processes each reads its own part of every batch.
 
     Yields:
-      (source, indices): source with a leading device axis; indices (devices, local batch) int32,
-      or (devices, chunk, local batch) where chunk is more than 1.
+      (source, indices) with a leading axis of devices; indices (devices, local batch), or
+      (devices, chunk, local batch) where chunk is more than 1; streamed batches come one by one.
     """
-    if data.resident:
-        source = _resident_source(_Split.of(data, "train"))
-        part = devices.own_part(order.batch_size)
+    part = parallel.own_part(order.batch_size)
+    if resident:
+        source = Source(*_on_devices(task, "train"), mean)
         for step in range(start, stop, chunk):
             steps = range(step, min(step + chunk, stop))
             indices = np.stack([order.slice(s, *part) for s in steps]).astype(np.int32)
-            yield source, devices.split_batch(indices if chunk > 1 else indices[0], axis=-1)
+            yield source, parallel.split_batch(indices if chunk > 1 else indices[0], axis=-1)
         return
-    records, labels = select(data.dataset, "train", data.task)
-    reader = data.dataset.record_source("train")
-    with stream(
-        *(reader, records, labels, order),
-        start_step=start,
-        num_workers=data.workers,
-        process_index=processes.index(),
-        process_count=processes.count(),
-    ) as batches:
-        to_devices = _transfer(data.mean)
-        yield from _one_ahead(to_devices(next(batches)) for _ in range(start, stop))
+    batches = (order.slice(step, *part) for step in range(start, stop))
+    yield from _streamed(task, "train", mean, batches)
 
 
-def evaluation_batches(
-    data: TaskData, batch_size: int
-) -> Iterator[tuple[Source, np.ndarray, np.ndarray]]:
-    """What the evaluation step takes: every validation image of the task once, the last batch
-    padded, and of several processes each its own part.
-
-    Yields:
-      (source, indices, mask) with a leading device axis; mask is 1 for images that count.
-    """
-    if data.resident:
-        source = _resident_source(_Split.of(data, "val"))
-        part = slice(*devices.own_part(batch_size))
-        for indices, mask in padded_batches(data.num_records("val"), batch_size):
-            yield (
-                source,
-                devices.split_batch(indices[part].astype(np.int32)),
-                devices.split_batch(mask[part].astype(np.float32)),
-            )
-        return
-    records, labels = select(data.dataset, "val", data.task)
-    reader = data.dataset.record_source("val")
-    batches = stream_once(
-        *(reader, records, labels, batch_size),
-        num_workers=data.workers,
-        process_index=processes.index(),
-        process_count=processes.count(),
-    )
-    to_devices = _transfer(data.mean)
-    with contextlib.closing(batches):
-        yield from _one_ahead(
-            (*to_devices(batch), devices.split_batch(batch["mask"].astype(np.float32)))
-            for batch in batches
-        )
+def val_batches(
+    task: Task, mean: Any, batch_size: int, resident: bool
+) -> Iterator[tuple[Source, np.ndarray]]:
+    """Every validation image once, in order, the last batch filled up with the first image."""
+    part = slice(*parallel.own_part(batch_size))
+    count = len(task.select("val")[0])
+    batches = (indices[part] for indices, _ in padded_batches(count, batch_size))
+    if resident:
+        source = Source(*_on_devices(task, "val"), mean)
+        yield from ((source, parallel.split_batch(i.astype(np.int32))) for i in batches)
+    else:
+        yield from _streamed(task, "val", mean, batches)
 
 
-def _transfer(mean: np.ndarray) -> Callable[[dict], tuple[Source, jax.Array]]:
-    """A function that puts a batch of images on the devices; what all batches share is there."""
-    means = devices.replicate(mean)
-    places: dict[tuple, Any] = {}
+def _streamed(task: Task, split: str, mean: Any, batches: Iterator[np.ndarray]):
+    rows, labels = task.select(split)
 
-    def to_devices(batch: dict) -> tuple[Source, jax.Array]:
-        images, labels = devices.split_batch(batch["image"]), devices.split_batch(batch["label"])
-        if labels.shape not in places:
-            row = np.arange(labels.shape[1], dtype=np.int32)
-            places[labels.shape] = devices.put(np.broadcast_to(row, labels.shape))
-        images, labels = devices.put((images, labels))
-        return Source(images, labels, means), places[labels.shape]
+    def read(indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return task.dataset.read(rows[indices]), labels[indices]
 
-    return to_devices
-
-
-def _one_ahead(items: Iterator) -> Iterator:
-    """The same items; each is made, in a thread of its own, while the one before is in use."""
-    context = contextvars.copy_context()  # Which devices are in use, among others.
-    # Its own thread has left the items before they are closed.
-    with contextlib.closing(items), ThreadPoolExecutor(1, "feed") as thread:
-        following = thread.submit(context.run, next, items, None)
-        while (item := following.result()) is not None:
-            following = thread.submit(context.run, next, items, None)
-            yield item
-
-
-@dataclasses.dataclass(frozen=True)
-class _Split:
-    """A split of a task's images, known by what is in it."""
-
-    dataset: str
-    task: Task
-    split: str
-    mean: bytes
-    data: TaskData = dataclasses.field(compare=False, repr=False)
-
-    @classmethod
-    def of(cls, data: TaskData, split: str) -> _Split:
-        return cls(data.dataset.name, data.task, split, data.mean.tobytes(), data)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Copy:
-    """A split on some devices: what a weak reference can point at."""
-
-    source: Source
-
-
-_COPIES: weakref.WeakValueDictionary[_Split, _Copy] = weakref.WeakValueDictionary()
-_LOADING = threading.Lock()
-
-
-def _resident_source(split: _Split) -> Source:
-    return _copy(split).source
+    for batch in stream(read, batches, threads=os.cpu_count()):
+        images, targets = (parallel.split_batch(array) for array in batch)
+        places = np.arange(targets.shape[1], dtype=np.int32)
+        source = Source(*parallel.put((images, targets)), mean)
+        yield source, np.broadcast_to(places, targets.shape)
 
 
 # The cells of one task follow each other, so few are kept.
-@devices.cached(maxsize=4)
-def _copy(split: _Split) -> _Copy:
-    """The split on the devices in use: from other devices that hold it, or from the dataset."""
-    with _LOADING:
-        if other := _COPIES.get(split):
-            source = devices.unreplicate(other.source)
-        else:
-            loaded = load_resident(split.data.dataset, split.split, split.data.task)
-            source = Source(loaded.images, loaded.labels, split.data.mean)
-        _COPIES[split] = copy = _Copy(devices.replicate(source))
-        return copy
+@functools.lru_cache(maxsize=4)
+def _on_devices(task: Task, split: str) -> tuple[Any, Any]:
+    rows, labels = task.select(split)
+    return parallel.replicate((task.dataset.read(rows), labels))

@@ -1,7 +1,7 @@
 """What layers see and need: projections, strongest images, occlusion, numbers about filters."""
 
-from transfer_jax.visual.deconvnet import RULES, project, project_units, unpool
-from transfer_jax.visual.filters import FilterStatistics, filter_statistics, silent_maps
+from transfer_jax.visual.deconvnet import RULES, project, project_units, unit_signal
+from transfer_jax.visual.filters import FilterStatistics, filter_statistics
 from transfer_jax.visual.occlusion import (
     OcclusionMaps,
     centres_inside,
@@ -10,7 +10,6 @@ from transfer_jax.visual.occlusion import (
 )
 from transfer_jax.visual.receptive_field import ReceptiveField, receptive_field
 from transfer_jax.visual.top_activations import TopActivations, top_activations
-from transfer_jax.visual.units import strongest_unit, unit_signal
 
 __all__ = [
     "RULES",
@@ -25,9 +24,6 @@ __all__ = [
     "project",
     "project_units",
     "receptive_field",
-    "silent_maps",
-    "strongest_unit",
     "top_activations",
     "unit_signal",
-    "unpool",
 ]

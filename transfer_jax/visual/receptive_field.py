@@ -4,118 +4,84 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from functools import partial
 
 from transfer_jax.networks import AdaptiveAvgPool, Conv, Dense, MaxPool, Network
-from transfer_jax.networks import layers as ops
-from transfer_jax.networks.adaptive_pool import adaptive_windows
 
 
 @dataclasses.dataclass(frozen=True)
 class ReceptiveField:
-    """Where the units of one layer's output look, in pixels; the same for rows and columns.
+    """Where the units of a layer's output look, in pixels.
 
-    Unit i sees the pixels from offset + i * stride on, `size` of them, as far as the image reaches.
-
-    Attributes:
-      size: height and width before clipping, which may be larger than the image.
-      stride: distance between the fields of neighbouring units; 0 in dense layers.
-      offset: first pixel of unit 0; negative where the layers below pad.
-      units: units along one side of the layer's output; 1 in dense layers.
-      limit: end (excluded) of the pixels that any unit sees. It is the image's side unless strides
-        leave over pixels at the right and lower border.
+    Unit i sees `size` pixels from offset + i * stride on, as far as the image reaches; the size may
+    be larger than the image, the offset negative where layers pad. There are `units` (rows,
+    columns); dense layers have a stride of 0 and (1, 1) units. `limit` is the (bottom, right),
+    excluded, of what any unit sees: the image's sides unless strides leave over pixels.
     """
 
     size: int
     stride: int
     offset: int
-    units: int
-    limit: int
+    units: tuple[int, int]
+    limit: tuple[int, int]
 
     def box(self, row: int, column: int) -> tuple[int, int, int, int]:
-        """(top, left, bottom, right) of what a unit sees, clipped to the image.
-
-        Bottom and right are excluded, so that `image[top:bottom, left:right]` is the patch.
-
-        Raises:
-          ValueError: when the layer's output has no such unit.
+        """(top, left, bottom, right), the last two excluded, of what a unit sees.
 
         Example:
           >>> receptive_field(caffenet(), 'conv2').box(0, 1)
           (0, 0, 51, 67)
         """
-        for name, index in (("row", row), ("column", column)):
-            if not 0 <= index < self.units:
-                raise ValueError(f"{name} {index}: expected 0..{self.units - 1}")
-        top, left = (self.offset + index * self.stride for index in (row, column))
-        edges = (top, left, top + self.size, left + self.size)
-        top, left, bottom, right = (min(max(edge, 0), self.limit) for edge in edges)
-        return top, left, bottom, right
+        starts = [self.offset + index * self.stride for index in (row, column)]
+        edges = [*starts, *(start + self.size for start in starts)]
+        return tuple(
+            min(max(edge, 0), limit) for edge, limit in zip(edges, self.limit * 2, strict=True)
+        )
 
 
 def receptive_field(network: Network, layer: str) -> ReceptiveField:
-    """The pixels that a unit of a layer's output depends on.
+    """The pixels that units of a layer's output depend on, its pooling counted.
 
-    The output is what leaves the layer after its pooling, so pooling is counted; normalisation acts
-    across channels at one place and adds nothing. Units of dense layers see all that the layers
-    below see: the whole input.
-
-    Args:
-      network: any Network.
-      layer: a layer's name.
-
-    Returns:
-      A ReceptiveField. Where a stride is larger than its window, units skip pixels within it. No
-      unit is expected to lie in padding alone, as with a padding as wide as the window.
-
-    Raises:
-      ValueError: for an unknown layer, or where average pooling over windows of several sizes, as
-        a map of 8 pixels averaged to 6, gives neighbouring units fields of different kinds.
+    Dense units see all that the layers below see. Average pooling over windows of several sizes,
+    as of 8 pixels to 6, has no single field for its units and is a ValueError.
 
     Example:
       >>> field = receptive_field(caffenet(), 'conv5')
       >>> field.size, field.stride, field.offset
       (195, 32, -64)
     """
-    if layer not in network.layer_names:
-        raise ValueError(f"{layer!r} is not a layer of {network.name}: {network.layer_names}")
-    units = limit = network.input_size
+    units = limit = network.input_shape[:2]
     size, stride, offset = 1, 1, 0
-    layers = network.layers[: network.layer_names.index(layer) + 1]
-    for position, one in enumerate(layers):
+    layers = network.layers[: network.position(layer, 0) + 1]
+    for one, above in zip(layers, (*layers[1:], None), strict=True):
         if isinstance(one, Dense):
-            size, stride, offset, units = limit, 0, 0, 1
+            size, stride, offset, units = max(limit), 0, 0, (1, 1)
             continue
         for operation in (one, *one.then):
-            match operation:
-                case Conv():
-                    window, step, padding = one.kernel, one.stride, one.padding
-                    output_size = ops.conv_output_size
-                case MaxPool(window, step, padding, round_up):
-                    output_size = partial(ops.pool_output_size, round_up=round_up)
-                case AdaptiveAvgPool():
-                    if isinstance(layers[-1], Dense) and isinstance(layers[position + 1], Dense):
-                        continue  # whatever the windows, they cover the map and dense layers see it
-                    window, step = _even_windows(one.name, units, operation.size)
-                    padding, output_size = 0, ops.conv_output_size
-                case _:
-                    continue
-            units = output_size(units, window, step, padding)
+            if isinstance(operation, AdaptiveAvgPool) and isinstance(above, Dense):
+                continue  # its windows cover the map, and dense layers see all of it
+            if not isinstance(operation, Conv | MaxPool | AdaptiveAvgPool):
+                continue
+            window, step, padding, units = _geometry(operation, units)
             size += (window - 1) * stride
             offset -= padding * stride
             stride *= step
-            # A window may hang over the map below it, but sees no further than that map did.
-            limit = min(limit, offset + (units - 1) * stride + size)
+            # A window may hang over the map below, but sees no further than that map did.
+            ends = [offset + (n - 1) * stride + size for n in units]
+            limit = tuple(min(pair) for pair in zip(limit, ends, strict=True))
     return ReceptiveField(size, stride, offset, units, limit)
 
 
-def _even_windows(name: str, units: int, size: int) -> tuple[int, int]:
-    windows = adaptive_windows(units, size)
-    lengths = {last - first for first, last in windows}
-    steps = {after[0] - before[0] for before, after in itertools.pairwise(windows)} or {1}
-    if len(lengths) > 1 or len(steps) > 1 or steps == {0}:
-        raise ValueError(
-            f"layer {name}: {units} pixels averaged to {size} have windows of several sizes or "
-            "distances, so that no single size and stride describes what its units see"
-        )
-    return lengths.pop(), steps.pop()
+def _geometry(operation: Conv | MaxPool | AdaptiveAvgPool, units: tuple[int, int]):
+    if isinstance(operation, Conv):
+        after = operation.product_shape((*units, 0))[:2]
+        return operation.kernel, operation.stride, operation.padding, after
+    if isinstance(operation, MaxPool):
+        after = tuple(operation.windows(n) for n in units)
+        return operation.window, operation.stride, operation.padding, after
+    windows, steps = set(), set()
+    for spans in map(operation.spans, units):
+        windows |= {end - start for start, end in spans}
+        steps |= {b[0] - a[0] for a, b in itertools.pairwise(spans)}
+    if len(windows) > 1 or len(steps) > 1:
+        raise ValueError(f"maps of {units} averaged to {operation.size} have windows of many sizes")
+    return windows.pop(), (steps or {1}).pop(), 0, (operation.size,) * 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -13,20 +13,14 @@ from jax import lax
 
 from transfer_jax.networks import Network, Params
 
-EMPTY = -1
-_LARGEST_ID = np.iinfo(np.int32).max
-
 
 @dataclasses.dataclass(frozen=True)
 class TopActivations:
     """The images that excite each of M maps (or dense units) most, strongest first.
 
-    Attributes:
-      values: (M, count) float32, what the layer gives at the image's strongest position; -inf in
-        places that no image fills.
-      image_ids: (M, count) int64, the ids that came with the images; -1 in places not filled.
-      positions: (M, count, 2) int32, row and column of that value in the layer's output; (0, 0) in
-        dense layers and -1 in places not filled.
+    `values` (M, count) float32 are what the layer gives at an image's strongest position,
+    `image_ids` (M, count) int64 the images, `positions` (M, count, 2) int32 row and column, (0, 0)
+    in dense layers. Places that no image fills hold -inf, -1 and -1.
     """
 
     values: np.ndarray
@@ -42,35 +36,12 @@ def top_activations(
     *,
     count: int = 9,
 ) -> dict[str, TopActivations]:
-    """Finds the strongest activations of every map of some layers over a whole dataset.
+    """Finds the `count` strongest activations of every map of some layers in one pass over images.
 
-    One pass over the images serves all maps of all layers. Only the current winners are kept, on
-    the device, so memory does not grow with the dataset. An image enters a map's list at most once,
-    with its strongest position: the list is of the `count` most exciting images, as in Figure 2 of
-    Zeiler & Fergus 2013, where count is 9.
-
-    Equal values are ordered by image id, lowest first, and an image's strongest position is the
-    first in reading order; so the result depends neither on the order of the images nor on how they
-    are cut into batches, as far as the network's own arithmetic does not. An activation that is not
-    a number never enters.
-
-    Args:
-      network: any Network.
-      params: its parameters.
-      batches: pairs of image ids (n,), integers from 0 to 2**31 - 1, each given once in the whole
-        search, and images (n, H, W, 3), float32 with the mean already subtracted. The first batch
-        sets the size of the compiled program; smaller ones are padded, larger ones are cut.
-      layers: names of layers, convolutional or dense. A layer's output is what leaves it after
-        its ReLU, pooling and normalisation, as `Network.activations` gives it.
-      count: how many images to keep for each map.
-
-    Returns:
-      layer name -> TopActivations, in the order of `layers`. With fewer than `count` images the
-      last places stay empty: id -1, value -inf, position (-1, -1).
-
-    Raises:
-      ValueError: for an unknown layer, a count below 1, ids that are negative, too large, repeated
-        within a batch or not integers, or images that do not fit.
+    Batches are image ids (n,), integers below 2**31 given once each, and images (n, H, W, 3), mean
+    already subtracted; smaller last batches are padded to save a compilation. An image enters a
+    map's list once, with its strongest position. Equal values are ordered by image id, positions in
+    reading order, so the order of images does not matter. NaN never enters.
 
     Example:
       >>> batches = ((np.arange(i, i + 256), images[i : i + 256]) for i in range(0, 10_000, 256))
@@ -78,84 +49,34 @@ def top_activations(
       >>> top['conv5'].image_ids[17]  # of the nine images that excite map 17 most
     """
     layers = (layers,) if isinstance(layers, str) else tuple(layers)
-    for layer in layers:
-        network.position(layer, 0)
-    if count < 1:
-        raise ValueError(f"count={count}: expected 1 or more images for each map")
-    update = _update(network, layers, count)
-    winners = {layer: _nothing(network.output_shapes[layer][-1], count) for layer in layers}
-    params = jax.device_put(dict(params))
-    for ids, x in _equal_batches(batches, network.input_size):
+    shapes = {layer: network.output_shapes[layer] for layer in layers}
+    update, size = _update(network, layers, count), 0
+    empty = {layer: np.full((shape[-1], count), -1, np.int32) for layer, shape in shapes.items()}
+    winners = {layer: (np.full(a.shape, -np.inf, np.float32), a, a) for layer, a in empty.items()}
+    for ids, x in batches:
+        size = max(size, len(ids))
+        # top_k keeps the first of equal values, which in ascending order is the lowest id.
+        order = np.argsort(ids)
+        fill = (0, size - len(ids))
+        ids = np.pad(np.asarray(ids, np.int32)[order], fill, constant_values=-1)
+        x = np.pad(np.asarray(x, np.float32)[order], (fill, (0, 0), (0, 0), (0, 0)))
         previous, winners = winners, update(params, winners, ids, x)
         # Without this wait a fast reader would queue the whole dataset on the device.
         jax.block_until_ready(previous)
-    return {layer: _unpacked(*winners[layer], network.output_shapes[layer]) for layer in layers}
-
-
-_Winners = tuple[jax.Array, jax.Array, jax.Array]
-
-
-def _nothing(maps: int, count: int) -> _Winners:
-    return (
-        jnp.full((maps, count), -jnp.inf, jnp.float32),
-        jnp.full((maps, count), EMPTY, jnp.int32),
-        jnp.full((maps, count), EMPTY, jnp.int32),
-    )
-
-
-def _unpacked(values, ids, places, shape: tuple[int, ...]) -> TopActivations:
-    width = shape[1] if len(shape) == 3 else 1
-    values, ids, places = np.array(values), np.array(ids, np.int64), np.array(places)
-    positions = np.stack([places // width, places % width], axis=-1).astype(np.int32)
-    positions[ids == EMPTY] = EMPTY
-    return TopActivations(values, ids, positions)
-
-
-def _equal_batches(batches, side: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Batches of the first one's size, ids ascending, padded with id -1 at the end."""
-    size = None
-    for ids, x in batches:
-        ids, x = np.asarray(ids), np.asarray(x)
-        _check_batch(ids, x, side)
-        if len(ids) == 0:
-            continue
-        size = size or len(ids)
-        # top_k keeps the first of equal values, which in ascending order is the lowest id.
-        order = np.argsort(ids)
-        ids = ids.astype(np.int32)
-        for start in range(0, len(ids), size):
-            piece = order[start : start + size]
-            padding = size - len(piece)
-            yield (
-                np.pad(ids[piece], (0, padding), constant_values=EMPTY),
-                np.pad(x[piece].astype(np.float32), ((0, padding), (0, 0), (0, 0), (0, 0))),
-            )
-
-
-def _check_batch(ids: np.ndarray, x: np.ndarray, side: int) -> None:
-    if x.ndim != 4 or x.shape[1:] != (side, side, 3) or not np.issubdtype(x.dtype, np.floating):
-        raise ValueError(
-            f"images of shape {x.shape} and type {x.dtype}; expected (n, {side}, {side}, 3) floats "
-            "with the mean subtracted"
-        )
-    if ids.shape != x.shape[:1] or not np.issubdtype(ids.dtype, np.integer):
-        raise ValueError(
-            f"image ids of shape {ids.shape} and type {ids.dtype} for {len(x)} images; expected "
-            f"({len(x)},) integers"
-        )
-    if len(ids) and (ids.min() < 0 or ids.max() > _LARGEST_ID):
-        raise ValueError(
-            f"image ids from {ids.min()} to {ids.max()}; expected them within 0..{_LARGEST_ID}"
-        )
-    if len(np.unique(ids)) != len(ids):
-        raise ValueError("image ids: one occurs twice in a batch; each image is searched once")
+    found = {}
+    for layer, shape in shapes.items():
+        values, ids, places = map(np.asarray, winners[layer])
+        positions = np.stack(np.divmod(places, shape[1] if len(shape) == 3 else 1), axis=-1)
+        positions[ids < 0] = -1
+        found[layer] = TopActivations(values, ids.astype(np.int64), positions)
+    return found
 
 
 @functools.lru_cache(maxsize=16)
 def _update(network: Network, layers: tuple[str, ...], count: int):
-    """The compiled step: winners so far and a batch -> winners."""
+    """The compiled step: winners so far (values, ids, places of each layer) and a batch."""
 
-    def update(params, winners: Mapping[str, _Winners], ids, x) -> dict[str, _Winners]:
+    def update(params, winners, ids, x):
         activations = network.activations(params, x)
         return {
             layer: _merge(winners[layer], _strongest(activations[layer], ids, count))
@@ -165,23 +86,23 @@ def _update(network: Network, layers: tuple[str, ...], count: int):
     return jax.jit(update)
 
 
-def _strongest(activations: jax.Array, ids: jax.Array, count: int) -> _Winners:
+def _strongest(activations, ids, count):
     """The best images of one batch for each map: values, ids and places, each (M, count or n)."""
     flat = activations.reshape(len(ids), -1, activations.shape[-1]).astype(jnp.float32)
     flat = jnp.where(jnp.isnan(flat), -jnp.inf, flat)
     values = jnp.max(flat, axis=1)
     # -0.0 sorts before 0.0, which would break the order of ids between them.
     values = jnp.where(values == 0, 0.0, values)
-    values = jnp.where((ids == EMPTY)[:, None], -jnp.inf, values)
+    values = jnp.where((ids < 0)[:, None], -jnp.inf, values)
     values, images = lax.top_k(values.T, min(count, len(ids)))
     maps = jnp.arange(flat.shape[-1])[:, None]
-    # Places are looked up for the few winners alone: argmax over everything costs more on CPUs.
+    # Places are looked up for the winners alone: argmax over everything costs more on CPUs.
     places = jnp.argmax(flat[images, :, maps], axis=-1).astype(jnp.int32)
     found = values > -jnp.inf
-    return values, jnp.where(found, ids[images], EMPTY), jnp.where(found, places, EMPTY)
+    return values, jnp.where(found, ids[images], -1), jnp.where(found, places, -1)
 
 
-def _merge(one: _Winners, other: _Winners) -> _Winners:
+def _merge(one, other):
     count = one[0].shape[1]
     values, ids, places = (jnp.concatenate(pair, axis=1) for pair in zip(one, other, strict=True))
     # Empty places hold -inf, which nothing that was found does: they sort last.

@@ -1,0 +1,145 @@
+"""One set of pixels and one set of refusals, whichever library decodes; squares of any image."""
+
+import io
+from unittest import mock
+
+import numpy as np
+import pytest
+from PIL import Image, features
+
+from tests.data import image_trees
+from transfer_jax.data import image
+
+simplejpeg = pytest.importorskip("simplejpeg")
+
+
+def photograph(height=150, width=201, seed=0):
+    """Smooth areas with noise on top: every coefficient of the transform is in use."""
+    noise = np.random.default_rng(seed).normal(0, 25, (height, width, 3))
+    return np.clip(image_trees.pixels(seed, height, width) + noise, 0, 255).astype(np.uint8)
+
+
+def both(monkeypatch, function):
+    """What a function returns, or the type of what it raises, with and without simplejpeg."""
+    results = []
+    for library in (simplejpeg, None):
+        monkeypatch.setattr(image, "simplejpeg", library)
+        try:
+            results.append(function())
+        except image.BrokenImageError as error:
+            results.append(type(error))
+    return results
+
+
+@pytest.fixture
+def fast(monkeypatch):
+    """Counts images that simplejpeg decodes."""
+    counting = mock.Mock(wraps=simplejpeg.decode_jpeg)
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", counting)
+    return counting
+
+
+@pytest.mark.skipif(not features.check_feature("libjpeg_turbo"), reason="another libjpeg")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"quality": 75},
+        {"quality": 30, "subsampling": "4:2:2"},
+        {"quality": 98, "progressive": True},
+        {"quality": 90, "mode": "L"},
+        {"quality": 100, "keep_rgb": True},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("enough", [None, 16, 37, 75, 400])
+def test_pixels_are_the_same_bits_with_and_without_simplejpeg(options, enough, fast, monkeypatch):
+    data = image_trees.encoded(photograph(), **options)
+    one, other = both(monkeypatch, lambda: image.decode(data, enough))
+    assert fast.call_count == 1
+    np.testing.assert_array_equal(one, other)
+    # 150 x 201 pixels: 1/8 leaves 18 rows, 1/4 leaves 37, 1/2 leaves 75.
+    scale = {None: 1, 16: 8, 37: 4, 75: 2, 400: 1}[enough]
+    assert one.shape == (-(-150 // scale), -(-201 // scale), 3)
+
+
+@pytest.mark.parametrize("format, mode", [("JPEG", "CMYK"), ("PNG", "RGBA"), ("GIF", "P")])
+def test_pillow_decodes_what_simplejpeg_does_not(format, mode, fast):
+    data = image_trees.encoded(photograph(), format, mode)
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    np.testing.assert_array_equal(image.decode(data), expected)
+    assert not fast.called
+
+
+def test_truncated_files_are_refused_by_both(monkeypatch):
+    data = image_trees.encoded(photograph(), quality=80)
+    for end in np.linspace(0, len(data) - 40, 30).astype(int).tolist():
+        results = both(monkeypatch, lambda end=end: image.decode(data[:end]))
+        assert results == [image.BrokenImageError] * 2, end
+
+
+def test_damaged_files_are_judged_alike(monkeypatch):
+    data = image_trees.encoded(photograph(60, 80), quality=60)
+    random = np.random.default_rng(0)
+    refused = 0
+    for _ in range(200):
+        damaged = bytearray(data)
+        for place in random.integers(0, len(data), random.integers(1, 4)):
+            damaged[place] = random.integers(256)
+        one, other = both(monkeypatch, lambda damaged=damaged: image.decode(bytes(damaged)))
+        np.testing.assert_array_equal(one, other)
+        refused += other is image.BrokenImageError
+    # Damage of both kinds was met: what Pillow decodes all the same, and what it refuses.
+    assert 10 < refused < 190
+
+
+def test_bytes_that_need_no_change_are_passed_through():
+    for format in ("JPEG", "PNG"):
+        data = image_trees.encoded(image_trees.pixels(0, 32, 32), format)
+        assert image.to_square(data, 32) is data
+    grey = image_trees.encoded(image_trees.pixels(0, 32, 40), "BMP", "L")
+    assert image.to_square(grey, None) is grey
+    with pytest.raises(image.BrokenImageError):
+        image.to_square(data[:-50], None)
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "1", "P", "RGBA"])
+def test_other_colour_models_become_rgb(mode):
+    format = "JPEG" if mode in ("L", "CMYK") else "PNG"
+    data = image_trees.encoded(image_trees.pixels(1, 32, 32), format, mode)
+    result = image.to_square(data, 32)
+    reopened = Image.open(io.BytesIO(result))
+    assert (reopened.mode, reopened.size, reopened.format) == ("RGB", (32, 32), "PNG")
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    np.testing.assert_array_equal(image.decode_rgb(result), expected)
+
+
+def by_hand(array, width, height, box):
+    """The whole image resized, then a part of it cut out: no library's idea of fitting."""
+    whole = Image.fromarray(array).resize((width, height), Image.Resampling.LANCZOS)
+    return np.asarray(whole)[box[1] : box[3], box[0] : box[2]]
+
+
+def test_squash_resizes_the_whole_and_centre_the_middle():
+    landscape, portrait = image_trees.pixels(11, 40, 60), image_trees.pixels(12, 60, 40)
+    for array, size, box in [
+        (landscape, (36, 24), (6, 0, 30, 24)),
+        (portrait, (24, 36), (0, 6, 24, 30)),
+    ]:
+        data = image_trees.encoded(array, "PNG")
+        found = image.decode_rgb(data, 24, "centre").astype(int)
+        # Pillow may resize columns before rows or after, which rounds otherwise.
+        assert np.abs(found - by_hand(array, *size, box)).max() <= 1
+        np.testing.assert_array_equal(
+            image.decode_rgb(image.to_square(data, 24, "centre")), found.astype(np.uint8)
+        )
+        squashed = image.decode_rgb(data, 24)
+        np.testing.assert_array_equal(squashed, by_hand(array, 24, 24, (0, 0, 24, 24)))
+
+
+def test_large_squares_are_nearly_lossless():
+    data = image_trees.encoded(image_trees.pixels(3, 50, 80), "BMP")
+    large = image.to_square(data, 65)
+    assert Image.open(io.BytesIO(large)).format == "JPEG"
+    plain = Image.fromarray(image.decode_rgb(data)).resize((65, 65), Image.Resampling.LANCZOS)
+    error = image.decode_rgb(large).astype(float) - np.asarray(plain)
+    assert np.sqrt((error**2).mean()) < 2

@@ -1,0 +1,153 @@
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+
+from tests.data import image_trees
+from transfer_jax.data import listing
+
+
+def of_split(found, split):
+    rows = found.splits[split]
+    return [found.files[row] for row in rows], found.labels[rows].tolist()
+
+
+def test_image_folder_is_sorted_by_class_and_file(tmp_path):
+    root = image_trees.image_folder(tmp_path, classes=("b", "a"), train=11, val=1)
+    for name in ("train/a/.hidden.jpg", "train/a/notes.txt", "train/loose.jpg"):
+        image_trees.write(root / name, b"x")
+    found = listing.image_folder(root)
+    assert found.class_names == ("a", "b")
+    files = sorted(f"{index}.JPEG" for index in range(11))
+    expected = [f"train/{name}/{file}" for name in "ab" for file in files]
+    assert of_split(found, "train") == (expected, [0] * 11 + [1] * 11)
+    assert of_split(found, "val") == (["val/a/0.JPEG", "val/b/0.JPEG"], [0, 1])
+    assert found.read(expected[3]) == (root / expected[3]).read_bytes()
+    assert found.sizes[3] == len(found.read(expected[3]))
+
+
+def test_test_stands_for_a_missing_val_and_training_images_alone_will_do(tmp_path):
+    root = image_trees.image_folder(tmp_path / "photos")
+    (root / "val").rename(root / "test")
+    found = listing.image_folder(root)
+    assert set(found.splits) == {"train", "val"}
+    assert of_split(found, "val")[0][0] == "test/cat/0.JPEG"
+    shutil.rmtree(root / "test")
+    assert set(listing.image_folder(root).splits) == {"train"}
+
+
+def test_fingerprint_follows_content_and_not_place(tmp_path):
+    first = image_trees.image_folder(tmp_path / "first")
+    second = tmp_path / "elsewhere"
+    shutil.copytree(first, second)
+    original = listing.image_folder(first).fingerprint()
+    assert listing.image_folder(second).fingerprint() == original
+    (second / "val/cat/0.JPEG").write_bytes(b"longer" * 1000)
+    changed = listing.image_folder(second).fingerprint()
+    (second / "val/cat/0.JPEG").rename(second / "val/cat/00.JPEG")
+    assert len({original, changed, listing.image_folder(second).fingerprint()}) == 3
+
+
+@pytest.mark.parametrize("lost", ["train", "val/dog", "train/dog"])
+def test_bad_image_folders(tmp_path, lost):
+    root = image_trees.image_folder(tmp_path / "photos")
+    shutil.rmtree(root / lost)
+    message = {"train": "train", "val/dog": "val/dog is empty", "train/dog": "no counterpart"}[lost]
+    with pytest.raises((FileNotFoundError, ValueError), match=message):
+        listing.image_folder(root)
+
+
+def test_class_folders_at_any_depth_have_no_splits(tmp_path):
+    for name in ("001.ak47/a.jpg", "a/abbey/x.jpg", "a/abbey/w.jpg", "a/arch/out/y.jpg", "z.jpg"):
+        image_trees.write(tmp_path / name, b"x")
+    found = listing.class_folder(tmp_path)
+    assert found.class_names == ("001.ak47", "a/abbey", "a/arch/out")
+    assert found.files == ["001.ak47/a.jpg", "a/abbey/w.jpg", "a/abbey/x.jpg", "a/arch/out/y.jpg"]
+    assert found.labels.tolist() == [0, 1, 1, 2]
+    assert found.splits == {}
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty is empty"):
+        listing.class_folder(tmp_path)
+    with pytest.raises(ValueError, match="kind 'folder'"):
+        listing.class_folder(image_trees.image_folder(tmp_path / "photos"))
+
+
+def test_sun397_follows_the_lists_of_a_partition(tmp_path):
+    for name in ("b/bar/1.jpg", "b/bar/2.jpg", "a/abbey/1.jpg", "a/abbey/2.jpg", "a/abbey/3.jpg"):
+        image_trees.write(tmp_path / name, b"x")
+    (tmp_path / "Training_03.txt").write_text("/b/bar/2.jpg\n/a/abbey/3.jpg\n")
+    (tmp_path / "Testing_03.txt").write_text("/b/bar/1.jpg\n/a/abbey/1.jpg\n")
+    found = listing.sun397_folder(tmp_path, 3)
+    assert found.class_names == ("a/abbey", "b/bar")
+    assert of_split(found, "train") == (["a/abbey/3.jpg", "b/bar/2.jpg"], [0, 1])
+    assert of_split(found, "val") == (["a/abbey/1.jpg", "b/bar/1.jpg"], [0, 1])
+    (tmp_path / "Testing_03.txt").write_text("/b/bar/9.jpg\n")
+    with pytest.raises(FileNotFoundError, match=r"b/bar/9\.jpg"):
+        listing.sun397_folder(tmp_path, 3)
+    with pytest.raises(FileNotFoundError, match="Training_04"):
+        listing.sun397_folder(tmp_path, 4)
+
+
+def test_tiny_imagenet_folder(tmp_path):
+    found = listing.tiny_imagenet(image_trees.tiny_imagenet(tmp_path))
+    assert found.class_names == ("n01", "n02")
+    expected = [f"train/{w}/images/{w}_{index}.JPEG" for w in ("n01", "n02") for index in range(3)]
+    assert of_split(found, "train") == (expected, [0, 0, 0, 1, 1, 1])
+    # val_0 is the first of n02, which comes second in sorted order.
+    files, labels = of_split(found, "val")
+    assert [file[-10:-5] for file in files] == ["val_1", "val_3", "val_0", "val_2"]
+    assert labels == [0, 0, 1, 1]
+    # x1, y1, x2, y2 = 2, 8, 31, 63, inclusive, of 64 pixels.
+    np.testing.assert_array_equal(found.boxes[2][1], [[8 / 64, 2 / 64, 1.0, 32 / 64]])
+    np.testing.assert_array_equal(found.boxes[9][1], [[0.0, 0.0, 1.0, 0.5]])
+    assert found.boxes[9][0].tolist() == [1]
+
+
+@pytest.mark.parametrize("top", ["", "./", "tiny-imagenet-200/"])
+def test_tiny_imagenet_archive_equals_its_folder(tmp_path, top):
+    root = image_trees.tiny_imagenet(tmp_path / "tiny")
+    folder = listing.tiny_imagenet(root)
+    tar = image_trees.archive(root, tmp_path / "tiny.tar.xz", top=top)
+    zipped = tmp_path / "tiny.zip"
+    with zipfile.ZipFile(zipped, "w") as file:
+        for path in sorted(root.rglob("*"), reverse=True):
+            file.write(path, top + path.relative_to(root).as_posix())
+    for path in (tar, zipped):
+        found = listing.tiny_imagenet(path)
+        assert found.fingerprint() == folder.fingerprint()
+        assert all(found.read(id) == folder.read(id) for id in folder.files)
+
+
+def annotate(text):
+    def change(root):
+        path = root / "val/val_annotations.txt"
+        path.write_text(path.read_text() + text)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda root: (root / "val/val_annotations.txt").unlink(), "no val/val_annotations.txt"),
+        (annotate("val_9.JPEG\tn01\t0\t0\t9\t9\n"), r"val_9\.JPEG of n01"),
+        (annotate("val_1.JPEG\tn01\t0\t0\t9\n"), "should have 6 columns"),
+        (lambda root: image_trees.write(root / "val/images/x.JPEG", b""), "the class of val/im.*x"),
+        (lambda root: shutil.rmtree(root / "train/n01/images"), "class n01 has no image"),
+    ],
+)
+def test_bad_tiny_imagenet(tmp_path, change, message):
+    root = image_trees.tiny_imagenet(tmp_path / "tiny")
+    change(root)
+    with pytest.raises(ValueError, match=message):
+        listing.tiny_imagenet(root)
+
+
+def test_damaged_archives(tmp_path):
+    whole = image_trees.archive(image_trees.tiny_imagenet(tmp_path / "tiny"), tmp_path / "a.tar.xz")
+    half = image_trees.write(tmp_path / "half.tar.xz", whole.read_bytes()[:3000])
+    other = image_trees.write(tmp_path / "other.tar.xz", b"nothing")
+    for path in (half, other):
+        with pytest.raises(ValueError, match=f"{path.name} is not a readable tar or zip archive"):
+            listing.tiny_imagenet(path)

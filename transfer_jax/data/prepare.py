@@ -1,0 +1,291 @@
+"""Prepares a dataset: `python -m transfer_jax.data.prepare --path=DIR --data_dir=DIR`.
+
+Images become squares of one size, or stay the files they are (--image_size=original), in records
+that are read fast at random, and their mean is computed. Stop it whenever you like, even with
+kill -9: the same command goes on where it was stopped, and ends with the same files.
+
+A prepared dataset is a folder of ArrayRecord files that hold encoded images alone, `index.npz` with
+labels, ids, boxes and splits, and `dataset.json`. Each file is written under a temporary name and
+renamed when complete; the folder gets its name last, so that what can be seen there is complete.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import itertools
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import filelock
+import numpy as np
+import tqdm
+from array_record.python.array_record_data_source import ArrayRecordDataSource
+from array_record.python.array_record_module import ArrayRecordWriter
+from PIL import Image
+
+from transfer_jax.data.batches import stream
+from transfer_jax.data.dataset import Dataset
+from transfer_jax.data.image import FITS, BrokenImageError, size_name, to_square
+from transfer_jax.data.listing import Listing
+from transfer_jax.data.records import Records, read_index, replacing, write_index
+
+DESCRIPTION = "dataset.json"
+SKIPPED = "skipped.txt"
+
+_BLOCK = 16
+_SHARD_LIMITS = (256, 8192)
+
+
+def prepare(
+    make_listing: Callable[[], Listing],
+    directory: Path,
+    name: str,
+    *,
+    image_size: int | None,
+    fit: str = "squash",
+    on_broken: str = "raise",
+    workers: int | None = None,
+    progress: bool = True,
+) -> None:
+    """Writes what is listed to `directory`, unless that has been done, as squares of `image_size`
+    or, for None, the files' bytes. Boxes are kept with fit 'squash' only, as the other cuts through
+    them. An image that cannot be decoded raises BrokenImageError, or, with on_broken 'skip', is
+    left out and listed in `skipped.txt`. `workers` threads, by default one per core."""
+
+    def encode(file: str) -> bytes | BrokenImageError:
+        try:
+            return to_square(listing.read(file), image_size, fit)
+        except BrokenImageError as error:
+            if on_broken == "skip":
+                return error
+            raise BrokenImageError(
+                f"broken image {file} in {listing.root}: {error}. Replace or remove it, or say "
+                "on_broken='skip' to leave broken images out"
+            ) from error
+
+    with unless_there(directory / DESCRIPTION) as wanted:
+        if not wanted:
+            return
+        listing = make_listing()
+        partial = directory.with_name(f".{directory.name}.partial")
+        partial.mkdir(exist_ok=True)
+        for leftover in partial.glob(".*"):  # of a killed process
+            leftover.unlink()
+        shards = _shards(listing, partial, image_size)
+        unfinished = {path: files for path, files in shards.items() if not path.exists()}
+        # One stream over all shards: no thread waits where one ends and the next begins.
+        files = [file for part in unfinished.values() for file in part]
+        blocks = (files[i : i + _BLOCK] for i in range(0, len(files), _BLOCK))
+        results = stream(lambda block: list(map(encode, block)), blocks, workers or os.cpu_count())
+        total = len(listing.files)
+        bar = {"initial": total - len(files), "unit": "image", "disable": not progress}
+        with contextlib.closing(results):
+            images = iter(tqdm.tqdm(itertools.chain.from_iterable(results), name, total, **bar))
+            for path, part in unfinished.items():
+                _write_shard(path, part, images)
+            next(images, None)  # ends the bar
+        if not (partial / DESCRIPTION).exists():
+            _write_index(listing, partial, name, shards, image_size, fit)
+        for path in shards:
+            _note(path).unlink(missing_ok=True)
+        os.replace(partial, directory)
+
+
+def read_prepared(
+    directory: Path,
+    image_size: int | None = None,
+    fit: str = "squash",
+    margin: float = 0.0,
+    on_broken: str = "skip",
+) -> Dataset:
+    """Opens what `prepare` wrote; with on_broken 'raise' only if no image was left out.
+
+    Where rows are parts of images, they are cut out with `margin` on each side, a share of their
+    own height and width, and made squares of `image_size` as they are read.
+    """
+    about = json.loads((directory / DESCRIPTION).read_text())
+    index = directory / "index.npz"
+    with np.load(index) as file:
+        places, crops = (file.get(key) for key in ("places", "crops"))
+    found, wanted = (about["image_size"], about["fit"]), (image_size, fit)
+    if found != (wanted if crops is None else (None, "squash")):
+        raise ValueError(f"{directory} was prepared with image_size, fit {found}, not {wanted}")
+    if (skipped := skipped_images(directory)) and on_broken == "raise":
+        raise BrokenImageError(
+            f"{directory} was prepared without {len(skipped)} broken images, the first being "
+            f"{skipped[0]!r}; say on_broken='skip' to use it as it is"
+        )
+    name, shape, cache, size = about["name"], about["image_shape"], directory, None
+    if crops is not None:
+        sides = crops[:, 2:] - crops[:, :2]
+        crops = crops + margin * np.concatenate([-sides, sides], axis=1)
+        view = f"{size_name(image_size, fit)}_margin{margin:g}"
+        name, cache, size = f"{name}/{view}", directory / view, image_size
+        shape = [image_size, image_size, 3] if image_size else None
+        cache.mkdir(exist_ok=True)
+    files = [f"{directory / file}[0:{count}]" for file, count in about["files"]]
+    return Dataset(
+        name=name,
+        class_names=tuple(about["class_names"]),
+        source=Records(ArrayRecordDataSource(files), index, False, size, fit, places, crops),
+        image_shape=tuple(shape) if shape else None,
+        directory=cache,
+        **read_index(index),
+    )
+
+
+def skipped_images(directory: Path) -> list[str]:
+    """The lines '<file>\\t<reason>' on the broken images that a prepared dataset lacks."""
+    path = directory / SKIPPED
+    return path.read_text().splitlines() if path.exists() else []
+
+
+@contextlib.contextmanager
+def unless_there(path: Path) -> Iterator[bool]:
+    """Whether a dataset's last file is still to be made, which then happens in one process at a
+    time: the lock on its folder goes away with the process, however that ends."""
+    if path.exists():
+        yield False
+        return
+    folder = path.parent
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder.with_name(f".{folder.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        logging.warning("another process is preparing %s; waiting for it", folder)
+        lock.acquire()
+    try:
+        yield not path.exists()
+    finally:
+        lock.release()
+
+
+def _shards(listing: Listing, folder: Path, image_size: int | None) -> dict[Path, Sequence[str]]:
+    """Which files go where."""
+    # About 1 GB of pixels: a kill costs a minute, and ILSVRC2012 makes some 200 files.
+    size = int(np.clip(2**30 // (3 * (image_size or 256) ** 2), *_SHARD_LIMITS))
+    parts = [listing.files[start : start + size] for start in range(0, len(listing.files), size)]
+    names = (f"images-{i:05d}-of-{len(parts):05d}.array_record" for i in range(len(parts)))
+    return {folder / name: part for name, part in zip(names, parts, strict=True)}
+
+
+def _note(shard: Path) -> Path:
+    """Says what a shard lacks and which shapes it holds, until all shards are there."""
+    return shard.with_suffix(".json")
+
+
+def _write_shard(
+    path: Path, files: Sequence[str], images: Iterator[bytes | BrokenImageError]
+) -> None:
+    unfinished = path.with_name("unfinished-" + path.name)
+    # The images are compressed already.
+    writer = ArrayRecordWriter(str(unfinished), "group_size:1,uncompressed")
+    skipped, shapes = {}, set()
+    try:
+        for file in files:
+            image = next(images)
+            if isinstance(image, bytes):
+                writer.write(image)
+                shapes.add(Image.open(io.BytesIO(image)).size)
+            else:
+                skipped[file] = " ".join(str(image).split())
+    finally:
+        writer.close()
+    _note(path).write_text(json.dumps({"skipped": skipped, "shapes": sorted(shapes)[:2]}))
+    os.replace(unfinished, path)
+
+
+def _write_index(
+    listing: Listing,
+    partial: Path,
+    name: str,
+    shards: Mapping[Path, Sequence[str]],
+    image_size: int | None,
+    fit: str,
+) -> None:
+    """What is known of the rows whose images are there, in their order."""
+    notes = [json.loads(_note(path).read_text()) for path in shards]
+    skipped = {file: reason for note in notes for file, reason in note["skipped"].items()}
+    shapes = {tuple(shape) for note in notes for shape in note["shapes"]}
+    readable = np.array([file not in skipped for file in listing.files])
+    places = np.arange(len(readable)) if listing.places is None else listing.places
+    kept = readable[places]
+    new_row, new_place = np.cumsum(kept) - 1, np.cumsum(readable) - 1
+    write_index(
+        partial / "index.npz",
+        listing.labels[kept],
+        {split: new_row[rows[kept[rows]]] for split, rows in listing.splits.items()},
+        listing.boxes.take(np.flatnonzero(kept)) if listing.boxes and fit == "squash" else None,
+        ids=np.array(listing.ids or listing.files)[kept],
+        places=None if listing.places is None else new_place[places[kept]],
+        crops=None if listing.crops is None else listing.crops[kept],
+    )
+    if skipped:
+        lines = (f"{file}\t{reason}\n" for file, reason in skipped.items())
+        (partial / SKIPPED).write_text("".join(lines))
+    about = {
+        "name": name,
+        "class_names": listing.class_names,
+        "image_size": image_size,
+        "fit": fit,
+        "image_shape": [*shapes.pop()[::-1], 3] if len(shapes) == 1 else None,
+        "files": [
+            (path.name, len(files) - len(note["skipped"]))
+            for (path, files), note in zip(shards.items(), notes, strict=True)
+        ],
+    }
+    with replacing(partial / DESCRIPTION) as temporary:
+        temporary.write_text(json.dumps(about, indent=1))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The program; returns its exit status."""
+    from transfer_jax.data.means import mean_of
+    from transfer_jax.data.sources import FILE_KINDS, DatasetSpec, open_dataset
+
+    parser = argparse.ArgumentParser(
+        prog="python -m transfer_jax.data.prepare",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--kind", default="ilsvrc2012", choices=FILE_KINDS)
+    add("--path", default="", help="folder or archive of the images; with --name the TFDS folder")
+    add("--name", default="", help="'imagenet2012' to take ilsvrc2012 from TFDS")
+    add("--data_dir", required=True, help="where prepared datasets are kept")
+    pixels = lambda text: None if text == "original" else int(text)  # noqa: E731
+    add("--image_size", type=pixels, default=0, help="pixels, or 'original'")
+    add("--fit", default="squash", choices=FITS)
+    add("--partition", type=int, default=1, help="of sun397, 1 .. 10")
+    add("--on_broken", default="raise", choices=("raise", "skip"), help="undecodable images")
+    add("--workers", type=int, help="threads; one per core by default")
+    options = vars(parser.parse_args(arguments))
+    data_dir, workers = options.pop("data_dir"), options.pop("workers")
+    try:
+        spec = DatasetSpec(**options)
+        dataset = open_dataset(spec, data_dir, workers=workers)
+        if dataset.image_shape and "train" in dataset.splits:
+            mean_of(dataset, dataset.splits["train"], "image")
+    except (OSError, ValueError, ImportError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    counts = ", ".join(f"{len(rows)} {split}" for split, rows in dataset.splits.items())
+    print(f"{dataset.name}: {len(dataset.labels)} images ({counts or 'no splits'})")
+    if skipped := skipped_images(dataset.directory):
+        print(f"left out {len(skipped)} broken images, see {dataset.directory / SKIPPED}")
+    flags = {field: getattr(spec, field) for field in ("kind", "image_size", "fit", "on_broken")}
+    flags["path"] = dataset.directory
+    words = [f"--config.dataset.{name}={value}" for name, value in flags.items()]
+    print("open it with", f"--config.data_dir={data_dir}", *words)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""Datasets that TFDS prepared, read from its records without TensorFlow."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+from transfer_jax.data.batches import stream
+from transfer_jax.data.dataset import Dataset
+from transfer_jax.data.image import size_name
+from transfer_jax.data.listing import Entry, Listing, listing_of, with_val
+from transfer_jax.data.prepare import unless_there
+from transfer_jax.data.records import Boxes, Records, example_features, read_index, write_index
+
+_IDS = ("id", "file_name", "image/filename")
+_THREADS = 8
+
+
+def read_tfds(directory: Path, image_size: int | None = None, fit: str = "squash") -> Dataset:
+    """Opens a dataset that TFDS stored as ArrayRecord in the folder that holds `dataset_info.json`,
+    its images made squares of `image_size` as they are decoded, or as they are.
+
+    Its features are `image` and either `label` (a class) or `labels` (a sequence of classes) with
+    perhaps `labels_no_difficult`; `objects` (`bbox`, perhaps `label` and `is_difficult`) or `bbox`
+    become boxes, unless `fit` cuts through them. Labels and boxes are read once and then kept
+    beside the data. 'validation' or else 'test' stands for 'val'. Splits of several labels without
+    any are left out (VOC 2012's 'test'), and 'trainval' is both 'train' and 'val' there.
+    """
+    import tensorflow_datasets as tfds
+
+    info = tfds.builder_from_directory(directory).info
+    formats = [file_format.value for file_format in info.available_file_formats()]
+    if "array_record" not in formats:
+        raise ValueError(
+            f"{info.full_name} in {directory} is stored as {', '.join(formats)}, which cannot be "
+            "read at random: prepare it again with file_format='array_record'"
+        )
+    pieces = [piece for split in info.splits.values() for piece in split.file_instructions]
+    files = ArrayRecordDataSource(pieces)  # all splits in a row
+    features = dict(info.features)
+    image, feature = features.get("image"), features.get("label", features.get("labels"))
+    label = getattr(feature, "feature", feature)  # of a sequence
+    is_image = isinstance(image, tfds.features.Image)
+    if not is_image or not isinstance(label, tfds.features.ClassLabel):
+        raise ValueError(
+            f"{info.full_name} should have the features image and label or labels (of classes); "
+            f"its features are {info.features}"
+        )
+    index = directory / "index.npz"
+    if index.exists():
+        known = read_index(index)
+    else:
+        known = _index_of(files, label is not feature, label.num_classes)
+        try:
+            write_index(index, splits={}, **known)
+        except OSError as error:
+            logging.warning("labels cannot be kept in %s: %s", directory, error)
+    labels, boxes = known["labels"], known["boxes"] if fit == "squash" else None
+    counts = {split: info.splits[split].num_examples for split in info.splits}
+    starts = dict(zip(counts, np.cumsum([0, *counts.values()]), strict=False))
+    splits = with_val({split: starts[split] + np.arange(n) for split, n in counts.items()})
+    if labels.ndim == 2:
+        splits = {split: rows for split, rows in splits.items() if (labels[rows] == 1).any()}
+        if {"train", "val"} <= set(splits):
+            splits["trainval"] = np.concatenate([splits["train"], splits["val"]])
+    shape = (image_size, image_size) if image_size else image.shape[:2]
+    cache = directory / size_name(image_size, fit) if image_size else directory
+    with contextlib.suppress(OSError):
+        cache.mkdir(exist_ok=True)
+    return Dataset(
+        name=info.full_name + (f"/{cache.name}" if image_size else ""),
+        class_names=tuple(label.names or map(str, range(label.num_classes))),
+        labels=labels,
+        splits=splits,
+        boxes=boxes,
+        source=Records(files, index, is_example=True, image_size=image_size, fit=fit),
+        image_shape=None if None in shape else (*shape, 3),
+        directory=cache,
+    )
+
+
+def tfds_directory(name: str, data_dir: Path, progress: bool = True) -> Path:
+    """The folder of a dataset by its TFDS name, prepared by TFDS where it is not there yet."""
+    import tensorflow_datasets as tfds
+
+    folder = data_dir / name.replace(":", "/")
+    for found in (folder, *sorted(folder.glob("*"), key=_version, reverse=True)):
+        if (found / "dataset_info.json").exists():
+            return found
+    try:
+        builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
+    except tfds.core.DatasetNotFoundError as error:
+        raise ValueError(f"there is no dataset {name!r}, under {data_dir} or in TFDS") from error
+    directory = Path(builder.data_dir)
+    with unless_there(directory / "dataset_info.json") as wanted:
+        # What a killed preparation left: nobody else can be at work here now.
+        for leftover in directory.parent.glob(f"incomplete.*_{directory.name}") if wanted else ():
+            shutil.rmtree(leftover)
+        (tfds.enable_progress_bar if progress else tfds.disable_progress_bar)()
+        builder.download_and_prepare(file_format="array_record")
+    return directory
+
+
+def tfds_listing(directory: Path) -> Listing:
+    """Lists the training and validation images of a TFDS dataset like `imagenet2012`, its classes
+    sorted by name, its ids the file names."""
+    dataset = read_tfds(directory)
+    ids, labels = dataset.ids.tolist(), dataset.labels
+    class_names = sorted(dataset.class_names)
+    label_of = [class_names.index(name) for name in dataset.class_names]
+    splits = {
+        # The test set has no classes. Sizes are not known without reading 150 GB.
+        split: [Entry(ids[row], label_of[labels[row]], 0) for row in rows if labels[row] >= 0]
+        for split, rows in dataset.splits.items()
+    }
+    place_of = {id: row for row, id in enumerate(ids)}
+    splits = {split: entries for split, entries in splits.items() if entries}
+    return listing_of(
+        directory, class_names, splits, lambda id: dataset.source.encoded(place_of[id])
+    )
+
+
+def tfds_fingerprint(directory: Path) -> str:
+    """Twelve hex digits that change with a TFDS dataset's metadata: splits, sizes, classes."""
+    state = hashlib.sha256()
+    for path in sorted(directory.glob("*.json")) + sorted(directory.glob("*.labels.txt")):
+        state.update(path.name.encode() + b"\n" + path.read_bytes())
+    return state.hexdigest()[:12]
+
+
+def _version(folder: Path) -> list[int]:
+    return [int(part) if part.isdecimal() else -1 for part in folder.name.split(".")]
+
+
+def _index_of(files: ArrayRecordDataSource, several: bool, num_classes: int) -> dict:
+    """Labels, boxes and ids of all records; no image is decoded."""
+
+    def describe(row: int) -> tuple:
+        features = example_features(files[row])
+
+        def numbers(key: str) -> list[int]:
+            return list(features[key].int64_list.value)
+
+        if several:
+            label = np.zeros(num_classes, np.int8)
+            label[numbers("labels")] = -1
+            label[numbers("labels_no_difficult" if has_clear else "labels")] = 1
+        else:
+            (label,) = numbers("label")
+        boxes = None
+        if box_key:
+            edges = np.reshape(features[box_key].float_list.value, (-1, 4))
+            of_box = numbers("objects/label") or [-1 if several else label] * len(edges)
+            boxes = of_box, edges, numbers("objects/is_difficult") or [False] * len(edges)
+        id = features[id_key].bytes_list.value[0].decode() if id_key else str(row)
+        return label, boxes, id
+
+    known = set(example_features(files[0]))
+    box_key = next((key for key in ("objects/bbox", "bbox") if key in known), None)
+    id_key = next((key for key in _IDS if key in known), None)
+    has_clear = "labels_no_difficult" in known
+    rows = stream(describe, range(len(files)), _THREADS)
+    labels, boxes, ids = zip(*rows, strict=True)
+    return {
+        "labels": np.array(labels, np.int8 if several else np.int32),
+        "boxes": Boxes.of_rows(boxes) if box_key else None,
+        "ids": np.array(ids),
+    }

@@ -1,0 +1,305 @@
+"""Known weights in and out: Caffe's, PyTorch's and our own files.
+
+| format | file | read | written |
+|---|---|---|---|
+| 'caffemodel' | Caffe's binary NetParameter, V1 or current layers | yes | |
+| 'torch' | a state dict of `torch.save`, or a checkpoint with a 'state_dict' | yes | |
+| 'torch_safetensors' | safetensors in PyTorch's layout and key names | yes | yes |
+| 'safetensors' | safetensors in our layout, 'conv1/kernel', ... | yes | yes |
+| 'npz' | NumPy arrays in our layout | yes | yes |
+
+Whatever the file's conventions (BGR, channels first, std), what `load_weights` gives is ours:
+kernels HWIO or (in, out), dense inputs in (h, w, c) order, images as `pixel - mean`, RGB, 0 to 255.
+No file's code is ever run. `python -m transfer_jax.networks.weights IN OUT` converts a file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import math
+import os
+import sys
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import safetensors
+from safetensors.numpy import save_file
+
+from transfer_jax.networks.caffe import load_mean, read_caffemodel
+from transfer_jax.networks.layers import Conv, Layer, Shape
+from transfer_jax.networks.network import Network, Params
+from transfer_jax.networks.torch_file import LEGACY_MAGIC, read_torch
+from transfer_jax.networks.zoo import BUILT_IN, build
+
+WRITTEN = ("npz", "safetensors", "torch_safetensors")
+_TORCHVISION = {f"conv{i}": f"features.{n}" for i, n in enumerate((0, 3, 6, 8, 10), 1)}
+_TORCHVISION |= {f"fc{i}": f"classifier.{n}" for i, n in ((6, 1), (7, 4), (8, 6))}
+_TORCHVISION_MEAN = np.float32([0.485 * 255, 0.456 * 255, 0.406 * 255])
+_TORCHVISION_STD = np.array([[0.229], [0.224], [0.225]]) * 255
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Weights:
+    """Float32 params for `pixel - mean`, pixels 0 to 255 and not scaled (see `scaled_input`).
+
+    `mean` is (3,) or (h, w, 3) RGB pixel values, None where the file tells none (a .caffemodel
+    never does; see `load_mean`); `digest` is the file's SHA-256 in hexadecimal.
+    """
+
+    params: dict[str, dict[str, np.ndarray]]
+    mean: np.ndarray | None
+    digest: str
+
+
+def load_weights(path: str | Path, network: Network) -> Weights:
+    """Reads weights of all layers of a network; logits equal those of the origin up to rounding.
+
+    BVLC's CaffeNet and AlexNet are for `caffenet()` and `alexnet()`, torchvision's AlexNet for
+    `torchvision_alexnet()` (the division by its std is folded into the first kernel); other files
+    must name their layers as the network does. The network's number of classes must be the file's,
+    which `num_classes_in` tells. A file that is damaged or does not fit is a ValueError that names
+    the layer, what was found and what was expected.
+
+    Example:
+      >>> weights = load_weights('alexnet-owt-7be5be79.pth', torchvision_alexnet(1000))
+      >>> logits = network.apply(weights.params, images - weights.mean)
+    """
+    path = Path(path)
+    content = _read(path)
+    if content.network.lower() != network.name and content.network.lower() in BUILT_IN:
+        # CaffeNet's and AlexNet's shapes are equal: nothing else would tell them apart.
+        warnings.warn(
+            f"{path}: weights of {content.network!r} are loaded as {network.name!r}", stacklevel=2
+        )
+    params = dict(content.layers)
+    for layer in network.layers if content.channels_first else ():
+        if layer.name in params:
+            incoming = network.input_shapes[layer.name]
+            params[layer.name] = _channels_last(layer, incoming, params[layer.name])
+    _check(params, network, path)
+    params = {
+        name: {k: np.ascontiguousarray(params[name][k], np.float32) for k in ("kernel", "bias")}
+        for name in network.layer_names
+    }
+    if content.first_kernel is not None:
+        params = _with_first_kernel(params, network, content.first_kernel)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Weights(params, content.mean, digest)
+
+
+def num_classes_in(path: str | Path, network: Network) -> int:
+    """How many classes a file's weights tell apart: the biases of the network's last layer."""
+    layers, last = _read(Path(path)).layers, network.layer_names[-1]
+    if "bias" not in layers.get(last, ()):
+        raise ValueError(f"{path}: layer {last} is missing; it has {list(layers)}")
+    return layers[last]["bias"].size
+
+
+def save_weights(
+    path: str | Path,
+    network: Network,
+    params: Params,
+    *,
+    mean: np.ndarray | None = None,
+    format: str | None = None,
+) -> None:
+    """Writes a network's params to a file, float32; `load_weights` reads back the same bits.
+
+    `params` are for RGB pixels of 0 to 255 less the mean, not scaled (see `scaled_input`); `mean`,
+    (3,) or (h, w, 3), is noted in the file; `format` is one of WRITTEN, by default the suffix. Our
+    own formats hold 'conv1/kernel', 'conv1/bias', ... and 'mean'. 'torch_safetensors' holds what
+    PyTorch's modules of the same geometry do, under torchvision's names for a whole
+    `torchvision_alexnet`, else as '<layer>.weight' and '<layer>.bias', with 'mean' of (3, 1, 1) or
+    (3, h, w). An existing file is replaced once the new one is complete.
+
+    Example:
+      In PyTorch, for a module `model` with the network's layers under their names:
+
+      >>> state = safetensors.torch.load_file('caffenet.safetensors')
+      >>> mean = state.pop('mean')
+      >>> model.load_state_dict(state)
+      >>> logits = model(images - mean)  # (N, 3, H, W) RGB, 0..255
+    """
+    path = Path(path)
+    format = format or path.suffix.removeprefix(".")
+    if format not in WRITTEN:
+        raise ValueError(f"{path}: format {format!r} is unknown; expected one of {WRITTEN}")
+    arrays = {n: {k: np.asarray(a, np.float32) for k, a in p.items()} for n, p in params.items()}
+    _check(arrays, network, "params")
+    if format == "torch_safetensors":
+        named = _torch_names(network, arrays)
+    else:
+        named = {f"{n}/{kind}": a for n, layer in arrays.items() for kind, a in layer.items()}
+    if mean is not None:
+        mean = np.asarray(mean, np.float32)
+        image = mean.reshape(*mean.shape[:-1] or (1, 1), 3)
+        named["mean"] = np.moveaxis(image, -1, 0) if format == "torch_safetensors" else mean
+    named = {name: np.ascontiguousarray(array) for name, array in named.items()}
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        if format == "npz":
+            with partial.open("wb") as file:
+                np.savez(file, network=np.array(network.name), **named)
+        else:
+            save_file(named, partial, {"network": network.name, "format": "pt"})
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def scaled_input(params: Params, network: Network, factor: float) -> Params:
+    """Params for `(pixel - mean) * factor` that equal the given ones for `pixel - mean`."""
+    return _with_first_kernel(params, network, lambda kernel: kernel / factor)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Content:
+    """Arrays of a file by layer, and the conventions that they follow."""
+
+    layers: Mapping[str, Mapping[str, np.ndarray]]
+    network: str = ""
+    mean: np.ndarray | None = None
+    channels_first: bool = False
+    first_kernel: Callable | None = None  # makes ours of it, see _with_first_kernel
+
+
+def _channels_last(layer: Layer, incoming: Shape, arrays: Mapping) -> dict[str, np.ndarray]:
+    """OIHW as HWIO; (out, in) as (in, out), with an input map's (c, h, w) order as (h, w, c)."""
+    ranks, arrays = {"kernel": 4 if isinstance(layer, Conv) else 2, "bias": 1}, dict(arrays)
+    for kind, rank in ranks.items():
+        while kind in arrays and arrays[kind].ndim > rank and len(arrays[kind]) == 1:
+            arrays[kind] = arrays[kind][0]  # old blobs of Caffe
+    weight = arrays.get("kernel", np.empty(0))
+    if isinstance(layer, Conv):
+        kernel = weight.T.swapaxes(0, 1) if weight.ndim == 4 else weight
+    elif len(incoming) == 3 and weight.shape[1:] == (math.prod(incoming),):
+        height, width, channels = incoming
+        by_place = weight.reshape(-1, channels, height, width).transpose(2, 3, 1, 0)
+        kernel = by_place.reshape(weight.shape[1], -1)
+    else:
+        kernel = weight.T
+    return arrays | {"kernel": kernel}
+
+
+def _check(params: Params, network: Network, path: Path | str) -> None:
+    for name in dict.fromkeys([*network.kernel_shapes, *params]):
+        shape = network.kernel_shapes.get(name)
+        expected = {} if shape is None else {"kernel": shape, "bias": shape[-1:]}
+        found = {kind: array.shape for kind, array in params.get(name, {}).items()}
+        if found != expected:
+            raise ValueError(
+                f"{path}: layer {name}: {network.name} with {network.num_classes} classes expects "
+                f"{expected or 'no such layer'}, found {found or f'only {list(params)}'}"
+            )
+
+
+def _with_first_kernel(params: Params, network: Network, change: Callable) -> Params:
+    """`change` sees the first kernel in float64 as (places, 3 channels, features)."""
+    first = network.layers[0]
+    kernel = np.asarray(params[first.name]["kernel"], np.float64)
+    changed = change(kernel.reshape(-1, 3, first.features)).reshape(kernel.shape)
+    changed = np.ascontiguousarray(changed, np.float32)
+    return {**params, first.name: {**params[first.name], "kernel": changed}}
+
+
+def _read(path: Path) -> _Content:
+    with path.open("rb") as file:
+        head = file.read(64)
+    try:
+        if head.startswith(b"PK\x03\x04"):
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+            if not all(name.endswith(".npy") for name in names):
+                return _from_torch(read_torch(path))
+            with np.load(path, allow_pickle=False) as archive:
+                arrays = dict(archive)
+            return _from_ours(arrays, str(arrays.pop("network", "")))
+        if head[:1] == b"\x80" and LEGACY_MAGIC in head:
+            return _from_torch(read_torch(path))
+        if head[8:9] == b"{":
+            with safetensors.safe_open(path, "numpy") as file:
+                arrays = {key: file.get_tensor(key) for key in file.keys()}
+                network = (file.metadata() or {}).get("network", "")
+            ours = any(key.endswith("/kernel") for key in arrays)
+            return (_from_ours if ours else _from_torch)(arrays, network)
+    except (zipfile.BadZipFile, safetensors.SafetensorError, EOFError) as error:
+        raise ValueError(f"{path}: damaged or cut short: {error}") from error
+    network, blobs = read_caffemodel(path)
+    kinds = ("kernel", "bias", *(f"blob {i}" for i in range(2, 9)))
+    layers = {name: dict(zip(kinds, arrays, strict=False)) for name, arrays in blobs.items()}
+    return _Content(layers, network, None, True, lambda bgr: bgr[:, ::-1])
+
+
+def _from_ours(arrays: dict[str, np.ndarray], network: str) -> _Content:
+    mean, layers = arrays.pop("mean", None), {}
+    for key, array in arrays.items():
+        name, _, kind = key.rpartition("/")
+        layers.setdefault(name, {})[kind] = array
+    return _Content(layers, network, mean)
+
+
+def _from_torch(arrays: dict[str, np.ndarray], network: str = "") -> _Content:
+    """torchvision's names become ours; 'module.', which nn.DataParallel inserts, disappears.
+
+    Files with torchvision's names that `save_weights` has not written (it notes the network) follow
+    torchvision's convention (x / 255 - mean) / std.
+    """
+    ours = {theirs: name for name, theirs in _TORCHVISION.items()}
+    mean, first_kernel, layers = arrays.pop("mean", None), None, {}
+    for key, array in arrays.items():
+        *parts, kind = (part for part in key.split(".") if part != "module")
+        name = ".".join(parts)
+        if name in ours and not network:
+            mean, first_kernel = _TORCHVISION_MEAN, lambda rgb: rgb / _TORCHVISION_STD
+        kind = "kernel" if kind == "weight" else kind
+        layers.setdefault(ours.get(name, name), {})[kind] = array
+    if mean is not None and mean.ndim == 3:
+        mean = mean.reshape(3) if mean.size == 3 else np.moveaxis(mean, 0, -1)
+    return _Content(layers, network, mean, True, first_kernel)
+
+
+def _torch_names(network: Network, arrays) -> dict[str, np.ndarray]:
+    names = dict.fromkeys(network.layer_names)
+    whole = network.name == "torchvision_alexnet" and names.keys() == _TORCHVISION.keys()
+    named = {}
+    for layer in network.layers:
+        name = _TORCHVISION[layer.name] if whole else layer.name
+        kernel, incoming = arrays[layer.name]["kernel"], network.input_shapes[layer.name]
+        if isinstance(layer, Conv):
+            kernel = kernel.transpose(3, 2, 0, 1)
+        elif len(incoming) == 3:
+            kernel = kernel.reshape(*incoming, -1).transpose(3, 2, 0, 1).reshape(-1, len(kernel))
+        else:
+            kernel = kernel.T
+        named |= {f"{name}.weight": kernel, f"{name}.bias": arrays[layer.name]["bias"]}
+    return named
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The program that converts a file; the number of classes is the file's."""
+    parser = argparse.ArgumentParser(prog="python -m transfer_jax.networks.weights")
+    parser.add_argument("source", metavar="IN", type=Path)
+    parser.add_argument("target", metavar="OUT", type=Path, help="*.npz or *.safetensors")
+    parser.add_argument("--network", default="caffenet", choices=sorted(BUILT_IN))
+    parser.add_argument("--mean", type=Path, help="mean.binaryproto or .npy; default: IN's own")
+    parser.add_argument("--to", choices=WRITTEN, help="default: by OUT's suffix, in our layout")
+    options = parser.parse_args(arguments)
+    try:
+        classes = num_classes_in(options.source, build(options.network))
+        network = build(options.network, num_classes=classes)
+        found = load_weights(options.source, network)
+        mean = found.mean if options.mean is None else load_mean(options.mean)
+        save_weights(options.target, network, found.params, mean=mean, format=options.to)
+    except (ValueError, OSError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+    print(f"{options.target}: {network.name}, {classes} classes, {network.num_params:,} parameters")
+
+
+if __name__ == "__main__":
+    main()

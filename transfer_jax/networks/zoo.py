@@ -1,0 +1,145 @@
+"""The built-in networks, by functions that all take
+
+num_classes: logits of the last layer;
+dropout: the rate of its dropout layers;
+input_size: pixels, one side of a square or (height, width);
+widths: layer name -> output maps or units, to change some, as {'fc6': 2048};
+remove: names of layers to leave out with their pooling (Zeiler & Fergus 2013, Table 3).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from transfer_jax.networks.layers import (
+    AdaptiveAvgPool,
+    Conv,
+    Dense,
+    Dropout,
+    LocalResponseNorm,
+    MaxPool,
+    Relu,
+)
+from transfer_jax.networks.network import Network
+
+RELU, POOL, NORM = Relu(), MaxPool(3, 2), LocalResponseNorm()
+
+
+def caffenet(num_classes: int = 1000, *, dropout=0.5, input_size=227, **changes) -> Network:
+    """Caffe's reference model, which Yosinski et al. 2014 trained: pools before it normalises."""
+    layers = _alexnet_layers(num_classes, (RELU, POOL, NORM), dropout)
+    return _network("caffenet", input_size, layers, **changes)
+
+
+def alexnet(num_classes: int = 1000, *, dropout=0.5, input_size=227, **changes) -> Network:
+    """AlexNet as in Krizhevsky et al. 2012 and BVLC's model: normalises before it pools."""
+    layers = _alexnet_layers(num_classes, (RELU, NORM, POOL), dropout)
+    return _network("alexnet", input_size, layers, **changes)
+
+
+def torchvision_alexnet(
+    num_classes: int = 1000, *, dropout=0.5, input_size=224, **changes
+) -> Network:
+    """AlexNet as torchvision has it (Krizhevsky 2014, one tower): 64-192-384-256-256 maps.
+
+    No groups, no normalisation; pooling rounds down; means over 6 x 6 windows lead into fc6, so
+    that images of any size fit the same weights; dropout stands before fc6 and before fc7.
+    """
+    pool, drop = MaxPool(3, 2, round_up=False), Dropout(dropout)
+    layers = (
+        Conv("conv1", 64, 11, stride=4, padding=2, then=(RELU, pool)),
+        Conv("conv2", 192, 5, padding=2, then=(RELU, pool)),
+        Conv("conv3", 384, 3, padding=1, then=(RELU,)),
+        Conv("conv4", 256, 3, padding=1, then=(RELU,)),
+        Conv("conv5", 256, 3, padding=1, then=(RELU, pool, AdaptiveAvgPool(6), drop)),
+        Dense("fc6", 4096, then=(RELU, drop)),
+        Dense("fc7", 4096, then=(RELU,)),
+        Dense("fc8", num_classes),
+    )
+    return _network("torchvision_alexnet", input_size, layers, **changes)
+
+
+def zfnet(num_classes: int = 1000, *, dropout=0.5, input_size=224, **changes) -> Network:
+    """The network of Zeiler & Fergus 2013, Figure 3: dense connections, no groups.
+
+    Padding of 1 before conv1 and 0 before conv2, with pooling that rounds up, gives the paper's
+    maps: 110, 55, 26, 13, 13, 13, 13, 6.
+    """
+    drop, std = (RELU, Dropout(dropout)), 0.01
+    layers = (
+        Conv("conv1", 96, 7, stride=2, padding=1, weight_std=std, then=(RELU, POOL, NORM)),
+        Conv("conv2", 256, 5, stride=2, weight_std=std, then=(RELU, POOL, NORM)),
+        Conv("conv3", 384, 3, padding=1, weight_std=std, then=(RELU,)),
+        Conv("conv4", 384, 3, padding=1, weight_std=std, then=(RELU,)),
+        Conv("conv5", 256, 3, padding=1, weight_std=std, then=(RELU, POOL)),
+        Dense("fc6", 4096, weight_std=std, then=drop),
+        Dense("fc7", 4096, weight_std=std, then=drop),
+        Dense("fc8", num_classes, weight_std=std),
+    )
+    return _network("zfnet", input_size, layers, **changes)
+
+
+def alexnet_mini(num_classes: int = 100, *, dropout=0.5, input_size=32, **changes) -> Network:
+    """AlexNet for 32 x 32 images: eight layers, with its groups, pooling and normalisation.
+
+    Maps of 16, 8, 8, 8, 4; 15.5 million multiply-adds an image; initial weights are He et al.'s.
+    """
+    pooled, drop = (RELU, POOL, NORM), (RELU, Dropout(dropout))
+    layers = (
+        Conv("conv1", 24, 5, padding=2, then=pooled),
+        Conv("conv2", 64, 5, padding=2, groups=2, then=pooled),
+        Conv("conv3", 96, 3, padding=1, then=(RELU,)),
+        Conv("conv4", 96, 3, padding=1, groups=2, then=(RELU,)),
+        Conv("conv5", 64, 3, padding=1, groups=2, then=(RELU, POOL)),
+        Dense("fc6", 512, then=drop),
+        Dense("fc7", 512, then=drop),
+        Dense("fc8", num_classes),
+    )
+    return _network("alexnet_mini", input_size, layers, **changes)
+
+
+BUILT_IN = {
+    build.__name__: build for build in (caffenet, alexnet, torchvision_alexnet, zfnet, alexnet_mini)
+}
+
+
+def build(name: str, **arguments) -> Network:
+    """Builds a built-in network by name, as configs do: build('caffenet', num_classes=500)."""
+    if name not in BUILT_IN:
+        raise ValueError(f"network {name!r} is unknown; expected one of {sorted(BUILT_IN)}")
+    try:
+        return BUILT_IN[name](**arguments)
+    except TypeError as error:
+        raise ValueError(f"network {name!r}: {error}") from error
+
+
+def _alexnet_layers(num_classes, pooled, dropout):
+    drop, std = (RELU, Dropout(dropout)), 0.01
+    return (
+        Conv("conv1", 96, 11, stride=4, weight_std=std, then=pooled),
+        Conv("conv2", 256, 5, padding=2, groups=2, weight_std=std, bias=1.0, then=pooled),
+        Conv("conv3", 384, 3, padding=1, weight_std=std, then=(RELU,)),
+        Conv("conv4", 384, 3, padding=1, groups=2, weight_std=std, bias=1.0, then=(RELU,)),
+        Conv("conv5", 256, 3, padding=1, groups=2, weight_std=std, bias=1.0, then=(RELU, POOL)),
+        Dense("fc6", 4096, weight_std=0.005, bias=1.0, then=drop),
+        Dense("fc7", 4096, weight_std=0.005, bias=1.0, then=drop),
+        Dense("fc8", num_classes, weight_std=std),
+    )
+
+
+def _network(name, input_size, layers, widths=None, remove=()) -> Network:
+    changeable, widths = [layer.name for layer in layers[:-1]], dict(widths or {})
+    if unknown := {*widths, *remove} - {*changeable}:
+        raise ValueError(
+            f"{name}: no layers {sorted(unknown)} to change or remove among {changeable} "
+            f"({layers[-1].name} is set by num_classes)"
+        )
+    for rate in [a.rate for layer in layers for a in layer.then if isinstance(a, Dropout)]:
+        if not 0 <= rate < 1:
+            raise ValueError(f"{name}: dropout={rate} is outside [0, 1)")
+    kept = tuple(
+        dataclasses.replace(layer, features=int(widths.get(layer.name, layer.features)))
+        for layer in layers
+        if layer.name not in remove
+    )
+    return Network(name, input_size if isinstance(input_size, int) else tuple(input_size), kept)

@@ -1,0 +1,168 @@
+"""What all figures share: one style, one palette, lines with intervals, curves, filters."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+import numpy as np
+import PIL.Image
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from transfer_jax.report.effects import Effect
+from transfer_jax.report.frame import Results
+
+COLOURS: Mapping[str, str] = {
+    "black": "#000000",
+    "orange": "#E69F00",
+    "sky": "#56B4E9",
+    "green": "#009E73",
+    "blue": "#0072B2",
+    "vermilion": "#D55E00",
+    "purple": "#CC79A7",
+    "grey": "#7F7F7F",
+}
+"""Okabe and Ito's, which colour-blind readers can tell apart, and a grey; yellow is left out, being
+too pale for lines on white."""
+
+DASHED, DOTTED = (0, (4, 2.5)), (0, (1, 2))
+DPI = 130
+LARGE = 2**17  # bytes
+STYLE = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#555555",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E6E6E6",
+    "grid.linewidth": 0.7,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 5,
+}
+
+
+def new_figure(width: float, height: float, **subplots) -> tuple[Figure, np.ndarray]:
+    """A figure in inches, without a display, and its axes (rows, columns); `subplots` are those of
+    `Figure.subplots`. Figures drawn within `mpl.rc_context(STYLE)` keep the style."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(squeeze=False, **subplots)
+
+
+def data_url(figure: Figure) -> str:
+    """A figure as text for a page: PNG of at most 256 colours, or WebP where that is large."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=DPI, format="png")
+    with PIL.Image.open(buffer) as image, io.BytesIO() as small:
+        drawn = image.convert("RGB")
+        drawn.quantize(256).save(small, "png", optimize=True)
+        kind = "png"
+        if small.tell() > LARGE:
+            small.seek(0)
+            small.truncate()
+            drawn.save(small, kind := "webp", quality=80)
+        return f"data:image/{kind};base64,{base64.b64encode(small.getvalue()).decode()}"
+
+
+def band(axes: Axes, effects: Mapping[float, Effect], colour: str, marker: str, label: str) -> None:
+    """A line of effects by x, in points, with the 95 % interval shaded where there is one."""
+    x = np.array(sorted(effects))
+    if not x.size:
+        return
+    mean, half = (
+        100 * np.array([value(effects[place]) for place in x])
+        for value in (lambda e: e.mean, lambda e: e.half_width() if e.units > 1 else 0.0)
+    )
+    axes.plot(x, mean, color=colour, marker=marker, label=label, zorder=3)
+    axes.fill_between(x, mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
+
+
+def layer_axis(axes: Axes, last: int = 7) -> None:
+    """The x axis of Yosinski's figures: 'base' at 0, then layers 1 to `last`."""
+    axes.set_xlim(-0.4, last + 0.4)
+    axes.set_xticks(range(last + 1), ["base", *map(str, range(1, last + 1))])
+    axes.set_xlabel("layer n at which the network is cut and retrained")
+
+
+def chance_line(axes: Axes, num_classes: float) -> None:
+    """Accuracy of guessing, in percent."""
+    axes.axhline(100 / num_classes, color=COLOURS["grey"], linewidth=1, linestyle=DOTTED)
+    axes.annotate(f"chance, 1 in {num_classes:.0f}", (0.01, 100 / num_classes), va="bottom",
+                  xycoords=("axes fraction", "data"), fontsize=8, color="#555555")  # fmt: skip
+
+
+@mpl.rc_context(STYLE)
+def learning_curves(results: Results, cells: Sequence[tuple[str, str, str]]) -> Figure | None:
+    """Training loss and validation accuracy by step.
+
+    Args:
+      results: whose workdir holds metrics.jsonl of the cells.
+      cells: (label, colour, hash); of one colour, lines are solid, dashed, dotted in turn.
+
+    Returns:
+      the figure, None where no cell has told anything.
+    """
+    curves = [(label, colour, results.metrics(hash)) for label, colour, hash in cells]
+    curves = [(label, colour, lines) for label, colour, lines in curves if len(lines)]
+    if not curves:
+        return None
+    figure, ((losses, accuracies),) = new_figure(10, 3.6, ncols=2)
+    drawn: list[str] = []
+    for label, colour, lines in curves:
+        style = ("-", DASHED, DOTTED)[drawn.count(colour) % 3]
+        drawn.append(colour)
+        for axes, name, scale in ((losses, "loss", 1), (accuracies, "top1", 100)):
+            if name in lines:
+                points = lines.dropna(subset=name)
+                values = points[name].rolling(1 + len(points) // 40, center=True).mean()
+                shown = {"color": colour, "linestyle": style, "linewidth": 1.5}
+                shown["marker"] = "o" if len(points) < 4 else None  # one evaluation is a dot
+                axes.plot(points["step"], scale * values, label=label, **shown)
+    losses.set(xlabel="step", ylabel="training loss (nats)")
+    accuracies.set(xlabel="step", ylabel="validation top-1 (%)")
+    for axes in (losses, accuracies):
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+    figure.legend(*losses.get_legend_handles_labels(), loc="outside right center")
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def first_layer_filters(results: Results, cells: Mapping[str, str]) -> Figure | None:
+    """The first-layer filters of some networks side by side; `cells` is title -> hash."""
+    kernels = {title: results.conv1(hash) for title, hash in cells.items()}
+    kernels = {title: kernel for title, kernel in kernels.items() if kernel is not None}
+    if not kernels:
+        return None
+    across = min(len(kernels), 4)
+    down = -(-len(kernels) // across)
+    figure, grid = new_figure(2.5 * across, 2.2 * down, nrows=down, ncols=across)
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, (title, kernel) in zip(grid.flat, kernels.items(), strict=False):
+        axes.imshow(filter_tiles(kernel), interpolation="nearest")
+        axes.set_title(title, fontsize=9)
+    return figure
+
+
+def filter_tiles(kernel: np.ndarray) -> np.ndarray:
+    """Filters (height, width, 3, count) as tiles of one picture, floats in 0 .. 1, parted by white.
+
+    Each is scaled by its own largest absolute weight: grey is zero.
+    """
+    height, width, _, count = kernel.shape
+    columns = int(np.ceil(np.sqrt(count)))
+    tiles = np.moveaxis(kernel / np.maximum(np.abs(kernel).max((0, 1, 2)), 1e-12), -1, 0) / 2 + 0.5
+    tiles = np.pad(tiles, ((0, -count % columns), (0, 1), (0, 1), (0, 0)), constant_values=1)
+    tiles[count:] = 1
+    rows = tiles.reshape(-1, columns, height + 1, width + 1, 3).swapaxes(1, 2)
+    return rows.reshape(-1, columns * (width + 1), 3)[:-1, :-1]

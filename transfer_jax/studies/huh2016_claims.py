@@ -1,0 +1,218 @@
+"""What Huh et al. 2016 claim of pretraining data, decided by our own networks.
+
+Transfer is the top-1 after fine-tuning, averaged over targets. Seeds are the units: each draws
+weights, order, halves, budgets and the targets' images anew; networks of one seed are compared.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import pandas as pd
+
+from transfer_jax.report import Claim, Effect, Results, Verdict, paired
+
+LITTLE = 0.03
+"""A change of transfer of less than three points is little; of the costs that the paper calls small
+2.8 mAP is the larger."""
+
+MINUS = "\N{MINUS SIGN}"
+
+Way = tuple[str, float | None]
+"""A way to pretrain within a question: its condition, and its amount where it has one."""
+
+ALL: Way = ("all", None)
+
+
+def name_of(way: Way) -> str:
+    """What a way to pretrain is called."""
+    return way[0] if pd.isna(way[1]) else f"{way[0]} {way[1]:g}"
+
+
+def ways(results: Results, question: str, experiment: str = "fine_tuned") -> list[Way]:
+    """What a question compares, by amount, as far as the networks are wanted."""
+    rows = results.frame
+    if "question" not in rows:
+        return []
+    rows = rows[(rows["question"] == question) & (rows["experiment"] == experiment)]
+    rows = rows[["condition", "amount"]].drop_duplicates().sort_values("amount", kind="stable")
+    return [(name, None if pd.isna(x) else x) for name, x in rows.itertuples(index=False)]
+
+
+def networks(results: Results, question: str, way: Way, measure: str = "top1", **tags):
+    """Rows of the networks of one way to pretrain; fine-tuned ones unless `tags` tell otherwise."""
+    if way[1] is not None:
+        tags["amount"] = way[1]
+    tags = {"experiment": "fine_tuned", "question": question, "condition": way[0], **tags}
+    return results.select(measure, **tags)
+
+
+def gain(results: Results, question: str, treated: Way, reference: Way, measure="top1", **tags):
+    """The effect of one way to pretrain minus another, of the same seed and target."""
+    sides = [networks(results, question, way, measure, **tags) for way in (treated, reference)]
+    return paired(results, *sides, on=("seed", "target"), cluster=("seed",))
+
+
+def over_scratch(results: Results, condition: str = "all", **tags) -> Effect:
+    """Transfer from a way to pretrain minus the same network trained on the target alone."""
+    tuned = results.select(experiment="fine_tuned", condition=condition, **tags)
+    scratch = results.select(experiment="scratch", **tags)
+    return paired(results, tuned, scratch, on=("seed", "target"), cluster=("seed",))
+
+
+def halved(results: Results) -> tuple[Way, Way] | None:
+    """The ways of question 1 with most images of which one has 45 to 55 % of the other's."""
+    found = ways(results, "images")[::-1]
+    pairs = ((more, less) for more in found for less in found)
+    return next((p for p in pairs if 0.45 <= p[1][1] / p[0][1] <= 0.55), None)
+
+
+def fewer(results: Results, experiment: str = "fine_tuned") -> tuple[Way, Way] | None:
+    """All classes, and the merged ones that claims are tested on: the fewest that are still an
+    eighth of all (the paper's 127 of 1000), and at most half."""
+    found = ways(results, "classes", experiment)
+    for whole in (way for way in found if way[0] == "all"):
+        merged = [way for way in found if whole[1] / 8 <= way[1] <= whole[1] / 2]
+        return (whole, merged[0]) if merged else None
+
+
+def _costs_little(question: str, choose: Callable) -> Callable[[Results], Verdict]:
+    """A change on either side is within `LITTLE`; that it is holds only of networks that twice the
+    steps would not improve by as much, for more steps make more of more data."""
+
+    def test(results: Results) -> Verdict:
+        pair = choose(results)
+        change = gain(results, question, pair[1], pair[0]) if pair else Effect()
+        name = f"{name_of(pair[1])} {MINUS} {name_of(pair[0])}" if pair else ""
+        little = change.within(LITTLE, name)
+        if little.outcome == "fails":
+            return little
+        longer = gain(results, "long", ("long", None), ALL).below(LITTLE)
+        return little.supposing(longer, "more steps may improve transfer")
+
+    return test
+
+
+def _better(question: str, treated: Way, reference: Way, **tags) -> Callable[[Results], Verdict]:
+    def test(results: Results) -> Verdict:
+        effect = gain(results, question, treated, reference, **tags)
+        return effect.above(0.0, f"{name_of(treated)} {MINUS} {name_of(reference)}")
+
+    return test
+
+
+def _halving_costs_pretraining_more(results: Results) -> Verdict:
+    excess, pair = Effect(), halved(results)
+    if pair:
+        (own_more, own_less), (more, less) = (
+            [networks(results, "images", way, experiment=experiment) for way in pair]
+            for experiment in ("pretrained", "fine_tuned")
+        )
+        sides = pd.concat([own_more, less]), pd.concat([own_less, more])
+        excess = paired(results, *sides, on=("seed", "experiment"), cluster=("seed",))
+        # That is the mean of two differences, and the claim is of their sum.
+        noise = excess.noise and tuple((ids, 2 * part) for ids, part in excess.noise)
+        twice = {"mean": 2 * excess.mean, "se": 2 * excess.se}
+        excess = dataclasses.replace(excess, **twice, noise=noise)
+    return excess.above(0.0, f"lost by pretraining {MINUS} lost by transfer")
+
+
+def _beyond(bar: str) -> Callable[[Results], Verdict]:
+    """Nearest neighbours in features of the coarse classes against a bar measured beside them."""
+
+    def test(results: Results) -> Verdict:
+        effect, pair = Effect(), fewer(results, "pretrained")
+        if pair:
+            own = {"experiment": "pretrained", "way": pair[1]}
+            sides = [networks(results, "classes", measure=m, **own) for m in ("neighbours", bar)]
+            effect = paired(results, *sides, on=("seed",), cluster=("seed",))
+        return effect.above(0.0, f"neighbours {MINUS} {bar}")
+
+    return test
+
+
+def _siblings_become_neighbours(results: Results) -> Verdict:
+    effect, pair = Effect(), fewer(results, "pretrained")
+    if pair:
+        own = {"measure": "siblings", "experiment": "pretrained", "level": name_of(pair[1])}
+        sides = [networks(results, "classes", way, **own) for way in (ALL, ("untrained", None))]
+        effect = paired(results, *sides, on=("seed",), cluster=("seed",))
+    return effect.above(0.0, f"siblings nearest, trained {MINUS} untrained")
+
+
+def _fewer_classes_of_more_images(results: Results) -> Verdict:
+    found = ways(results, "budget")
+    if len(found) < 2:
+        return Effect().above(0.0)
+    return _better("budget", found[0], found[-1])(results)
+
+
+def _unrelated_add_little(results: Results) -> Verdict:
+    effect = gain(results, "unrelated", ALL, ("natural", None), classes="held_out_natural")
+    return effect.below(LITTLE, f"all {MINUS} natural, on natural targets")
+
+
+_LITTLE = "changes transfer by less than 3 points, where twice the steps would not add as much"
+CLAIMS = (
+    Claim(
+        1,
+        f"Halving the pretraining images of each class {_LITTLE} (the paper: 1.5 mAP).",
+        _costs_little("images", halved),
+    ),
+    Claim(
+        2,
+        "Halving them costs pretraining's own accuracy more points than transfer.",
+        _halving_costs_pretraining_more,
+    ),
+    Claim(
+        3,
+        f"Merging the classes to an eighth to a half {_LITTLE} (the paper: 127 of 1000, 2.8 mAP).",
+        _costs_little("classes", fewer),
+    ),
+    Claim(
+        4,
+        "Networks trained on coarse classes tell fine ones apart: nearest neighbours beat a guess "
+        "among the fine classes of the coarse one that the network says.",
+        _beyond("guess"),
+    ),
+    Claim(
+        5,
+        "It is the coarse labels that teach this: those neighbours beat an untrained network's, "
+        "sought within the coarse class that the trained one says.",
+        _beyond("untrained_within"),
+    ),
+    Claim(
+        6,
+        "Training on the fine classes makes siblings neighbours: a class's nearest other class is "
+        "a sibling more often than in an untrained network.",
+        _siblings_become_neighbours,
+    ),
+    Claim(
+        7,
+        "Under one budget of images the fewest classes transfer better than the most.",
+        _fewer_classes_of_more_images,
+    ),
+    Claim(
+        8,
+        "Pretraining on the target's classes, in place of as many others, helps.",
+        _better("overlap", ("with target classes", None), ALL, classes="held_out"),
+    ),
+    Claim(
+        9,
+        "Adding the other half of the classes to a random half helps.",
+        _better("halves", ALL, ("half, random", None)),
+    ),
+    Claim(
+        10,
+        "A far other half adds less than a random one: halves apart, which are added to the same "
+        "whole, transfer better.",
+        _better("halves", ("half, apart", None), ("half, random", None)),
+    ),
+    Claim(
+        11,
+        "More unrelated data do not always help: man-made classes added to natural ones gain less "
+        "than 3 points on natural targets.",
+        _unrelated_add_little,
+    ),
+)
