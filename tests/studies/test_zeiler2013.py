@@ -29,7 +29,8 @@ def dataset(several: bool = False) -> Dataset:
     rng = np.random.default_rng(int(several))
     labels = np.tile(np.arange(CLASSES), 24)
     images = rng.integers(0, 90, (len(labels), SIZE, SIZE, 3)).astype(np.uint8)
-    corners = rng.integers(0, SIZE // 2, (len(labels), 2))
+    # Odd, so that no centre of a square lies on the border of a box.
+    corners = 2 * rng.integers(0, SIZE // 4, (len(labels), 2)) + 1
     for image, label, (y, x) in zip(images, labels, corners, strict=True):
         image[y : y + 12, x : x + 12, label % 3] += np.uint8(80 + 80 * (label // 3))
     boxes = np.concatenate([corners, corners + 12], axis=1) / SIZE
