@@ -74,17 +74,17 @@ def demo() -> ConfigDict:
     recipe = dataclasses.replace(
         ADAM,
         batch_size=32,
-        steps=500,
+        steps=400,
         learning_rate=0.002,
         weight_decay=0.01,
         augmentation=Augmentation(size=32, pad=0, mirror=True),
-        eval_every=250,
+        eval_every=200,
     )
     config = base_config(
         DatasetSpec("world", train_per_class=60, val_per_class=100),
         network_config("alexnet_mini", widths=widths, dropout=0.0),
         recipe,
-        Runtime(checkpoint_every=500, log_every=50),
+        Runtime(checkpoint_every=400, log_every=50),
     )
     units = {"targets": ("B",)}
     splits = units | {"splits": (0, 1, 2, 3, 4), "ns": (1, 2, 4, 6, 7), "fine_tuned_ns": (4,)}
