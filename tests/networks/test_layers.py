@@ -10,7 +10,7 @@ from jax import lax
 from jax.test_util import check_grads
 
 from tests.networks import naive
-from transfer_jax.networks import AdaptiveAvgPool, Dropout, LocalResponseNorm, MaxPool
+from transfer_jax.networks import AdaptiveAvgPool, Dropout, LocalResponseNorm, MaxPool, Relu
 from transfer_jax.networks.layers import conv_general_dilated
 
 # name: (size, channels, window, stride, padding, groups, filters). Channels and filters are fewer
@@ -112,3 +112,7 @@ def test_bfloat16_stays_bfloat16():
     for operation in (MaxPool(), LocalResponseNorm(), AdaptiveAvgPool(2), MaxPool(2, 2, 1)):
         y, dx = jax.eval_shape(jax.value_and_grad(lambda x, f=operation: f(x).sum()), x)
         assert y.dtype == dx.dtype == jnp.bfloat16
+
+
+def test_a_relu_passes_no_gradient_at_zero():
+    assert jax.grad(Relu())(0.0) == 0.0
