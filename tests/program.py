@@ -76,5 +76,5 @@ def logs(workdir):
     found = {}
     for path in sorted(workdir.glob("cells/*/metrics.jsonl")):
         lines = [json.loads(line) for line in path.read_text().splitlines()]
-        found[path.parent.name] = [{**line, "images_per_second": None} for line in lines]
+        found[path.parent.name] = [{**line, "images_per_second": 0} for line in lines]
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import shutil
@@ -120,7 +121,8 @@ def train_group(workdir: Path, group: Group, runtime: Runtime, bar: tqdm | None 
             bar.update((step - position[0]) * first.recipe.batch_size * len(group))
             position[0] = step
 
-    with store.group_lock(group):
+    # Of processes that train together the first holds the lock for all.
+    with store.group_lock(group) if writes else contextlib.nullcontext():
         # A worker that was given up for dead may have got through.
         if all(store.outcome(cell) is not None for cell in group):
             return
