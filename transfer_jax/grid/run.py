@@ -129,11 +129,6 @@ def train_group(workdir: Path, group: Group, runtime: Runtime, bar: tqdm | None 
         checkpoints = store.open_group(group) if writes else _checkpoints(store, group)
         source = store.params(first.source) if first.source else None
         params = [cell.init_params(source) for cell in group]
-        if first.frozen:
-            # Cells of a group freeze the same layers: one array for all of them.
-            deepest = params[-1]
-            params = [{n: deepest[n] if n in list(p)[: c.frozen] else p[n] for n in p}
-                      for c, p in zip(group, params, strict=True)]  # fmt: skip
         results = loop.train_group(
             first.network,
             first.recipe,
