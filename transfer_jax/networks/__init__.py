@@ -15,6 +15,7 @@ from transfer_jax.networks.zoo import (
     alexnet_mini,
     build,
     caffenet,
+    deep,
     torchvision_alexnet,
     zfnet,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "alexnet_mini",
     "build",
     "caffenet",
+    "deep",
     "torchvision_alexnet",
     "zfnet",
 ]

@@ -17,6 +17,7 @@ import numpy as np
 
 from transfer_jax.data.batches import padded_batches, stream
 from transfer_jax.networks import Network, Params
+from transfer_jax.networks.layers import on_grid
 
 Read = Callable[[np.ndarray], np.ndarray]
 View = Callable[[np.ndarray], jax.Array]
@@ -51,10 +52,11 @@ def layer_features(
       >>> x["fc7"].shape
       (3060, 4096)
     """
-    layers = tuple(layers)
+    wanted = tuple((layer, "flat") for layer in layers)
 
     def run(images):
-        return _outputs(network, layers, params, view(images))
+        found = outputs(network, wanted, params, view(images))
+        return {layer: x for (layer, _), x in found.items()}
 
     return map_images(run, read, rows, batch_size)
 
@@ -78,7 +80,8 @@ def probabilities(
 
     def run(images):
         x = view(images)
-        logits = _outputs(network, (last,), params, x.reshape(-1, *x.shape[-3:]))[last]
+        found = outputs(network, ((last, "flat"),), params, x.reshape(-1, *x.shape[-3:]))
+        logits = found[last, "flat"]
         return jax.nn.softmax(logits.reshape(len(images), -1, logits.shape[-1])).mean(axis=1)
 
     return map_images(run, read, rows, batch_size)
@@ -109,11 +112,35 @@ def map_images(
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _outputs(network: Network, layers: tuple[str, ...], params: Params, x: jax.Array):
-    outputs, deepest = {}, max(network.position(name, 0) for name in layers)
+def outputs(
+    network: Network, wanted: tuple[tuple[str, str], ...], params: Params, x: jax.Array
+) -> dict[tuple[str, str], jax.Array]:
+    """What leaves layers for the network's input x (N, h, w, 3): each wanted (layer, pool) ->
+    float32 (N, D), pooled as `pooled` says, from one forward pass."""
+    found, deepest = {}, max(network.position(layer, 0) for layer, _ in wanted)
     # Accelerators would otherwise round the factors of products to fewer digits.
     with jax.default_matmul_precision("highest"):
         for position, name in enumerate(network.layer_names[: deepest + 1]):
             x = network.apply_range(params, x, position, position + 1)
-            outputs[name] = x.reshape(len(x), -1).astype(jnp.float32)
-    return {name: outputs[name] for name in layers}
+            for layer, pool in wanted:
+                if layer == name:
+                    found[layer, pool] = pooled(x.astype(jnp.float32), pool)
+    return found
+
+
+GRIDS = {"1": (1,), "2": (2,), "3": (3,), "pyramid": (1, 2, 3)}
+POOLS = ("flat", *(kind + grids for kind in ("max", "avg") for grids in GRIDS))
+"""How maps become a vector: as they are, or by the maximum or the mean of each map in each cell of
+a grid of 1, 2 x 2 or 3 x 3, or of the three grids one after the other."""
+
+
+def pooled(x: jax.Array, pool: str) -> jax.Array:
+    """Maps (N, h, w, c) as vectors (N, D), `pool` one of `POOLS`: cells row by row, channels last.
+
+    The outputs of dense layers (N, D) stay as they are.
+    """
+    if pool == "flat" or x.ndim == 2:
+        return x.reshape(len(x), -1)
+    reduce = {"max": jnp.max, "avg": jnp.mean}[pool[:3]]
+    cells = [on_grid(x, grid, reduce).reshape(len(x), -1) for grid in GRIDS[pool[3:]]]
+    return jnp.concatenate(cells, axis=1)
