@@ -73,22 +73,6 @@ def test_class_folders_at_any_depth_have_no_splits(tmp_path):
         listing.class_folder(image_trees.image_folder(tmp_path / "photos"))
 
 
-def test_sun397_follows_the_lists_of_a_partition(tmp_path):
-    for name in ("b/bar/1.jpg", "b/bar/2.jpg", "a/abbey/1.jpg", "a/abbey/2.jpg", "a/abbey/3.jpg"):
-        image_trees.write(tmp_path / name, b"x")
-    (tmp_path / "Training_03.txt").write_text("/b/bar/2.jpg\n/a/abbey/3.jpg\n")
-    (tmp_path / "Testing_03.txt").write_text("/b/bar/1.jpg\n/a/abbey/1.jpg\n")
-    found = listing.sun397_folder(tmp_path, 3)
-    assert found.class_names == ("a/abbey", "b/bar")
-    assert of_split(found, "train") == (["a/abbey/3.jpg", "b/bar/2.jpg"], [0, 1])
-    assert of_split(found, "val") == (["a/abbey/1.jpg", "b/bar/1.jpg"], [0, 1])
-    (tmp_path / "Testing_03.txt").write_text("/b/bar/9.jpg\n")
-    with pytest.raises(FileNotFoundError, match=r"b/bar/9\.jpg"):
-        listing.sun397_folder(tmp_path, 3)
-    with pytest.raises(FileNotFoundError, match="Training_04"):
-        listing.sun397_folder(tmp_path, 4)
-
-
 def test_tiny_imagenet_folder(tmp_path):
     found = listing.tiny_imagenet(image_trees.tiny_imagenet(tmp_path))
     assert found.class_names == ("n01", "n02")

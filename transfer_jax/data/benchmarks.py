@@ -28,12 +28,13 @@ GROUPS = (
 
 METRICS = {
     "single": ("accuracy", "class_accuracy"),
-    "multilabel": ("mean_ap", "mean_auc"),
+    "multilabel": ("mean_ap", "voc2007_ap", "mean_auc"),
     "retrieval": ("mean_ap", "ns_score"),
 }
 """What each protocol may be measured by, its own default first: the share of right answers, its
-mean over classes; the mean over classes of average precision, of the area under the ROC curve; the
-mean over queries of average precision, of how many of the first four are relevant (UKBench)."""
+mean over classes; the mean over classes of average precision, by the rule of VOC 2007, of the area
+under the ROC curve; the mean over queries of average precision, of how many of the first four are
+relevant (UKBench)."""
 
 _FOLD = {"train_per_class": 30, "test_per_class": 50}  # of Caltech-101
 
@@ -55,7 +56,8 @@ class Benchmark:
       train_per_class, test_per_class: images of each class that are drawn anew for each seed (times
         the number of classes where an image has several); of retrieval test_per_class queries. 0:
         the dataset's own splits (all the rest to be tested on), or, where it has none, 30 and 50.
-      note: what is known of the layout.
+      tfds: its name in TFDS, for `dataset={'kind': 'tfds', 'name': ...}`; '' where it has none.
+      note: on its protocol, and what of its layout is written down from memory only.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Benchmark:
     splits: tuple[str, str] = ("train", "val")
     train_per_class: int = 0
     test_per_class: int = 0
+    tfds: str = ""
     note: str = ""
 
     def __post_init__(self):
@@ -82,6 +85,54 @@ class Benchmark:
 
     def _metrics(self) -> tuple[str, ...]:
         return "", *METRICS.get(self.protocol, ())
+
+
+_NEAR, _ATTRIBUTES, _FINE, _COMPOSED, _INSTANCES = GROUPS
+
+_TABLE = (  # in the paper's order, nearest first: name, group, protocol, metric, kind, path
+    ("voc2007", _NEAR, "multilabel", "voc2007_ap", "voc", "VOCdevkit/VOC2007"),
+    ("mit67", _NEAR, "single", "class_accuracy", "mit67", "indoorCVPR_09"),
+    ("sun397", _NEAR, "single", "class_accuracy", "sun397", "SUN397"),
+    ("sun_attributes", _ATTRIBUTES, "multilabel", "mean_ap", "sun_attributes", "SUNAttributes"),
+    ("apascal", _ATTRIBUTES, "multilabel", "mean_auc", "apascal", "aPascal_aYahoo"),
+    ("h3d", _ATTRIBUTES, "multilabel", "mean_ap", "people_attributes", "attributes_dataset"),
+    ("pets", _FINE, "single", "class_accuracy", "pets", "oxford-iiit-pet"),
+    ("cub200", _FINE, "single", "class_accuracy", "cub200", "CUB_200_2011"),
+    ("flowers102", _FINE, "single", "class_accuracy", "flowers102", "102flowers"),
+    ("voc_actions", _COMPOSED, "multilabel", "mean_ap", "voc_actions", "VOCdevkit/VOC2012"),
+    ("stanford40", _COMPOSED, "multilabel", "mean_ap", "stanford40", "Stanford40"),
+    ("visual_phrases", _COMPOSED, "multilabel", "mean_ap", "visual_phrases", "visual_phrases"),
+    ("holidays", _INSTANCES, "retrieval", "mean_ap", "holidays", "holidays"),
+    ("ukbench", _INSTANCES, "retrieval", "ns_score", "ukbench", "ukbench/full"),
+    ("oxford5k", _INSTANCES, "retrieval", "mean_ap", "landmarks", "oxbuildings"),
+    ("paris6k", _INSTANCES, "retrieval", "mean_ap", "landmarks", "paris"),
+    ("sculptures", _INSTANCES, "retrieval", "mean_ap", "landmarks", "sculptures6k/test"),
+)
+_MORE = {
+    "voc2007": {"splits": ("trainval", "test"), "tfds": "voc/2007"},
+    "sun397": {"tfds": "sun397/standard-part1-120k", "note": "one of its ten partitions"},
+    "sun_attributes": {"note": "has no split of its own: one is drawn for each seed"},
+    "apascal": {"note": "aPascal's test set; 'yahoo' is a split too"},
+    "pets": {"tfds": "oxford_iiit_pet"},
+    "cub200": {"tfds": "caltech_birds2011", "note": "birds cut out, but not those of TFDS"},
+    "flowers102": {
+        "tfds": "oxford_flowers102",
+        "note": "learned from training and validation sets; of TFDS, splits=('train', 'test')",
+    },
+    "voc_actions": {"note": "its test set is secret"},
+    "stanford40": {"note": "whole images, not the boxes of the people"},
+    "visual_phrases": {"note": "layout from memory: a kit like VOC's, objects named by phrase"},
+    "oxford5k": {"note": "the ground truth's text files anywhere below"},
+    "paris6k": {"note": "the ground truth's text files anywhere below; say on_broken='skip'"},
+    "sculptures": {"note": "its ground truth, from memory, is like Oxford's; put it there too"},
+}
+
+
+BENCHMARKS = {
+    name: Benchmark(name, *asked, {"kind": kind, "path": path}, rank, **_MORE.get(name, {}))
+    for rank, (name, *asked, kind, path) in enumerate(_TABLE, start=1)
+}
+"""The paper's 17 tasks by name. Change one by `dataclasses.replace(BENCHMARKS['pets'], ...)`."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -184,36 +235,25 @@ def _multilabel_task(
 
 
 def _retrieval_task(
-    benchmark: Benchmark, dataset: Dataset, classes: list[int], seed: int, per_class: int
+    benchmark: Benchmark, dataset: Dataset, classes: list[int], seed: int, per_class: int | None
 ) -> RetrievalTask:
-    """Relevant are references of the query's class; with labels (N, K) query k is the one that
-    shows class k, and a reference that shows it with difficulty is junk. So is the query itself,
-    but for the N-S score, which counts it."""
-    labels = dataset.labels
-    everything = np.arange(len(labels))
-    references, queries = (dataset.splits.get(split, everything) for split in benchmark.splits)
+    """A query shows one class, and relevant are the references that show it too; junk are those
+    that show it with difficulty, and the query itself, but for the N-S score, which counts it."""
+    labels, own, every = dataset.labels, single_labels(dataset), np.arange(len(dataset.labels))
+    references, queries = (dataset.splits.get(split, every) for split in benchmark.splits)
     if per_class:
-        own = single_labels(dataset)
         pool = np.union1d(references, queries)
-        members = [pool[own[pool] == label] for label in classes]
-        queries = [
-            rows[permutation(len(rows), seed, label)][:per_class]
-            for label, rows in zip(classes, members, strict=True)
-        ]
-        queries = np.sort(np.concatenate(queries))
+        members = {label: pool[own[pool] == label] for label in classes}
+        drawn = [m[permutation(len(m), seed, k)][:per_class] for k, m in members.items()]
+        queries = np.sort(np.concatenate(drawn))
         references = np.setdiff1d(pool, queries)
-    relevant, junk, kept = [], [], []
+    queries = queries[np.isin(own[queries], classes)]
+    relevant, junk = [], []
     for query in queries:
-        if labels.ndim == 1:
-            label, marks = labels[query], labels[references] == labels[query]
-        else:
-            label = int((labels[query] == 1).argmax())
-            marks = labels[references, label]
-        if label not in classes:
-            continue
+        shown = own[query]
+        marks = labels[references, shown] if labels.ndim == 2 else labels[references] == shown
         itself = (references == query) & (benchmark.metric != "ns_score")
-        kept.append(query)
         relevant.append(np.flatnonzero((marks == 1) & ~itself))
         junk.append(np.flatnonzero((marks == -1) | itself))
-    queries = np.array(kept, np.int64)
-    return RetrievalTask(benchmark.name, dataset, queries, references, tuple(relevant), tuple(junk))
+    name = benchmark.name
+    return RetrievalTask(name, dataset, queries, references, tuple(relevant), tuple(junk))

@@ -14,7 +14,8 @@ import numpy as np
 from transfer_jax.data.dataset import Dataset
 from transfer_jax.data.ilsvrc2012 import ilsvrc2012_folder
 from transfer_jax.data.image import FITS, size_name
-from transfer_jax.data.listing import class_folder, image_folder, sun397_folder, tiny_imagenet
+from transfer_jax.data.layouts import LAYOUTS, layout
+from transfer_jax.data.listing import class_folder, image_folder, tiny_imagenet
 from transfer_jax.data.prepare import DESCRIPTION, prepare, read_prepared, unless_there
 from transfer_jax.data.records import Arrays, read_index, write_index
 from transfer_jax.data.tfds_records import (
@@ -30,9 +31,9 @@ _LISTINGS = {
     "folder": image_folder,
     "tiny_imagenet": tiny_imagenet,
     "class_folder": class_folder,
-    "sun397": sun397_folder,
     "voc": voc_folder,
     "voc_actions": voc_actions,
+    **{kind: functools.partial(layout, kind=kind) for kind in LAYOUTS},
 }
 FILE_KINDS = tuple(_LISTINGS)
 _WORLDS = {  # their functions in `world`
@@ -63,7 +64,7 @@ class DatasetSpec:
         archive), 'class_folder' (`PATH/<class>/*`, also nested, without splits, for
         `tasks.fold_task` to draw from; Caltech-101 and -256), 'sun397' (its nested folders with one
         of its partitions), 'voc' (`VOCdevkit/VOC2007` or another year), 'voc_actions' (the people
-        in it and what they do).
+        in it and what they do), or another of `layouts.LAYOUTS`, benchmarks as they unpack.
       name: for 'tfds' as TFDS takes it: 'cifar10', 'cifar10:3.0.2', 'voc/2012'. For 'ilsvrc2012'
         'imagenet2012' where its images lie in a TFDS dataset of that name. For 'world_instances'
         the class, for 'world_relations' some of them ('car,elephant,teapot'), for 'world_retrieval'
@@ -77,8 +78,8 @@ class DatasetSpec:
         `world.world_arrays`, `world.scene_arrays` and `world.groups`; None is their own default.
       on_broken: 'raise' to stop at a broken image, 'skip' to leave broken images out and list them
         beside the data.
-      margin: for 'voc_actions', what is added on each side of a person's box before it is cut out,
-        as a share of the box's width and height.
+      margin: where parts of images are cut out, as of 'voc_actions', what is added on each side of
+        a part's box, as a share of the box's width and height.
       partition: for 'sun397', which of its partitions into training and test images, 1 .. 10.
       fit: how images become squares, one of `image.FITS`.
     """
@@ -148,6 +149,7 @@ def open_dataset(
     if (path / DESCRIPTION).exists():
         return read_prepared(path, spec.image_size, spec.fit, **view)
 
+    cut = False
     if spec.kind == "ilsvrc2012" and spec.name:
         stored = tfds_directory(spec.name, path, progress)
         fingerprint, make_listing = tfds_fingerprint(stored), lambda: tfds_listing(stored)
@@ -159,8 +161,9 @@ def open_dataset(
         options = {"partition": spec.partition} if spec.kind == "sun397" else {}
         listing = _LISTINGS[spec.kind](path, **options)
         fingerprint, make_listing = listing.fingerprint(), lambda: listing
-    # The people of an image are cut out of it as they are read.
-    size, fit = (None, "squash") if spec.kind == "voc_actions" else (spec.image_size, spec.fit)
+        cut = listing.crops is not None
+    # What are parts of images are cut out of them as they are read.
+    size, fit = (None, "squash") if cut else (spec.image_size, spec.fit)
     name = f"{spec.kind}/{size_name(size, fit)}_{fingerprint}"
     options = {"on_broken": spec.on_broken, "workers": workers, "progress": progress}
     prepare(make_listing, data_dir / name, name, image_size=size, fit=fit, **options)

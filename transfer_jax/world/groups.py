@@ -18,12 +18,7 @@ from transfer_jax.world.canvas import PATTERNS
 from transfer_jax.world.classes import CLASSES, class_id, class_paths
 from transfer_jax.world.randomness import Field, Tape, make_keys
 from transfer_jax.world.rendering import image_keys, render
-from transfer_jax.world.scenes import (
-    Dressed,
-    sample_instance,
-    sample_pose,
-    sample_setting,
-)
+from transfer_jax.world.scenes import Dressed, sample_instance, sample_pose, sample_setting
 
 COATS = {
     "red": (0.85, 0.12, 0.12),
@@ -41,9 +36,8 @@ ATTRIBUTES = {
 }
 """What is known of an object's coat, of its pose, and of what is around it."""
 
-_SIDED = np.array(
-    [c.family in ("mammal", "bird", "vehicle") and c.name != "owl" for c in CLASSES]
-)  # drawn facing right
+# Classes drawn facing right.
+_SIDED = [c.family in ("mammal", "bird", "vehicle") and c.name != "owl" for c in CLASSES]
 
 RELATIONS = ("left of", "in front of")
 CHANGES = ("pose", "place", "both")
@@ -67,7 +61,7 @@ def attribute_arrays(
         pose, setting = sample_pose(class_ids, keys), sample_setting(keys)
         images, _ = render([(dressed, pose)], setting, size=size)
         viewed = (
-            np.where(_SIDED[class_ids], pose.mirror < 0, -1),
+            np.where(np.array(_SIDED)[class_ids], pose.mirror < 0, -1),
             _told(pose.scale, 0.4, 0.44),
             _told(-pose.x, -0.54, -0.46),
             _told(-pose.y, -0.54, -0.46),
@@ -160,37 +154,25 @@ def render_relations(
     """Renders pictures of two objects, of classes `subjects` and `others`, that stand in a relation
     (a place in RELATIONS), each (n,).
 
-    Left of: side by side, either a little higher, either painted first. In front of: the subject
-    covers a part of the other, which looks out on any side. Sizes are the same in both. Returns
-    images (n, size, size, 3) and boxes (n, 2, 4) of what is seen of the subject and of the other.
+    Left of: side by side, either a little higher. In front of: the subject hides a part of the
+    other, which looks out on any side. Sizes are the same in both. Returns images
+    (n, size, size, 3) and boxes (n, 2, 4) of what is seen of the other and of the subject.
     """
-    subjects, others, front = (np.asarray(x) for x in (subjects, others, relations))
     keys = image_keys(subjects, indices, split=split, seed=seed)
-    keys = make_keys("relation", keys, others, front)
-    draw = Tape(make_keys("places", keys)).numbers(5)
-    side = 0.44 + 0.08 * draw[:, 0], 0.3 * (draw[:, 1] - 0.5)
-    turn = 2 * np.pi * draw[:, 0]
-    reach = 0.15 + 0.07 * draw[:, 1]
-    apart = np.where(front, reach * (np.cos(turn), np.sin(turn)), side)  # from subject to other
-    middle = 0.5 + (0.5 - 0.25 - np.abs(apart) / 2).clip(0.01) * (2 * draw[:, 2:4].T - 1)
-    order = np.where(front, 1, np.where(draw[:, 4] < 0.5, 1, -1))  # 1: the subject in front
+    keys = make_keys("relation", keys, others, relations)
+    draw = Tape(make_keys("places", keys)).numbers(4).T
+    side = 0.44 + 0.08 * draw[0], 0.3 * (draw[1] - 0.5)
+    around = (0.11 + 0.06 * draw[1]) * (np.cos(2 * np.pi * draw[0]), np.sin(2 * np.pi * draw[0]))
+    apart = np.where(relations, around, side)  # from the subject to the other
+    middle = 0.5 + (0.25 - np.abs(apart) / 2).clip(0.01) * (2 * draw[2:] - 1)
     things = []
-    for slot, ids in ((-1, subjects), (1, others)):
-        own = make_keys("object", slot + 1, keys)
-        pose = sample_pose(ids, own, scale=(0.22, 0.28))
-        x, y = (middle + slot * apart / 2).astype(np.float32)
-        things.append((sample_instance(ids, own), dataclasses.replace(pose, x=x, y=y)))
-    behind = order < 0  # the subject
-    back, before = (
-        tuple(
-            type(a)(**{f: np.where(swap, getattr(a, f), getattr(b, f)) for f in vars(a)})
-            for a, b in zip(*things, strict=True)
-        )
-        for swap in (behind, ~behind)
-    )
-    setting = dataclasses.replace(sample_setting(keys), occlusion=np.zeros(len(keys), np.float32))
-    images, boxes = render([back, before], setting, size=size)
-    return images, np.where(behind[:, None, None], boxes, boxes[:, ::-1])
+    for ids, sign in ((others, 0.5), (subjects, -0.5)):
+        own = make_keys("object", int(sign > 0), keys)
+        x, y = (middle + sign * apart).astype(np.float32)
+        pose = dataclasses.replace(sample_pose(ids, own, scale=(0.22, 0.28)), x=x, y=y)
+        things.append((sample_instance(ids, own), pose))
+    setting = dataclasses.replace(sample_setting(keys), occlusion=np.zeros_like(x))
+    return render(things, setting, size=size)
 
 
 def relation_arrays(
@@ -204,10 +186,8 @@ def relation_arrays(
     classes in `name` and every relation. Every two classes are seen in both orders as often, so
     that knowing which objects are there, or one of them, names no label.
     """
-    names = name.split(",")
-    phrases = [
-        (a, kind, b) for a, b in itertools.permutations(names, 2) for kind in range(len(RELATIONS))
-    ]
+    pairs = itertools.permutations(name.split(","), 2)
+    phrases = [(a, kind, b) for a, b in pairs for kind in range(len(RELATIONS))]
     parts = np.array([(class_id(a), kind, class_id(b)) for a, kind, b in phrases])
 
     def draw(labels, indices, split):
@@ -216,11 +196,8 @@ def relation_arrays(
         images, _ = render_relations(subjects, others, kinds, indices, **of)
         return images, labels.astype(np.int32)
 
-    kinds = [RELATIONS[kind] for _, kind, _ in phrases]
-    paths = [
-        ("relations", kind, f"{a} {kind} {b}")
-        for (a, _, b), kind in zip(phrases, kinds, strict=True)
-    ]
+    named = [(a, RELATIONS[kind], b) for a, kind, b in phrases]
+    paths = [("relations", kind, f"{a} {kind} {b}") for a, kind, b in named]
     return _arrays(draw, paths, train_per_class, val_per_class, len(paths))
 
 
