@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -56,21 +55,18 @@ class AdaptiveAvgPool:
     size: int
 
     def __call__(self, x: jax.Array, keys: jax.Array | None = None) -> jax.Array:
-        return x if x.shape[1:3] == (self.size, self.size) else on_grid(x, self.size, jnp.mean)
+        if x.shape[1:3] == (self.size, self.size):
+            return x
+        for axis in (1, 2):
+            spans = self.spans(x.shape[axis])
+            means = [lax.slice_in_dim(x, *span, axis=axis).mean(axis) for span in spans]
+            x = jnp.stack(means, axis)
+        return x
 
     def spans(self, size: int) -> list[tuple[int, int]]:
         """Window i of n pixels: from floor(i n / size) to ceil((i + 1) n / size), excluded."""
         steps = range(self.size)
         return [(i * size // self.size, -(-(i + 1) * size // self.size)) for i in steps]
-
-
-def on_grid(x: jax.Array, size: int, reduce: Callable[[jax.Array, int], jax.Array]) -> jax.Array:
-    """Maps (N, h, w, c) as (N, size, size, c), each window of `AdaptiveAvgPool` reduced to a number
-    by `reduce`, which takes away one axis, such as `jnp.max`."""
-    for axis in (1, 2):
-        spans = AdaptiveAvgPool(size).spans(x.shape[axis])
-        x = jnp.stack([reduce(lax.slice_in_dim(x, *s, axis=axis), axis) for s in spans], axis)
-    return x
 
 
 @dataclasses.dataclass(frozen=True)

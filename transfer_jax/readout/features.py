@@ -7,6 +7,7 @@ out of them (sections 5.2 and 5.3).
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,8 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from transfer_jax.data.batches import padded_batches, stream
-from transfer_jax.networks import Network, Params
-from transfer_jax.networks.layers import on_grid
+from transfer_jax.networks import AdaptiveAvgPool, Network, Params
 
 Read = Callable[[np.ndarray], np.ndarray]
 View = Callable[[np.ndarray], jax.Array]
@@ -99,7 +99,9 @@ def map_images(
     read by threads while others are computed.
     """
     rows = np.asarray(rows, np.int64)
-    batches = list(padded_batches(len(rows), min(batch_size, len(rows))))
+    # Few images in powers of two: sets of other sizes are not compiled for anew.
+    batch_size = min(batch_size, 1 << (len(rows) - 1).bit_length())
+    batches = list(padded_batches(len(rows), batch_size))
     images = stream(read, (rows[indices] for indices, _ in batches), os.cpu_count() or 1)
     whole = None
     for (indices, mask), batch in zip(batches, images, strict=True):
@@ -142,5 +144,9 @@ def pooled(x: jax.Array, pool: str) -> jax.Array:
     if pool == "flat" or x.ndim == 2:
         return x.reshape(len(x), -1)
     reduce = {"max": jnp.max, "avg": jnp.mean}[pool[:3]]
-    cells = [on_grid(x, grid, reduce).reshape(len(x), -1) for grid in GRIDS[pool[3:]]]
+    cells = []
+    for grid in GRIDS[pool[3:]]:
+        rows, columns = (AdaptiveAvgPool(grid).spans(side) for side in x.shape[1:3])
+        for (top, bottom), (left, right) in itertools.product(rows, columns):
+            cells.append(reduce(x[:, top:bottom, left:right], axis=(1, 2)))
     return jnp.concatenate(cells, axis=1)
