@@ -166,3 +166,9 @@ def test_dimensions_that_only_hold_rounding_are_left_out():
         assert x.shape[-1] == y.shape[-1] == min(one.dimensions, 5)
         np.testing.assert_allclose(x[:, 0].var(axis=0, ddof=1), 1, rtol=1e-3)
         assert np.abs(y).max() < 10
+
+
+def test_a_dead_layer_reads_as_zeros():
+    dead = {("fc", "flat", 1): np.zeros((9, 1, 5), np.float32)}
+    for _, *pair in reduced(dead, dead, [Reading("fc"), Reading("fc", dimensions=3, whiten=True)]):
+        assert all((x == 0).all() for x in pair)

@@ -1,8 +1,10 @@
 """Ways to read an image from a frozen network (Azizpour et al. 2014): which layer, how its maps are
 pooled, how many dimensions are kept, how they are scaled, how many copies of the image are read.
 
-All readings of a network share one forward pass (`features`) and what they reduce is shared as far
-as it goes (`reduced`), so that a whole sweep costs little more than one reading.
+All readings of a network share one forward pass (`features`), and each set of features one fit of
+principal components (`reduced`). Of 2,000 images and `alexnet_mini`, one core, warm: fc7 alone 0.65
+s, all 47 pairs of layer and pool 1.4 s; their 329 readings (3 numbers of dimensions, whitened or
+not, and all dimensions) from half of the images 5 s; an SVM of each about 0.13 s.
 """
 
 from __future__ import annotations
@@ -100,11 +102,12 @@ def reduced(
     train: Features, test: Features, readings: Iterable[Reading]
 ) -> Iterator[tuple[Reading, np.ndarray, np.ndarray]]:
     """Each reading with the training and the test images' vectors, (N, copies, d) and (M, copies,
-    d) float32, in an order in which neighbours share their work.
+    d) float32; readings of one `key` come together, as they share their work.
 
     Principal components are those of the training images, all copies of them: one fit serves every
     number of dimensions. Where there are fewer than `dimensions` of more than rounding noise, those
-    are what is kept. Classifiers take copies as they are (see `linear.layer_accuracy`); in
+    are what is kept. Of many large features scikit-learn finds them by random projections; the last
+    of them are then approximate. Classifiers take copies as they are (see `linear.layer_accuracy`); in
     retrieval `train` are the references, `test` the queries, copies their patches.
     """
     groups = collections.defaultdict(list)
@@ -129,7 +132,7 @@ def _scaled(x, root, l2):
     if root:
         x = np.sign(x) * np.sqrt(np.abs(x))
     if l2:
-        x = x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+        x = x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), _TINY)
     return x
 
 
@@ -140,9 +143,10 @@ def _projected(train, test, dimensions):
         model = PCA(min(dimensions, *flat.shape), random_state=0).fit(flat)
         pair = [model.transform(x.reshape(-1, x.shape[-1])) for x in (train, test)]
     variances = model.explained_variance_
-    kept = variances > _NOISE * variances[0]
+    kept = variances >= _NOISE * variances[0]
     pair = [x[:, kept].reshape(*y.shape[:-1], -1) for x, y in zip(pair, (train, test), strict=True)]
-    return pair, np.sqrt(variances[kept])
+    return pair, np.maximum(np.sqrt(variances[kept]), _TINY)
 
 
 _NOISE = 1e-6  # of the first component's variance; less is rounding in float32
+_TINY = 1e-12  # what stands for a length or a deviation of 0, of layers that have died

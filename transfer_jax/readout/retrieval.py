@@ -66,8 +66,10 @@ def distances(
     """Distances (Q, R), float32, of images by their patches (Q, P, D) and (R, P', D).
 
     The distance of a query to a reference is the mean over its patches of the Euclidean distance to
-    the reference's nearest patch. All pairs are compared, in float32 from the references' centre:
-    as many images of either set at once as have about `block` patches.
+    the reference's nearest patch. All pairs are compared, as many images of either set at once as
+    have about `block` patches: 10,000 images with 10,000, of 30 patches of 128 numbers each, in 1.3
+    GB. In float32, from the references' centre: what is less than 5e-4 of the vectors' length is
+    rounding.
     """
     centre = references.mean(axis=(0, 1), dtype=np.float64)
 
