@@ -1,4 +1,4 @@
-"""Tasks of the transfer studies: the paper's 17 (Azizpour et al. 2014, Table 1) and a user's own.
+"""Tasks of the transfer studies: the 17 of Azizpour et al. 2014 and a user's own.
 
 A `Benchmark` says what is asked and where the images lie; `open_task` turns it into rows and
 labels, or into queries and references.
@@ -74,7 +74,8 @@ class Benchmark:
     note: str = ""
 
     def __post_init__(self):
-        known = (("group", GROUPS), ("protocol", METRICS), ("metric", self._metrics()))
+        metrics = ("", *METRICS.get(self.protocol, ()))
+        known = (("group", GROUPS), ("protocol", METRICS), ("metric", metrics))
         for field, values in known:
             if getattr(self, field) not in values:
                 raise ValueError(
@@ -83,13 +84,12 @@ class Benchmark:
                 )
         object.__setattr__(self, "metric", self.metric or METRICS[self.protocol][0])
 
-    def _metrics(self) -> tuple[str, ...]:
-        return "", *METRICS.get(self.protocol, ())
-
 
 _NEAR, _ATTRIBUTES, _FINE, _COMPOSED, _INSTANCES = GROUPS
 
-_TABLE = (  # in the paper's order, nearest first: name, group, protocol, metric, kind, path
+# Name, group, protocol, metric, kind and path, nearest first: groups as the paper orders them, the
+# tasks of one as its table of results does, written down from memory.
+_TABLE = (
     ("voc2007", _NEAR, "multilabel", "voc2007_ap", "voc", "VOCdevkit/VOC2007"),
     ("mit67", _NEAR, "single", "class_accuracy", "mit67", "indoorCVPR_09"),
     ("sun397", _NEAR, "single", "class_accuracy", "sun397", "SUN397"),
