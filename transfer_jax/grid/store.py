@@ -22,7 +22,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from transfer_jax.data.records import replacing
-from transfer_jax.data.views import eval_view
+from transfer_jax.data.views import eval_view, ten_crop_view
 from transfer_jax.grid.cell import Cell, Entry, Group, from_json, group_hash, to_json
 from transfer_jax.networks import Network
 from transfer_jax.networks.weights import save_weights, scaled_input
@@ -55,6 +55,11 @@ class TrainedNetwork:
         scaled, centre crop."""
         images = jnp.asarray(images)
         return eval_view(images, self.recipe.augmentation, self.mean, self.recipe.pixel_scale)
+
+    def ten_crops(self, images: np.ndarray) -> jax.Array:
+        """As `view`, the ten crops (N, 10, size, size, 3) of `views.ten_crop_view`."""
+        images, recipe = jnp.asarray(images), self.recipe
+        return ten_crop_view(images, recipe.augmentation, self.mean, recipe.pixel_scale)
 
     def pixels(self, images: np.ndarray) -> np.ndarray:
         """The part of uint8 images that `view` shows, uint8."""
@@ -170,11 +175,7 @@ class Store:
             return
         save_params(folder / "params.safetensors", params)
         if right is not None:
-            name, rows = cell.task.dataset.name, cell.task.val[0]
-            images = hashlib.sha256(f"{name}\n".encode() + rows.tobytes()).hexdigest()[:16]
-            shown = self.workdir / "images" / f"{images}.npz"
-            if not shown.exists():
-                _save_arrays(shown, dataset=name, rows=rows)
+            images = self.keep_rows(cell.task.dataset.name, cell.task.val[0])
             bits = np.packbits(right)
             _save_arrays(folder / "right.npz", bits=bits, num=len(right), images=images)
         write_json(folder / "done.json", row)
@@ -182,6 +183,20 @@ class Store:
     def forget_failure(self, cell: Cell) -> None:
         """Removes a failed mark, so that the cell is trained again."""
         (self.folder(cell) / "failed.json").unlink(missing_ok=True)
+
+    def keep_rows(self, dataset: str, rows: np.ndarray) -> str:
+        """Says which images were tested, in images/, for whoever compares networks on them; returns
+        the digest that names them. `dataset` is its name."""
+        digest = hashlib.sha256(f"{dataset}\n".encode() + rows.tobytes()).hexdigest()[:16]
+        shown = self.workdir / "images" / f"{digest}.npz"
+        if not shown.exists():
+            _save_arrays(shown, dataset=dataset, rows=rows)
+        return digest
+
+    def right(self, cell: Cell) -> np.ndarray:
+        """Which of its validation images a finished cell got right, bool (N,)."""
+        with np.load(self.folder(cell) / "right.npz") as file:
+            return np.unpackbits(file["bits"], count=int(file["num"])).astype(bool)
 
     def open_group(self, group: Group) -> Path:
         """Notes that a group's training begins; returns the folder of its checkpoints."""
