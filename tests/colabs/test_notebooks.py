@@ -8,6 +8,23 @@ from nbclient import NotebookClient
 
 COLABS = Path(__file__).parents[2] / "colabs"
 PROBES = {
+    "recommend": """
+from transfer_jax.readout.features import layer_features
+from transfer_jax.readout.linear import layer_accuracy
+
+files = sorted(Path(FOLDER).glob("*/*.png"))
+assert len(files) == 800 and set(mine.train[0]).isdisjoint(mine.val[0])
+for place in (0, 399, 799):
+    assert np.array_equal(np.asarray(Image.open(files[place])), pictures.image(place))
+x, x_test = (
+    layer_features(net, source.params, pictures.read, rows, ["fc6"], view=source.view)["fc6"]
+    for rows in (mine.train[0], mine.val[0])
+)
+x, x_test = (a / np.linalg.norm(a, axis=1, keepdims=True) for a in (x, x_test))
+right = layer_accuracy(x, mine.train[1], x_test, mine.val[1]).right
+assert abs(right[1::2].mean() - other.mean()) < 0.01
+assert all(parts["validation"] <= found[chosen][0]["validation"] for parts, _ in found.values())
+""",
     "splice_and_freeze": """
 assert set(rows) == {"baseA", "baseB", "A3B", "A3B+", "B3B+"}
 for name in of_b:
