@@ -95,6 +95,7 @@ def run(config: ConfigDict, workdir: Path, command: str, *, retry_failed: bool =
         if parallel.is_first():
             about = {"study": study.name, "title": study.title, "command": command}
             about["config"] = json.loads(config.to_json_best_effort())
+            about["notes"] = list(config.notes)
             about["device"] = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
             write_json(store.workdir / "about.json", about)
             store.write_entries(entries)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from transfer_jax.data.batches import stream
+from transfer_jax.data.batches import permutation, stream
 from transfer_jax.data.records import Boxes, digest
 
 _IMAGE_SUFFIXES = frozenset(".jpg .jpeg .png .bmp .gif .webp .tif .tiff .ppm .pgm".split())
@@ -98,9 +98,20 @@ def image_folder(root: str | os.PathLike) -> Listing:
     """Lists `ROOT/train/<class>/*` and `ROOT/val/<class>/*`, perhaps also `ROOT/test/<class>/*`.
 
     The classes are the folders under train, sorted by name. Where there is no val, test stands for
-    it. Files whose name starts with '.' or does not end like an image's are passed over.
+    it; where there is no train, the folders in ROOT are the classes and a fifth of the images of
+    each, drawn once for all, is val. Files whose name starts with '.' or does not end like an
+    image's are passed over.
     """
     root = Path(root)
+    if (folders := class_folders(root)) and not {"train", "val", "test"} & set(folders):
+        whole, fifths = class_folder(root), {"train": [], "val": []}
+        for label in range(len(whole.class_names)):
+            drawn = permutation(len(rows := np.flatnonzero(whole.labels == label)), 0, label)
+            parts = np.split(rows[drawn], [len(rows) - len(rows) // 5])
+            for split, part in zip(fifths, parts, strict=True):
+                fifths[split].append(np.sort(part))
+        splits = {split: np.concatenate(parts) for split, parts in fifths.items()}
+        return dataclasses.replace(whole, splits=splits)
     class_names = class_folders(root / "train")
     found = {name: name for name in ("train", "val", "test") if (root / name).is_dir()}
     splits = {}

@@ -18,6 +18,7 @@ from ml_collections.config_dict import placeholder
 
 from transfer_jax import networks
 from transfer_jax.data.dataset import Dataset
+from transfer_jax.data.listing import image_folder
 from transfer_jax.data.outline import outline
 from transfer_jax.data.sources import DatasetSpec, open_dataset
 from transfer_jax.data.tasks import Task
@@ -48,6 +49,7 @@ def study_config(
     imported: a file of weights that stands for a trained base: its path, '' for none; mean, a file
     of the mean image or 'red,green,blue' in pixel values, '' where the file tells it; same_classes,
     whether it tells the classes of the config's dataset apart, so that its accuracy is measured.
+    notes: lines for the head of the report.
     """
     return ConfigDict(
         {
@@ -60,6 +62,7 @@ def study_config(
             "runtime": as_config(runtime),
             "imported": {"path": "", "mean": "", "same_classes": False},
             "reuse": (),
+            "notes": (),
             "executor": "local",
             "ray": as_config(Ray()),
         },
@@ -83,6 +86,50 @@ def as_config(value: Any) -> Any:
         (kind,) = set(typing.get_args(hints[name])) - {type(None)}
         fields[name] = placeholder(kind)
     return ConfigDict(fields)
+
+
+def pick(preset: str, *presets: Callable[..., ConfigDict]) -> ConfigDict:
+    """The config of a preset by its name; 'folder=PATH' hands the path to the preset 'folder'."""
+    name, _, argument = preset.partition("=")
+    known = {make.__name__: make for make in presets}
+    if name not in known:
+        raise ValueError(f"preset {name!r} is unknown; expected one of {sorted(known)}")
+    return known[name](argument) if argument else known[name]()
+
+
+@dataclasses.dataclass(frozen=True)
+class Photographs:
+    """A folder of the user's: its dataset, how many classes it has, and how many images to train
+    and to test on the smallest of them."""
+
+    dataset: DatasetSpec
+    classes: int
+    train: int
+    val: int
+
+
+def photographs(path: str, image_size: int) -> Photographs:
+    """Counts the images of a folder, for presets that are cut to its size; no image is read.
+
+    Raises:
+      ValueError: there is no folder, or it has less than two classes.
+    """
+    root = Path(path).expanduser()
+    if not path or not root.is_dir():
+        raise ValueError(
+            f"preset 'folder' of {path!r}: expected folder=PATH, a folder of a folder for each "
+            "class, or of train/ and val/ that hold these"
+        )
+    listing = image_folder(root)
+    if (classes := len(listing.class_names)) < 2:
+        raise ValueError(f"preset 'folder': {root} has {classes} classes, expected at least 2")
+    least = {
+        split: int(
+            np.bincount(listing.labels[listing.splits.get(split, [])], minlength=classes).min()
+        )
+        for split in ("train", "val")
+    }
+    return Photographs(DatasetSpec("folder", path=path, image_size=image_size), classes, **least)
 
 
 def network_config(name: str, **arguments: Any) -> ConfigDict:

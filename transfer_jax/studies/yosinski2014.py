@@ -190,14 +190,15 @@ def sections(results: Results, folder: Path) -> list[Section]:
     del folder
     theirs, found = published(), []
 
-    def section(title, *items, text=""):
-        found.append(Section(title, text, items))
+    def section(title, *items, text="", field=""):
+        found.append(Section(title, text, items, field))
 
     section(
         "Figure 2: similar tasks, random halves of the classes",
         (figure2(results, theirs), f"Above: every network. Below: minus its own base. {BAND}"),
         (accuracies(results), "Mean top-1 (%) of the networks by n."),
         (contrasts(results), DROP),
+        field="experiments.random_halves.splits",
     )
     section("Table 1: what fine-tuned transfer gains", (boosts(results, theirs), TABLE1))
     section(
@@ -210,15 +211,18 @@ def sections(results: Results, folder: Path) -> list[Section]:
     section(
         "Figure 3: dissimilar tasks and random weights",
         (figure3(results, theirs), f"Left, middle: top-1 by target. Right: minus own base. {BAND}"),
+        field="experiments.man_natural.seeds and experiments.random_weights.seeds",
     )
     section(
         "Transfer from an imported network",
         (figure2(results, None, "imported"), f"Base A is a file, the base that of B. {BAND}"),
+        field="imported.path",
     )
     section(
         "Images per class",
         (images_per_class(results, theirs), "Bases on the first images of each class, all classes. "
          "Dashed: the authors' networks."),
+        field="experiments.images_per_class.counts",
     )  # fmt: skip
     section(
         "The networks themselves",

@@ -342,7 +342,8 @@ def _ensembles(store: Store, standard: Sequence[Entry]) -> Measured:
         tags = {"experiment": "ensemble", "network": f"{members[0].network.name} x {size}"}
         tags["group"] = group
         rows += _numbers({**tags, "right": str(group), "images": images}, {"top1": top1.mean()})
-        rows += _numbers(tags, {"top5": top5.mean()})
+        if members[0].task.num_classes > 5:
+            rows += _numbers(tags, {"top5": top5.mean()})
     return rows, bits
 
 
