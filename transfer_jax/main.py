@@ -27,7 +27,13 @@ from transfer_jax.grid.store import Store, WorkdirInUseError
 from transfer_jax.report.frame import load, write_results_csv
 from transfer_jax.report.page import write_report
 from transfer_jax.studies.base import Study
-from transfer_jax.studies.settings import dataset_opener, planning_opener, ray_from, runtime_from
+from transfer_jax.studies.settings import (
+    dataset_opener,
+    own_scale,
+    planning_opener,
+    ray_from,
+    runtime_from,
+)
 from transfer_jax.training import parallel
 from transfer_jax.training.checkpoint import write_json
 
@@ -127,6 +133,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments {argv[1:]}")
     config, workdir = _CONFIG.value, Path(_WORKDIR.value).expanduser().absolute()
+    own_scale(config)
     if config.executor == "ray":
         # The GPUs of this machine are for the tasks.
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")

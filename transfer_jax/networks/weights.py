@@ -41,6 +41,8 @@ _TORCHVISION = {f"conv{i}": f"features.{n}" for i, n in enumerate((0, 3, 6, 8, 1
 _TORCHVISION |= {f"fc{i}": f"classifier.{n}" for i, n in ((6, 1), (7, 4), (8, 6))}
 _TORCHVISION_MEAN = np.float32([0.485 * 255, 0.456 * 255, 0.406 * 255])
 _TORCHVISION_STD = np.array([[0.229], [0.224], [0.225]]) * 255
+TORCHVISION_SCALE = float(1 / _TORCHVISION_STD.mean())
+"""The `pixel_scale` of recipes for torchvision's AlexNet, which takes pixels of unit variance."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -28,7 +28,7 @@ from transfer_jax.grid.imported import Imported, read_imported
 from transfer_jax.grid.on_ray import Ray
 from transfer_jax.networks import Network
 from transfer_jax.networks.caffe import load_mean
-from transfer_jax.networks.weights import num_classes_in
+from transfer_jax.networks.weights import TORCHVISION_SCALE, num_classes_in
 from transfer_jax.training.loop import Runtime
 from transfer_jax.training.recipe import Recipe
 from transfer_jax.transfer import Treatment
@@ -143,6 +143,15 @@ def recipe_from(config: Mapping, **changes: Any) -> Recipe:
     fields = {**dict(config), **changes}
     augmentation = _build(Augmentation, fields.pop("augmentation"), "recipe.augmentation")
     return _build(Recipe, {**fields, "augmentation": augmentation}, "recipe")
+
+
+def own_scale(config: ConfigDict) -> None:
+    """Gives the recipe of torchvision's AlexNet its scale of pixels where the config has none: on
+    raw pixels its loss stops being finite within a few steps."""
+    if config.network.name == "torchvision_alexnet" and config.recipe.pixel_scale == 1:
+        config.recipe.pixel_scale = TORCHVISION_SCALE
+        note = f"recipe.pixel_scale={TORCHVISION_SCALE:.4f}, which torchvision's AlexNet takes."
+        config.notes = (*config.notes, note)
 
 
 def runtime_from(config: Mapping) -> Runtime:
