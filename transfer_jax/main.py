@@ -70,7 +70,7 @@ _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, f
 def study_of(name: str) -> Study:
     """The study of a config's `study`."""
     if name not in STUDIES:
-        raise ValueError(f"config.study={name!r}: expected one of {STUDIES}")
+        raise ValueError(f"--config.study={name!r}: expected one of {STUDIES}")
     return importlib.import_module(f"transfer_jax.studies.{name}").STUDY
 
 
@@ -88,7 +88,7 @@ def run(config: ConfigDict, workdir: Path, command: str, *, retry_failed: bool =
     study, store = study_of(config.study), Store(workdir)
     runtime, ray = runtime_from(config.runtime), ray_from(config)
     if ray and jax.process_count() > 1:
-        raise ValueError("config.executor='ray' with several processes: expected one")
+        raise ValueError("--config.executor='ray' with several processes: expected one")
     with contextlib.ExitStack() as stack:
         if parallel.is_first():
             stack.enter_context(store.lock())

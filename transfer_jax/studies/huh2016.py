@@ -247,7 +247,7 @@ def _source(config, open_dataset: Opener) -> Source:
     held_out = random_classes(every, config.held_out, config.seed)
     classes = sorted(set(every) - set(held_out))
     if len(classes) < 2:
-        raise ValueError(f"config.held_out={config.held_out} leaves {len(classes)} classes")
+        raise ValueError(f"--config.held_out={config.held_out} leaves {len(classes)} classes")
     if config.experiments.unrelated:
         table = config.superclass_csv or None
         _, natural = man_made_natural(dataset.class_names, dataset.class_paths, table)
@@ -270,7 +270,7 @@ def _targets(config, source: Source, open_dataset: Opener) -> Iterator[Target]:
                 classes = sorted(set(classes) & source.natural)
             if len(classes) < 2 or wanted.train_per_class == 0:
                 raise ValueError(
-                    f"config.{field}: {len(classes)} held-out classes of train_per_class="
+                    f"--config.{field}: {len(classes)} held-out classes of train_per_class="
                     f"{wanted.train_per_class} images; expected at least 2, of 1 (natural ones are "
                     "known where config.experiments.unrelated asks)"
                 )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
 import logging
 import os
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +163,7 @@ def runtime_from(config: Mapping) -> Runtime:
 def ray_from(config: Mapping) -> Ray | None:
     """The cluster that a config asks for, None to train here."""
     if config["executor"] not in ("local", "ray"):
-        raise ValueError(f"config.executor={config['executor']!r}: expected 'local' or 'ray'")
+        raise ValueError(f"--config.executor={config['executor']!r}: expected 'local' or 'ray'")
     return _build(Ray, config["ray"], "ray") if config["executor"] == "ray" else None
 
 
@@ -194,7 +195,7 @@ def imported_from(config: Mapping, network: Mapping) -> tuple[Imported, Network]
         return None
     path = _found(fields["path"], folder)
     if not path.is_file():
-        raise FileNotFoundError(f"config.imported.path={fields['path']}: there is no such file")
+        raise FileNotFoundError(f"--config.imported.path={fields['path']}: there is no such file")
     stamp, described = (path.stat().st_mtime_ns, path.stat().st_size), network_from(network, 2)
     return _read_once(path, stamp, described, str(_found(fields["mean"], folder)))
 
@@ -226,7 +227,7 @@ def _read_once(path: Path, stamp, described: Network, mean: str) -> tuple[Import
         red, green, blue = map(float, mean.split(","))
     except ValueError:
         raise ValueError(
-            f"config.imported.mean={mean!r}: expected a file of a mean image, or three numbers "
+            f"--config.imported.mean={mean!r}: expected a file of a mean image, or three numbers "
             "'red,green,blue' in pixel values 0..255"
         ) from None
     return read_imported(path, network, np.array([red, green, blue], np.float32)), network
@@ -249,7 +250,15 @@ def dataset_opener(data_dir: str, workdir: Path) -> Opener:
     def open_once(config: Mapping) -> Dataset:
         key = json.dumps(dict(config), sort_keys=True, default=str)
         if key not in opened:
-            opened[key] = open_dataset(spec_from(config, data_dir), _kept(data_dir, workdir))
+            spec = spec_from(config, data_dir)
+            try:
+                opened[key] = open_dataset(spec, _kept(data_dir, workdir))
+            except (FileNotFoundError, ValueError) as error:
+                raise type(error)(
+                    f"dataset {spec.kind!r} at {spec.path or data_dir}: {error}; its folder or "
+                    "archive is named by the dataset's path, such as --config.dataset.path, or by "
+                    "--config.data_dir"
+                ) from error
         return opened[key]
 
     return open_once
@@ -294,11 +303,20 @@ def _kept(data_dir: str, workdir: Path) -> Path:
     return folder
 
 
+@contextlib.contextmanager
+def asked_by(field: str) -> Iterator[None]:
+    """Names the config's field in what is wrong with what it asks for."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"--config.{field}: {error}") from error
+
+
 def integers(values: Iterable, name: str) -> tuple[int, ...]:
     """The integers that the config's field of this name holds."""
     for value in values:
         if isinstance(value, bool) or not isinstance(value, int):
-            raise ValueError(f"config.{name} holds {value!r}: expected integers")
+            raise ValueError(f"--config.{name} holds {value!r}: expected integers")
     return tuple(values)
 
 
@@ -306,7 +324,7 @@ def chosen(values: Iterable[str], legal: Iterable[str], name: str) -> tuple[str,
     """The words that the config's field of this name holds, each one of `legal`."""
     values, legal = tuple(values), tuple(legal)
     if unknown := [value for value in values if value not in legal]:
-        raise ValueError(f"config.{name} holds {unknown[0]!r}: expected some of {legal}")
+        raise ValueError(f"--config.{name} holds {unknown[0]!r}: expected some of {legal}")
     return values
 
 
@@ -314,5 +332,9 @@ def _build(kind: type, fields: Mapping, name: str) -> Any:
     known = {field.name for field in dataclasses.fields(kind)}
     for field in dict(fields):
         if field not in known:
-            raise ValueError(f"config.{name}.{field} is unknown; expected one of {sorted(known)}")
-    return kind(**dict(fields))
+            raise ValueError(f"--config.{name}.{field} is unknown; expected one of {sorted(known)}")
+    try:
+        return kind(**dict(fields))
+    except ValueError as error:
+        where = "" if str(error).startswith(name) else f"{name}: "
+        raise ValueError(f"--config.{where}{error}") from error
