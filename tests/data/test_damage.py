@@ -134,7 +134,7 @@ def test_tables_of_digests(tmp_path):
     path = write_photographs(tmp_path / "photos")
     spec = DatasetSpec("folder", path=str(path), image_size=16)
     there = open_dataset(spec, tmp_path / "data", progress=False)
-    files = sorted(there.directory.parent.glob("*.files.npz"))
+    files = sorted(there.directory.parent.glob(".*.files.json"))
     assert len(files) == 2
     for _, _, outcome, _ in damages(spec, tmp_path / "data", files, [files]):
         assert outcome == "as before"

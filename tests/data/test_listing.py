@@ -220,7 +220,8 @@ def test_what_is_passed_over_is_said_in_one_line(tmp_path, caplog):
 
 def test_lists_that_are_no_text(tmp_path):
     image_trees.write(tmp_path / "Training_01.txt", b"/a/caf\xe9/1.jpg")
-    with pytest.raises(ValueError, match=r"Training_01.txt is no text in UTF-8"):
+    image_trees.write(tmp_path / "Testing_01.txt", b"")
+    with pytest.raises(FileNotFoundError, match="caf"):
         listing.sun397_folder(tmp_path, 1)
 
 

@@ -17,13 +17,13 @@ import numpy as np
 import pandas as pd
 
 from transfer_jax.data.listing import (
+    ANY,
     Entry,
     Listing,
     class_folders,
     entries_in,
     images_in,
     listing_of,
-    read_text,
 )
 from transfer_jax.data.splits import ilsvrc_indices
 
@@ -112,7 +112,7 @@ def _read_devkit(path: Path) -> dict[str, str]:
 
 def _read_caffe(path: Path, wnids: Sequence[str], there: Mapping) -> dict[str, str]:
     classes = {}
-    for line, row in enumerate(read_text(path).splitlines(), start=1):
+    for line, row in enumerate(path.read_text("utf-8", ANY).splitlines(), start=1):
         match = re.fullmatch(r"\s*(\S+)\s+(n\d{8}|\d+)\s*", row)
         if match:
             classes[Path(match[1]).stem] = match[2]

@@ -2,9 +2,9 @@
 
 Ordinary JPEGs are decoded by simplejpeg, the rest by Pillow. Both are libjpeg-turbo with the same
 settings (the accurate integer transform, smooth upsampling of colour), so the pixels are the same
-bits whichever decodes. simplejpeg alone tells of damage in the middle of a JPEG, by codes that do
-not end where they should: of 200 photographs, NNN.
-JPEG, BMP, GIF, TIFF and WebP have no checksums, PNG has.
+bits whichever decodes. simplejpeg alone tells of damage in the middle of a JPEG, where codes do not
+end as they should: in 33 of 200 photographs with a flipped bit, in 122 with three other bytes, in
+144 that had lost 100 (Pillow: 1, 2, 0). PNG has checksums; JPEG, BMP, GIF, TIFF and WebP have none.
 """
 
 import contextlib

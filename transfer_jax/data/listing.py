@@ -26,6 +26,7 @@ _IMAGE_SUFFIXES = frozenset(".jpg .jpeg .png .bmp .gif .webp .tif .tiff .ppm .pg
 _TINY_IMAGENET_PIXELS = 64
 _FORMAT = 2  # raise it when the same files would give other records
 _THREADS = 16
+ANY = "surrogateescape"  # how lists are decoded: names that are not UTF-8 name no image
 _MOST_BYTES = 2**31  # of an archive's content, which is held in memory
 
 
@@ -63,7 +64,7 @@ class Listing:
     ids: Sequence[str] | None = None
     places: np.ndarray | None = None
     crops: np.ndarray | None = None
-    digests: Sequence[str] | None = None
+    digests: Mapping[str, str] | None = None
 
     def __post_init__(self):
         for name in (*self.class_names, *self.files):
@@ -73,11 +74,10 @@ class Listing:
     def with_digests(self, table: Path) -> Listing:
         """The listing of a folder with what its files hold, see `file_digests`; later it reads them
         only as they are now. Of those that hold something else than the last time, a line tells."""
-        digests, changed = file_digests(self.root, self.files, table)
+        expected, changed = file_digests(self.root, self.files, table)
         if changed:
             first, rest = changed[0], f" and {len(changed) - 1} more files" * (len(changed) > 1)
             logging.warning("%s: %s%s changed since the last time", self.root, first, rest)
-        expected = dict(zip(self.files, digests, strict=True))
 
         def read(file: str) -> bytes:
             content = self.read(file)
@@ -85,7 +85,7 @@ class Listing:
                 raise ValueError(f"{file} in {self.root} was changed while it was being prepared")
             return content
 
-        return dataclasses.replace(self, read=read, digests=digests)
+        return dataclasses.replace(self, read=read, digests=expected)
 
     def fingerprint(self) -> str:
         """Twelve hex digits that change with all but the place."""
@@ -181,7 +181,7 @@ def sun397_folder(root: str | os.PathLike, partition: int) -> Listing:
     """
     root, ids = Path(root), {}
     for split, stem in (("train", "Training"), ("val", "Testing")):
-        lines = read_text(root / f"{stem}_{partition:02d}.txt").split()
+        lines = (root / f"{stem}_{partition:02d}.txt").read_text("utf-8", ANY).split()
         ids[split] = [line.lstrip("/") for line in lines]
     class_names = sorted({_parent(id) for listed in ids.values() for id in listed})
     label_of = {name: label for label, name in enumerate(class_names)}
@@ -258,35 +258,31 @@ def _box(x1: int, y1: int, x2: int, y2: int) -> tuple[float, ...]:
 
 
 def _members(path: Path) -> Iterator[tuple[str, bytes]]:
-    room = _MOST_BYTES
-
-    def fits(size: int) -> int:
-        nonlocal room
-        room -= size
-        if size < 0 or room < 0:
+    def check(size: int) -> None:
+        if size > _MOST_BYTES:
             raise ValueError(f"it unpacks to more than {_MOST_BYTES:,} bytes, the most expected")
-        return size
 
     class Header(tarfile.TarInfo):
         @classmethod
-        def frombuf(cls, *arguments):  # tarfile itself reads long names and properties of members
+        def frombuf(cls, *arguments):
             header = super().frombuf(*arguments)
-            if header.size > _MOST_BYTES:
-                fits(header.size)
+            check(header.size)  # for tarfile itself reads long names and properties
             return header
 
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
+                check(sum(member.file_size for member in archive.infolist()))
                 for member in archive.infolist():
-                    if not member.is_dir():
-                        with archive.open(member) as file:
-                            content = file.read(fits(member.file_size))
+                    if not member.is_dir():  # no more than declared: it might be anything
+                        content = archive.open(member).read(member.file_size)
                         yield member.filename.removeprefix("./"), content
             return
         with tarfile.open(path, "r|*", tarinfo=Header) as archive:
+            total = 0
             for member in archive:
-                if member.isfile() and fits(member.size) >= 0:
+                check(total := total + abs(member.size))
+                if member.isfile():
                     yield member.name.removeprefix("./"), archive.extractfile(member).read()
     except Exception as error:  # of many types, from three compressors
         raise ValueError(f"{path} is not a readable tar or zip archive: {error}") from error
@@ -338,14 +334,6 @@ def _passed_over(root: Path, files: Sequence[str]) -> dict[str, int]:
                 elif not _is_image(item.name):
                     passed[f"files that end in {os.path.splitext(item.name)[1]!r}"] += 1
     return +passed
-
-
-def read_text(path: Path) -> str:
-    """The text of a list of images."""
-    try:
-        return path.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text in UTF-8: {error}") from error
 
 
 def _parent(id: str) -> str:

@@ -30,19 +30,12 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 
+from transfer_jax.data import seals
 from transfer_jax.data.batches import stream
 from transfer_jax.data.dataset import Dataset
 from transfer_jax.data.image import FITS, BrokenImageError, size_name, to_square
 from transfer_jax.data.listing import Listing
 from transfer_jax.data.records import Records, read_index, write_index
-from transfer_jax.data.seals import (
-    DamagedError,
-    digest_of,
-    file_digests,
-    kept,
-    read_json,
-    write_json,
-)
 
 DESCRIPTION = "dataset.json"
 
@@ -104,7 +97,7 @@ def prepare(
         for path in shards:
             (directory / _note(path).name).unlink()
 
-    kept(directory, write, lambda: _checked(directory, name))
+    seals.kept(directory, write, lambda: _checked(directory, name))
 
 
 def read_prepared(
@@ -122,8 +115,8 @@ def read_prepared(
     """
     try:
         about = _checked(directory)
-    except DamagedError as error:
-        raise DamagedError(
+    except seals.DamagedError as error:
+        raise seals.DamagedError(
             f"{error}; delete {directory} and open the dataset from its images again"
         ) from error
     index = directory / "index.npz"
@@ -156,23 +149,19 @@ def read_prepared(
     )
 
 
-def skipped_images(directory: Path) -> dict[str, str]:
-    """The broken images that a prepared dataset lacks, and what is wrong with them."""
-    return read_json(directory / DESCRIPTION)["skipped"]
-
-
 def _checked(directory: Path, name: str | None = None) -> dict[str, Any]:
     """What is known of a prepared dataset; DamagedError unless all its files are as it says."""
-    about = read_json(directory / DESCRIPTION)
+    about = seals.read_json(directory / DESCRIPTION)
     if about["name"] != (name or about["name"]):
-        raise DamagedError(f"{directory / DESCRIPTION} is of {about['name']}")
-    files, table = list(about["digests"]), directory.with_name(f".{directory.name}.files.npz")
+        raise seals.DamagedError(f"{directory / DESCRIPTION} is of {about['name']}")
     try:
-        found = dict(zip(files, file_digests(directory, files, table)[0], strict=True))
+        table = directory.with_name(f".{directory.name}.files.json")
+        found, _ = seals.file_digests(directory, about["digests"], table)
     except FileNotFoundError as error:
-        raise DamagedError(f"{error.filename} is missing") from error
-    if changed := [file for file in files if found[file] != about["digests"][file]]:
-        raise DamagedError(f"{directory / changed[0]} is not what was prepared")
+        raise seals.DamagedError(f"{error.filename} is missing") from error
+    for file, digest in about["digests"].items():
+        if found[file] != digest:
+            raise seals.DamagedError(f"{directory / file} is not what was prepared")
     return about
 
 
@@ -192,8 +181,8 @@ def _note(shard: Path) -> Path:
 
 def _is_finished(shard: Path) -> bool:
     try:
-        return read_json(_note(shard))["digest"] == digest_of(shard)
-    except (FileNotFoundError, DamagedError):
+        return seals.read_json(_note(shard))["digest"] == seals.digest_of(shard)
+    except (FileNotFoundError, seals.DamagedError):
         return False
 
 
@@ -214,8 +203,9 @@ def _write_shard(
                 skipped[file] = " ".join(str(image).split())
     finally:
         writer.close()
-    about = {"skipped": skipped, "shapes": sorted(shapes)[:2], "digest": digest_of(unfinished)}
-    write_json(_note(path), about)
+    about = {"skipped": skipped, "shapes": sorted(shapes)[:2]}
+    about["digest"] = seals.digest_of(unfinished)
+    seals.write_json(_note(path), about)
     os.replace(unfinished, path)
 
 
@@ -228,7 +218,7 @@ def _write_index(
     fit: str,
 ) -> None:
     """What is known of the rows whose images are there, in their order."""
-    notes = [read_json(_note(path)) for path in shards]
+    notes = [seals.read_json(_note(path)) for path in shards]
     skipped = {file: reason for note in notes for file, reason in note["skipped"].items()}
     shapes = {tuple(shape) for note in notes for shape in note["shapes"]}
     readable = np.array([file not in skipped for file in listing.files])
@@ -258,9 +248,9 @@ def _write_index(
             for (path, files), note in zip(shards.items(), notes, strict=True)
         ],
         "skipped": skipped,
-        "digests": {**digests, index.name: digest_of(index)},
+        "digests": {**digests, index.name: seals.digest_of(index)},
     }
-    write_json(partial / DESCRIPTION, about)
+    seals.write_json(partial / DESCRIPTION, about, indent=1)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -296,10 +286,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     counts = ", ".join(f"{len(rows)} {split}" for split, rows in dataset.splits.items())
     print(f"{dataset.name}: {len(dataset.labels)} images ({counts or 'no splits'})")
-    if skipped := skipped_images(dataset.directory):
-        print(f"left out {len(skipped)} broken images, see {dataset.directory / DESCRIPTION}")
+    folder = dataset.directory
+    if not (folder / DESCRIPTION).exists():  # a view of it
+        folder = folder.parent
+    if skipped := seals.read_json(folder / DESCRIPTION)["skipped"]:
+        print(f"left out {len(skipped)} broken images, see {folder / DESCRIPTION}")
     flags = {field: getattr(spec, field) for field in ("kind", "image_size", "fit", "on_broken")}
-    flags["path"] = dataset.directory
+    flags["path"] = folder
     words = [f"--config.dataset.{name}={value}" for name, value in flags.items()]
     print("open it with", f"--config.data_dir={data_dir}", *words)
     return 0

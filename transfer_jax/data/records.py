@@ -89,9 +89,17 @@ class Records:
     places: np.ndarray | None = None  # (N,) the record of each row, None where they are the same
     crops: np.ndarray | None = None  # (N, 4) what is cut out of each row's image, as Boxes.boxes
 
+    def record(self, place: int) -> bytes:
+        try:
+            return self.files[place]
+        except RuntimeError as error:  # records have checksums
+            raise DamagedError(
+                f"record {place} in {self.index.parent} is damaged; delete that folder to have it "
+                f"prepared again: {error}"
+            ) from error
+
     def encoded(self, row: int) -> bytes:
-        place = int(row if self.places is None else self.places[row])
-        record = read_record(self.files, place, self.index.parent)
+        record = self.record(int(row if self.places is None else self.places[row]))
         return example_features(record)["image"].bytes_list.value[0] if self.is_example else record
 
     def image(self, row: int) -> np.ndarray:
@@ -108,17 +116,6 @@ class Records:
     def ids(self, num: int) -> np.ndarray:
         with np.load(self.index) as file:
             return file["ids"]
-
-
-def read_record(files: ArrayRecordDataSource, place: int, folder: Path) -> bytes:
-    """A record, which has a checksum."""
-    try:
-        return files[place]
-    except RuntimeError as error:
-        raise DamagedError(
-            f"record {place} in {folder} is damaged; delete that folder to have it prepared again: "
-            f"{error}"
-        ) from error
 
 
 def write_index(

@@ -139,7 +139,7 @@ def open_dataset(
         make_listing = functools.partial(tiny_imagenet, path)
     else:
         options = {"partition": spec.partition} if spec.kind == "sun397" else {}
-        table = data_dir / spec.kind / f".{digest(os.path.abspath(path))}.files.npz"
+        table = data_dir / spec.kind / f".{digest(os.path.abspath(path))}.files.json"
         listing = _LISTINGS[spec.kind](path, **options).with_digests(table)
         fingerprint, make_listing = listing.fingerprint(), lambda: listing
     # The people of an image are cut out of it as they are read.

@@ -6,9 +6,7 @@ import contextlib
 import functools
 import logging
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
@@ -17,14 +15,7 @@ from transfer_jax.data.batches import stream
 from transfer_jax.data.dataset import Dataset, digest
 from transfer_jax.data.image import size_name
 from transfer_jax.data.listing import Entry, Listing, listing_of, with_val
-from transfer_jax.data.records import (
-    Boxes,
-    Records,
-    example_features,
-    read_index,
-    read_record,
-    write_index,
-)
+from transfer_jax.data.records import Boxes, Records, example_features, read_index, write_index
 from transfer_jax.data.seals import file_digests, kept
 
 _IDS = ("id", "file_name", "image/filename")
@@ -69,13 +60,11 @@ def read_tfds(directory: Path, image_size: int | None = None, fit: str = "squash
     class_names = tuple(label.names or map(str, range(label.num_classes)))
     counts = {split: info.splits[split].num_examples for split in info.splits}
     names = sorted({Path(piece.filename).name for piece in pieces})
-    digests, _ = file_digests(directory, names, directory / ".files.npz")
-    name = f"{info.full_name}_{digest(class_names, counts, names, digests)[:12]}"
+    digests, _ = file_digests(directory, names, directory / ".files.json")
+    name = f"{info.full_name}_{digest(class_names, counts, digests)[:12]}"
     index = directory / "index.npz"
-    record = functools.partial(read_record, files, folder=directory)
-    describe = functools.partial(
-        _index_of, record, len(files), label is not feature, label.num_classes
-    )
+    source = Records(files, index, is_example=True, image_size=image_size, fit=fit)
+    describe = functools.partial(_index_of, source, label is not feature, label.num_classes)
     write = lambda: write_index(index, name, splits={}, **describe())  # noqa: E731
     try:
         known = kept(index, write, lambda: read_index(index, name))
@@ -99,7 +88,7 @@ def read_tfds(directory: Path, image_size: int | None = None, fit: str = "squash
         labels=labels,
         splits=splits,
         boxes=boxes,
-        source=Records(files, index, is_example=True, image_size=image_size, fit=fit),
+        source=source,
         image_shape=None if None in shape else (*shape, 3),
         directory=cache,
     )
@@ -153,13 +142,11 @@ def _version(folder: Path) -> list[int]:
     return [int(part) if part.isdecimal() else -1 for part in folder.name.split(".")]
 
 
-def _index_of(
-    record: Callable[[int], bytes], num: int, several: bool, num_classes: int
-) -> dict[str, Any]:
+def _index_of(source: Records, several: bool, num_classes: int) -> dict:
     """Labels, boxes and ids of all records; no image is decoded."""
 
     def describe(row: int) -> tuple:
-        features = example_features(record(row))
+        features = example_features(source.record(row))
 
         def numbers(key: str) -> list[int]:
             return list(features[key].int64_list.value)
@@ -178,11 +165,11 @@ def _index_of(
         id = features[id_key].bytes_list.value[0].decode() if id_key else str(row)
         return label, boxes, id
 
-    known = set(example_features(record(0)))
+    known = set(example_features(source.record(0)))
     box_key = next((key for key in ("objects/bbox", "bbox") if key in known), None)
     id_key = next((key for key in _IDS if key in known), None)
     has_clear = "labels_no_difficult" in known
-    rows = stream(describe, range(num), _THREADS)
+    rows = stream(describe, range(len(source.files)), _THREADS)
     labels, boxes, ids = zip(*rows, strict=True)
     return {
         "labels": np.array(labels, np.int8 if several else np.int32),
