@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
-import os
-import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +13,8 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from PIL import Image
 
 from transfer_jax.data.image import BrokenImageError, decode_rgb, resized
+from transfer_jax.data.seals import DamagedError, check_seal, write_sealed
+from transfer_jax.data.seals import replacing as replacing  # other rooms take it from here
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -90,8 +89,17 @@ class Records:
     places: np.ndarray | None = None  # (N,) the record of each row, None where they are the same
     crops: np.ndarray | None = None  # (N, 4) what is cut out of each row's image, as Boxes.boxes
 
+    def record(self, place: int) -> bytes:
+        try:
+            return self.files[place]
+        except RuntimeError as error:  # records have checksums
+            raise DamagedError(
+                f"record {place} in {self.index.parent} is damaged; delete that folder to have it "
+                f"prepared again: {error}"
+            ) from error
+
     def encoded(self, row: int) -> bytes:
-        record = self.files[int(row if self.places is None else self.places[row])]
+        record = self.record(int(row if self.places is None else self.places[row]))
         return example_features(record)["image"].bytes_list.value[0] if self.is_example else record
 
     def image(self, row: int) -> np.ndarray:
@@ -112,23 +120,24 @@ class Records:
 
 def write_index(
     path: Path,
+    source: str,
     labels: np.ndarray,
     splits: Mapping[str, np.ndarray],
     boxes: Boxes | None,
     **arrays: np.ndarray | None,
 ) -> None:
-    """Keeps what a dataset knows besides its pixels in an .npz file, whole or not at all."""
+    """Keeps what a dataset knows besides its pixels in an .npz file, sealed with its source."""
     named = {"labels": labels, **{f"split:{name}": rows for name, rows in splits.items()}}
     if boxes is not None:
         named |= {f"boxes:{name}": array for name, array in vars(boxes).items()}
     named |= {name: array for name, array in arrays.items() if array is not None}
     save = np.savez if "images" in named else np.savez_compressed
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        save(file, **named)
+    write_sealed(path, source, save, **named)
 
 
-def read_index(path: Path) -> dict:
+def read_index(path: Path, source: str) -> dict:
     """The arguments labels, splits, boxes of a `Dataset`, kept by `write_index`."""
+    check_seal(path, source)
     with np.load(path) as file:
         splits = {name[6:]: file[name] for name in file if name.startswith("split:")}
         boxes = None
@@ -181,15 +190,3 @@ def example_features(record: bytes) -> Mapping:
     from tensorflow_datasets.proto import tf_example_pb2
 
     return tf_example_pb2.Example.FromString(record).features.feature
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A name to write a file under, which takes the place of `path` once it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from transfer_jax.data.batches import stream
-from transfer_jax.data.listing import Listing
+from transfer_jax.data.listing import ANY, Listing
 from transfer_jax.data.records import Boxes
 
 CLASSES = (
@@ -40,7 +40,7 @@ def voc_folder(root: str | os.PathLike) -> Listing:
     root, listed = _root(root), {}
     for split in ("train", "val", "trainval", "test"):
         path = root / "ImageSets/Main" / f"{split}.txt"
-        names = path.read_text().split() if path.exists() else []
+        names = path.read_text("utf-8", ANY).split() if path.exists() else []
         if names and all((root / "Annotations" / f"{name}.xml").exists() for name in names):
             listed[split] = [(name,) for name in names]
         elif names and split != "test":
@@ -73,7 +73,7 @@ def voc_actions(root: str | os.PathLike) -> Listing:
             path = root / "ImageSets/Action" / f"{action}_{split}.txt"
             if split == "test" and not path.exists():
                 continue
-            for line in path.read_text().splitlines():
+            for line in path.read_text("utf-8", ANY).splitlines():
                 *key, mark = line.split()
                 if len(key) != 2 or mark not in ("1", "0", "-1"):
                     raise ValueError(f"{path}: expected '<image> <object> <mark>', got {line!r}")
@@ -119,7 +119,6 @@ def _listing(root: Path, class_names: Sequence[str], keys: Sequence[Key], *rest,
         str(root),
         tuple(class_names),
         files,
-        [(root / file).stat().st_size for file in files],
         lambda file: (root / file).read_bytes(),
         *rest,
         ids=["/".join(key) for key in keys],
