@@ -11,13 +11,14 @@ PACKAGE = Path(__file__).parents[1] / "transfer_jax"
 BELOW = {
     "world": set(),
     "networks": set(),
+    "seal": set(),
     "data": {"world"},
     "transfer": {"networks"},
     "visual": {"networks", "data"},
     "readout": {"networks", "data"},
-    "report": set(),
-    "training": {"networks", "data", "transfer"},
-    "grid": {"networks", "data", "transfer", "training", "readout"},
+    "report": {"seal"},
+    "training": {"networks", "data", "transfer", "seal"},
+    "grid": {"networks", "data", "transfer", "seal", "training", "readout"},
 }
 BELOW["bench"] = {*BELOW["grid"], "grid"}
 BELOW["studies"] = {*BELOW["grid"], "grid", "visual", "readout", "report"}

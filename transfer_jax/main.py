@@ -103,8 +103,8 @@ def run(config: ConfigDict, workdir: Path, command: str, *, retry_failed: bool =
             about["config"] = json.loads(config.to_json_best_effort())
             about["notes"] = list(config.notes)
             about["device"] = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
-            write_json(store.workdir / "about.json", about)
-            store.write_entries(entries)
+            about["files"] = {"entries.json": store.write_entries(entries)}
+            write_json(store.workdir / "about.json", about, "about")
             cells = all_cells(cell for _, cell in entries)
             if adopted := store.adopt(cells, config.reuse):
                 log.info("%d cells copied from %s", len(adopted), ", ".join(config.reuse))
@@ -124,8 +124,10 @@ def run(config: ConfigDict, workdir: Path, command: str, *, retry_failed: bool =
 def report(workdir: Path) -> Path:
     """Draws the report from the workdir's files alone; returns the path of its page."""
     results = load(workdir)
+    for remark in results.remarks:
+        log.warning("%s", remark)
     write_results_csv(results)
-    return write_report(study_of(results.about["study"]), results)
+    return write_report(study_of(results.about.get("study")), results)
 
 
 def main(argv: list[str]) -> None:

@@ -68,6 +68,7 @@ def write_page(
     environment.filters["item"] = _html
     html = environment.get_template("page.html").render(
         about=results.about,
+        remarks=results.remarks,
         counts={word: int((outcome == word).sum()) for word in OUTCOMES},
         wrong=wrong_by_chance(judged),
         converged=converged(results),

@@ -396,8 +396,7 @@ def _probabilities(network: TrainedNetwork, dataset: Dataset, rows: np.ndarray) 
 
 def _tested(store: Store, cell: Cell) -> str:
     """The digest of a cell's validation images."""
-    with np.load(store.folder(cell) / "right.npz") as file:
-        return str(file["images"])
+    return store.right(cell)[0]
 
 
 # Tables and figures
