@@ -10,6 +10,7 @@ import pytest
 
 from tests.data import image_trees
 from transfer_jax.data import listing
+from transfer_jax.data.layouts import layout
 
 
 def of_split(found, split):
@@ -81,22 +82,6 @@ def test_class_folders_at_any_depth_have_no_splits(tmp_path):
         listing.class_folder(tmp_path)
     with pytest.raises(ValueError, match="kind 'folder'"):
         listing.class_folder(image_trees.image_folder(tmp_path / "photos"))
-
-
-def test_sun397_follows_the_lists_of_a_partition(tmp_path):
-    for name in ("b/bar/1.jpg", "b/bar/2.jpg", "a/abbey/1.jpg", "a/abbey/2.jpg", "a/abbey/3.jpg"):
-        image_trees.write(tmp_path / name, b"x")
-    (tmp_path / "Training_03.txt").write_text("/b/bar/2.jpg\n/a/abbey/3.jpg\n")
-    (tmp_path / "Testing_03.txt").write_text("/b/bar/1.jpg\n/a/abbey/1.jpg\n")
-    found = listing.sun397_folder(tmp_path, 3)
-    assert found.class_names == ("a/abbey", "b/bar")
-    assert of_split(found, "train") == (["a/abbey/3.jpg", "b/bar/2.jpg"], [0, 1])
-    assert of_split(found, "val") == (["a/abbey/1.jpg", "b/bar/1.jpg"], [0, 1])
-    (tmp_path / "Testing_03.txt").write_text("/b/bar/9.jpg\n")
-    with pytest.raises(FileNotFoundError, match=r"b/bar/9\.jpg"):
-        listing.sun397_folder(tmp_path, 3).with_digests(tmp_path / "table.npz")
-    with pytest.raises(FileNotFoundError, match="Training_04"):
-        listing.sun397_folder(tmp_path, 4)
 
 
 def test_tiny_imagenet_folder(tmp_path):
@@ -222,7 +207,7 @@ def test_lists_that_are_no_text(tmp_path):
     image_trees.write(tmp_path / "Training_01.txt", b"/a/caf\xe9/1.jpg")
     image_trees.write(tmp_path / "Testing_01.txt", b"")
     with pytest.raises(FileNotFoundError, match="caf"):
-        listing.sun397_folder(tmp_path, 1)
+        layout(tmp_path, "sun397", partition=1).with_digests(tmp_path / "table")
 
 
 def test_damaged_archives(tmp_path):

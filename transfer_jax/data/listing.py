@@ -121,6 +121,30 @@ def listing_of(
     )
 
 
+def listing_of_files(
+    root: Path,
+    class_names: Sequence[str],
+    files: Sequence[str],
+    labels: np.ndarray,
+    splits: Mapping[str, np.ndarray],
+    ids: Sequence[str] | None = None,
+    **more,
+) -> Listing:
+    """A listing of rows of which each is a file, or, with ids of its own, perhaps a part of one."""
+    place_of = {file: place for place, file in enumerate(dict.fromkeys(files))}
+    return Listing(
+        str(root),
+        tuple(class_names),
+        list(place_of),
+        lambda file: (root / file).read_bytes(),
+        labels,
+        splits,
+        ids=ids,
+        places=None if ids is None else np.array([place_of[file] for file in files]),
+        **more,
+    )
+
+
 def image_folder(root: str | os.PathLike) -> Listing:
     """Lists `ROOT/train/<class>/*` and `ROOT/val/<class>/*`, perhaps also `ROOT/test/<class>/*`.
 
@@ -182,24 +206,6 @@ def class_folder(root: str | os.PathLike) -> Listing:
         for file in classes[name]
     ]
     return listing_of(root, sorted(classes), {"": entries})
-
-
-def sun397_folder(root: str | os.PathLike, partition: int) -> Listing:
-    """Lists one of the ten partitions of SUN397: 50 training and 50 test images a class.
-
-    `root` holds the class folders (`a/abbey/*.jpg`) and, from the archive of partitions,
-    `Training_01.txt` .. `Testing_10.txt`, whose lines are like '/a/abbey/sun_aaalbzqrim.jpg'.
-    """
-    root, ids = Path(root), {}
-    for split, stem in (("train", "Training"), ("val", "Testing")):
-        lines = (root / f"{stem}_{partition:02d}.txt").read_text("utf-8", ANY).split()
-        ids[split] = [line.lstrip("/") for line in lines]
-    class_names = sorted({_parent(id) for listed in ids.values() for id in listed})
-    label_of = {name: label for label, name in enumerate(class_names)}
-    splits = {
-        split: [Entry(id, label_of[_parent(id)]) for id in listed] for split, listed in ids.items()
-    }
-    return listing_of(root, class_names, splits)
 
 
 def tiny_imagenet(path: str | os.PathLike) -> Listing:

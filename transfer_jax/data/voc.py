@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from transfer_jax.data.batches import stream
-from transfer_jax.data.listing import ANY, Listing
+from transfer_jax.data.listing import ANY, Listing, listing_of_files
 from transfer_jax.data.records import Boxes
 
 CLASSES = (
@@ -46,7 +46,7 @@ def voc_folder(root: str | os.PathLike) -> Listing:
         elif names and split != "test":
             raise FileNotFoundError(f"{path} names images without annotation in {root}")
     keys, splits = _rows_of(root, listed)
-    objects = list(stream(lambda key: _objects(root, key[0]), keys, _THREADS))
+    objects = list(stream(lambda key: objects_in(root, key[0]), keys, _THREADS))
     labels = np.zeros((len(keys), len(CLASSES)), np.int8)
     rows = []
     for row, found in enumerate(objects):
@@ -113,21 +113,11 @@ def _rows_of(root: Path, listed: dict[str, list[Key]]) -> tuple[list[Key], dict[
 
 
 def _listing(root: Path, class_names: Sequence[str], keys: Sequence[Key], *rest, **more) -> Listing:
-    files = list(dict.fromkeys(f"JPEGImages/{key[0]}.jpg" for key in keys))
-    place_of = {file: place for place, file in enumerate(files)}
-    return Listing(
-        str(root),
-        tuple(class_names),
-        files,
-        lambda file: (root / file).read_bytes(),
-        *rest,
-        ids=["/".join(key) for key in keys],
-        places=np.array([place_of[f"JPEGImages/{key[0]}.jpg"] for key in keys]),
-        **more,
-    )
+    files, ids = [f"JPEGImages/{key[0]}.jpg" for key in keys], ["/".join(key) for key in keys]
+    return listing_of_files(root, class_names, files, *rest, ids=ids, **more)
 
 
-def _objects(root: Path, image: str) -> list[tuple[str, tuple[float, ...], bool]]:
+def objects_in(root: Path, image: str) -> list[tuple[str, tuple[float, ...], bool]]:
     """What an image shows: class, box as fractions (ymin, xmin, ymax, xmax), whether difficult."""
     path = root / "Annotations" / f"{image}.xml"
     found = []
@@ -147,7 +137,7 @@ def _objects(root: Path, image: str) -> list[tuple[str, tuple[float, ...], bool]
 
 
 def _person(root: Path, image: str, place: str) -> tuple[float, ...]:
-    found = _objects(root, image)
+    found = objects_in(root, image)
     if not 1 <= int(place) <= len(found) or found[int(place) - 1][0] != "person":
         raise ValueError(f"object {place} of {image} in {root} is no person")
     return found[int(place) - 1][1]

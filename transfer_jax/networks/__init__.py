@@ -17,6 +17,7 @@ from transfer_jax.networks.zoo import (
     alexnet_mini,
     build,
     caffenet,
+    deep,
     torchvision_alexnet,
     zfnet,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "alexnet_mini",
     "build",
     "caffenet",
+    "deep",
     "fully_convolutional",
     "receptive_field",
     "torchvision_alexnet",

@@ -135,8 +135,9 @@ def photographs(path: str, image_size: int) -> Photographs:
 
 def network_config(name: str, **arguments: Any) -> ConfigDict:
     """The fields of a config's `network`; those not given keep the network's own defaults."""
-    fields = {"name": name, "widths": {}, "remove": (), "dropout": placeholder(float)}
-    return ConfigDict({**fields, "input_size": placeholder(int), **arguments}, type_safe=False)
+    fields = {"name": name, "width": 1.0, "widths": {}, "remove": ()}
+    fields |= {"dropout": placeholder(float), "input_size": placeholder(int)}
+    return ConfigDict({**fields, **arguments}, type_safe=False)
 
 
 def recipe_from(config: Mapping, **changes: Any) -> Recipe:
