@@ -65,7 +65,8 @@ def test_changes_that_keep_names_sizes_and_times(tmp_path, reads, change, number
     reads.clear()
     digests(root, table)
     assert digests(root, table) == (after, [])
-    assert len(set(reads)) == len(reads) == number + 1 or change is swap_folders
+    touched = f"{root}/train/dog/1.bmp"
+    assert touched in reads and len(set(reads)) == len(reads)  # with what had not settled
 
 
 def test_an_unchanged_tree_is_not_read_again_and_a_changed_one_is_another(tmp_path, reads, caplog):

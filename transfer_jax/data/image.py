@@ -123,16 +123,15 @@ def _breaking() -> Iterator[None]:
     # DecompressionBombError, ...); nothing but the bytes can be at fault here.
     try:
         yield
+    except Image.UnidentifiedImageError as error:
+        raise BrokenImageError("it is in no format that is known") from error
     except Exception as error:
         raise BrokenImageError(str(error) or type(error).__name__) from error
 
 
 def _open(encoded: bytes) -> Image.Image:
     with _breaking():
-        try:
-            return Image.open(io.BytesIO(encoded))
-        except Image.UnidentifiedImageError as error:
-            raise ValueError(f"{len(encoded)} bytes in no format that is known") from error
+        return Image.open(io.BytesIO(encoded))
 
 
 def _by_simplejpeg(encoded: bytes, enough: int | None) -> np.ndarray | None:

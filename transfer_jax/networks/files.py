@@ -29,12 +29,10 @@ def read_zip(path: Path) -> dict[str, bytes]:
 
 def read_npy(content: bytes) -> np.ndarray:
     """The array of an .npy file; no memory is taken for what its head declares and it lacks."""
-    file = io.BytesIO(content)
-    is_first = np.lib.format.read_magic(file) == (1, 0)
-    header = (
-        np.lib.format.read_array_header_1_0 if is_first else np.lib.format.read_array_header_2_0
-    )
-    shape, fortran_order, dtype = header(file)
+    file, form = io.BytesIO(content), np.lib.format
+    is_first = form.read_magic(file) == (1, 0)
+    read_head = form.read_array_header_1_0 if is_first else form.read_array_header_2_0
+    shape, fortran_order, dtype = read_head(file)
     if dtype.hasobject:
         raise ValueError("it holds objects that would have to be unpickled")
     numbers = np.frombuffer(content, dtype, math.prod(shape), file.tell())
