@@ -250,6 +250,7 @@ _LAYER_TYPES = (
     layers.Relu,
     layers.MaxPool,
     layers.AdaptiveAvgPool,
+    layers.RoiPool,
     layers.LocalResponseNorm,
     layers.Dropout,
 )

@@ -8,6 +8,7 @@ from transfer_jax.networks.layers import (
     LocalResponseNorm,
     MaxPool,
     Relu,
+    RoiPool,
 )
 from transfer_jax.networks.network import Network, Params
 from transfer_jax.networks.zoo import (
@@ -29,6 +30,7 @@ __all__ = [
     "Network",
     "Params",
     "Relu",
+    "RoiPool",
     "alexnet",
     "alexnet_mini",
     "build",
