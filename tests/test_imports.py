@@ -19,8 +19,9 @@ BELOW = {
     "training": {"networks", "data", "transfer"},
     "grid": {"networks", "data", "transfer", "training", "readout"},
 }
+BELOW["detection"] = {*BELOW["training"], "training", "readout"}
 BELOW["bench"] = {*BELOW["grid"], "grid"}
-BELOW["studies"] = {*BELOW["grid"], "grid", "visual", "readout", "report"}
+BELOW["studies"] = {*BELOW["grid"], "grid", "visual", "readout", "detection", "report"}
 BELOW["main"] = {*BELOW["studies"], "studies"}
 
 
