@@ -20,8 +20,9 @@ BELOW = {
     "training": {"networks", "data", "transfer", "seal"},
     "grid": {"networks", "data", "transfer", "seal", "training", "readout"},
 }
+BELOW["detection"] = {*BELOW["training"], "training", "readout"}
 BELOW["bench"] = {*BELOW["grid"], "grid"}
-BELOW["studies"] = {*BELOW["grid"], "grid", "visual", "readout", "report"}
+BELOW["studies"] = {*BELOW["grid"], "grid", "visual", "readout", "detection", "report"}
 BELOW["main"] = {*BELOW["studies"], "studies"}
 
 

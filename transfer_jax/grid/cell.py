@@ -114,6 +114,7 @@ class Cell:
             "task": self.task.digest,
             "copied_layers": self.treatment.n,
             "fine_tuned": self.treatment.fine_tuned,
+            **({"held": self.treatment.held} if self.treatment.held else {}),
             "source": self.source.hash if self.source else self.treatment.source and "random",
             "recipe": to_json(self.recipe),
             "seed": self.seed,
@@ -249,6 +250,7 @@ _LAYER_TYPES = (
     layers.Relu,
     layers.MaxPool,
     layers.AdaptiveAvgPool,
+    layers.RoiPool,
     layers.LocalResponseNorm,
     layers.Dropout,
 )

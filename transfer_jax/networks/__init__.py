@@ -9,6 +9,7 @@ from transfer_jax.networks.layers import (
     LocalResponseNorm,
     MaxPool,
     Relu,
+    RoiPool,
 )
 from transfer_jax.networks.network import Network, Params
 from transfer_jax.networks.receptive_field import ReceptiveField, receptive_field
@@ -33,6 +34,7 @@ __all__ = [
     "Params",
     "ReceptiveField",
     "Relu",
+    "RoiPool",
     "alexnet",
     "alexnet_mini",
     "build",
