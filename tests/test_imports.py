@@ -17,7 +17,7 @@ BELOW = {
     "readout": {"networks", "data"},
     "report": set(),
     "training": {"networks", "data", "transfer"},
-    "grid": {"networks", "data", "transfer", "training"},
+    "grid": {"networks", "data", "transfer", "training", "readout"},
 }
 BELOW["bench"] = {*BELOW["grid"], "grid"}
 BELOW["studies"] = {*BELOW["grid"], "grid", "visual", "readout", "report"}

@@ -72,7 +72,7 @@ def test_a_moving_network_keeps_the_mean_of_where_it_was_pretrained():
     [
         ({"source": BASE_B}, "source=baseB"),
         ({"treatment": Treatment.parse("A1B")}, "source=None"),
-        ({"network": small.network(3)}, "3 logits for 2 classes"),
+        ({"network": small.network(3)}, "3 outputs for 2 classes"),
         ({"network": dataclasses.replace(small.network(), input_size=12)}, "12x12"),
         ({"treatment": Treatment("B", "A", 4), "source": BASE_B}, "n=4"),
     ],
