@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import io
 import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -71,6 +72,9 @@ class Arrays:
     def image(self, row: int) -> np.ndarray:
         return self.pixels[row]
 
+    def shape(self, row: int) -> tuple[int, int]:
+        return self.pixels[row].shape[:2]
+
     def ids(self, num: int) -> np.ndarray:
         return np.array([str(row) for row in range(num)])
 
@@ -99,6 +103,10 @@ class Records:
             return decode_rgb(encoded, self.image_size, self.fit)
         except BrokenImageError as error:
             raise BrokenImageError(f"row {row} of {self.index.parent}: {error}") from error
+
+    def shape(self, row: int) -> tuple[int, int]:
+        """(height, width) of the file's image, which is not decoded."""
+        return Image.open(io.BytesIO(self.encoded(row))).size[::-1]
 
     def ids(self, num: int) -> np.ndarray:
         with np.load(self.index) as file:

@@ -11,6 +11,7 @@ from transfer_jax.networks.layers import (
 )
 from transfer_jax.networks.network import Network, Params
 from transfer_jax.networks.zoo import (
+    adapted,
     alexnet,
     alexnet_mini,
     build,
@@ -29,6 +30,7 @@ __all__ = [
     "Network",
     "Params",
     "Relu",
+    "adapted",
     "alexnet",
     "alexnet_mini",
     "build",

@@ -10,6 +10,7 @@ remove: names of layers to leave out with their pooling (Zeiler & Fergus 2013, T
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from transfer_jax.networks.layers import (
     AdaptiveAvgPool,
@@ -101,6 +102,21 @@ def alexnet_mini(num_classes: int = 100, *, dropout=0.5, input_size=32, **change
 BUILT_IN = {
     build.__name__: build for build in (caffenet, alexnet, torchvision_alexnet, zfnet, alexnet_mini)
 }
+
+
+def adapted(network: Network, cut: str, hidden: Sequence[int], num_classes: int) -> Network:
+    """A network up to and with layer `cut`, under new adaptation layers: FCa, ... with ReLUs, of
+    the widths `hidden`, and FCb, the logits (Oquab et al. 2014, section 3.1: on fc7, of 2048).
+
+    Example:
+      >>> adapted(caffenet(), 'fc7', (2048,), 21).layer_names[-3:]
+      ('fc7', 'fca', 'fcb')
+    """
+    kept = network.layers[: network.position(cut, 0) + 1]
+    names = ["fca", *(f"fca{i}" for i in range(2, len(hidden) + 1))]
+    new = (Dense(name, width, then=(RELU,)) for name, width in zip(names, hidden, strict=False))
+    layers = (*kept, *new, Dense("fcb", num_classes))
+    return Network(f"{network.name}_{cut}", network.input_size, layers)
 
 
 def build(name: str, **arguments) -> Network:
