@@ -1,5 +1,6 @@
 """Networks as immutable descriptions with pure functions: `net.init`, `net.apply`, ..."""
 
+from transfer_jax.networks.convolutional import fully_convolutional
 from transfer_jax.networks.layers import (
     AdaptiveAvgPool,
     Conv,
@@ -10,6 +11,7 @@ from transfer_jax.networks.layers import (
     Relu,
 )
 from transfer_jax.networks.network import Network, Params
+from transfer_jax.networks.receptive_field import ReceptiveField, receptive_field
 from transfer_jax.networks.zoo import (
     adapted,
     alexnet,
@@ -29,12 +31,15 @@ __all__ = [
     "MaxPool",
     "Network",
     "Params",
+    "ReceptiveField",
     "Relu",
     "adapted",
     "alexnet",
     "alexnet_mini",
     "build",
     "caffenet",
+    "fully_convolutional",
+    "receptive_field",
     "torchvision_alexnet",
     "zfnet",
 ]

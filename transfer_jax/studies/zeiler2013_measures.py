@@ -40,7 +40,7 @@ from transfer_jax.data.tasks import (
 from transfer_jax.grid.cell import Cell, Entry
 from transfer_jax.grid.run import with_snapshots
 from transfer_jax.grid.store import Store, TrainedNetwork
-from transfer_jax.networks import Conv, Network
+from transfer_jax.networks import Conv, Network, receptive_field
 from transfer_jax.readout.duplicates import describe, find_duplicates
 from transfer_jax.readout.features import layer_features, map_images, probabilities
 from transfer_jax.readout.linear import KINDS, layer_accuracy, multilabel_scores
@@ -67,7 +67,6 @@ from transfer_jax.visual import (
     filter_statistics,
     occlusion_maps,
     project_units,
-    receptive_field,
     top_activations,
 )
 
