@@ -78,6 +78,7 @@ def window_labels(
     return np.where(touched.any(axis=1), found, -2).astype(np.int32)
 
 
+@functools.lru_cache(maxsize=4)
 def whole_images(dataset: Dataset) -> Dataset:
     """The photographs that a dataset of parts (VOC's people) was cut out of, the parts being their
     objects: of the class that they show, difficult where that is not one. Others as they are."""
