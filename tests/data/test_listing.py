@@ -206,7 +206,7 @@ def test_what_is_passed_over_is_said_in_one_line(tmp_path, caplog):
 def test_lists_that_are_no_text(tmp_path):
     image_trees.write(tmp_path / "Training_01.txt", b"/a/caf\xe9/1.jpg")
     image_trees.write(tmp_path / "Testing_01.txt", b"")
-    with pytest.raises(ValueError, match="caf.*not UTF-8"):
+    with pytest.raises(ValueError, match=r"caf.*not UTF-8"):
         layout(tmp_path, "sun397", partition=1)
 
 

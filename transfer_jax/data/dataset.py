@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from transfer_jax.data.records import Arrays, Boxes, Records, digest
+from transfer_jax.data.records import Arrays, Boxes, Crops, Records, digest
 from transfer_jax.data.seals import kept_array
 
 __all__ = ["Boxes", "Dataset"]
@@ -48,7 +48,7 @@ class Dataset:
     class_names: tuple[str, ...]
     labels: np.ndarray
     splits: Mapping[str, np.ndarray]
-    source: Arrays | Records
+    source: Arrays | Records | Crops
     class_paths: tuple[tuple[str, ...], ...] | None = None
     boxes: Boxes | None = None
     image_shape: tuple[int, int, int] | None = None

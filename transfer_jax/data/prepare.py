@@ -35,7 +35,7 @@ from transfer_jax.data.batches import stream
 from transfer_jax.data.dataset import Dataset
 from transfer_jax.data.image import FITS, BrokenImageError, size_name, to_square
 from transfer_jax.data.listing import Listing
-from transfer_jax.data.records import Records, read_index, write_index
+from transfer_jax.data.records import Crops, Records, read_index, write_index
 
 DESCRIPTION = "dataset.json"
 
@@ -130,19 +130,21 @@ def read_prepared(
             f"{directory} was prepared without {len(skipped)} broken images, the first being "
             f"{next(iter(skipped.items()))}; say on_broken='skip' to use it as it is"
         )
-    name, shape, cache, size = about["name"], about["image_shape"], directory, None
+    name, shape, cache = about["name"], about["image_shape"], directory
+    files = [f"{directory / file}[0:{count}]" for file, count in about["files"]]
+    source = Records(ArrayRecordDataSource(files), index, places=places)
     if crops is not None:
         sides = crops[:, 2:] - crops[:, :2]
         crops = crops + margin * np.concatenate([-sides, sides], axis=1)
         view = f"{size_name(image_size, fit)}_margin{margin:g}"
-        name, cache, size = f"{name}/{view}", directory / view, image_size
+        name, cache = f"{name}/{view}", directory / view
+        source = Crops(source, np.arange(len(crops)), crops, image_size, fit)
         shape = [image_size, image_size, 3] if image_size else None
         cache.mkdir(exist_ok=True)
-    files = [f"{directory / file}[0:{count}]" for file, count in about["files"]]
     return Dataset(
         name=name,
         class_names=tuple(about["class_names"]),
-        source=Records(ArrayRecordDataSource(files), index, False, size, fit, places, crops),
+        source=source,
         image_shape=tuple(shape) if shape else None,
         directory=cache,
         **read_index(index, about["name"]),

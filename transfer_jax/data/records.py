@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -70,6 +71,9 @@ class Arrays:
     def image(self, row: int) -> np.ndarray:
         return self.pixels[row]
 
+    def shape(self, row: int) -> tuple[int, int]:
+        return self.pixels[row].shape[:2]
+
     def ids(self, num: int) -> np.ndarray:
         return np.array([str(row) for row in range(num)])
 
@@ -87,7 +91,6 @@ class Records:
     image_size: int | None = None  # of the squares that images are made as they are decoded
     fit: str = "squash"
     places: np.ndarray | None = None  # (N,) the record of each row, None where they are the same
-    crops: np.ndarray | None = None  # (N, 4) what is cut out of each row's image, as Boxes.boxes
 
     def record(self, place: int) -> bytes:
         try:
@@ -105,17 +108,36 @@ class Records:
     def image(self, row: int) -> np.ndarray:
         encoded = self.encoded(row)
         try:
-            if self.crops is None:
-                return decode_rgb(encoded, self.image_size, self.fit)
-            image = Image.fromarray(decode_rgb(encoded))
+            return decode_rgb(encoded, self.image_size, self.fit)
         except BrokenImageError as error:
             raise BrokenImageError(f"row {row} of {self.index.parent}: {error}") from error
-        image = image.crop(whole_pixels(self.crops[row], *image.size))
-        return np.asarray(resized(image, self.image_size, self.fit) if self.image_size else image)
+
+    def shape(self, row: int) -> tuple[int, int]:
+        """(height, width) of the file's image, which is not decoded."""
+        return Image.open(io.BytesIO(self.encoded(row))).size[::-1]
 
     def ids(self, num: int) -> np.ndarray:
         with np.load(self.index) as file:
             return file["ids"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Crops:
+    """Parts of another source's images, cut out as they are read."""
+
+    source: Arrays | Records
+    rows: np.ndarray  # (N,) the image of each part
+    boxes: np.ndarray  # (N, 4) where it lies in it, as Boxes.boxes
+    size: int | None = None  # of the squares that parts are made
+    fit: str = "squash"
+
+    def image(self, row: int) -> np.ndarray:
+        image = Image.fromarray(self.source.image(self.rows[row]))
+        image = image.crop(whole_pixels(self.boxes[row], *image.size))
+        return np.asarray(resized(image, self.size, self.fit) if self.size else image)
+
+    def ids(self, num: int) -> np.ndarray:
+        return self.source.ids(int(self.rows.max(initial=-1)) + 1)[self.rows]
 
 
 def write_index(

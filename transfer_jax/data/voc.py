@@ -123,17 +123,24 @@ def objects_in(root: Path, image: str) -> list[tuple[str, tuple[float, ...], boo
     found = []
     try:
         tree = ElementTree.parse(path).getroot()
-        height, width = (float(tree.findtext(f"size/{side}")) for side in ("height", "width"))
+        height, width = (_number(tree, f"size/{side}") for side in ("height", "width"))
         for each in tree.findall("object"):
             sides = ("ymin", "xmin", "ymax", "xmax")
-            top, left, bottom, right = (float(each.findtext(f"bndbox/{side}")) for side in sides)
+            edges = np.array([_number(each, f"bndbox/{side}") for side in sides])
             # Pixels are counted from 1, and the last one belongs to the box.
-            edges = ((top - 1) / height, (left - 1) / width, bottom / height, right / width)
-            box = tuple(min(max(edge, 0.0), 1.0) for edge in edges)
-            found.append((each.findtext("name"), box, each.findtext("difficult") == "1"))
-    except (ElementTree.ParseError, TypeError, ValueError, ZeroDivisionError) as error:
+            box = np.clip((edges - [1, 1, 0, 0]) / [height, width, height, width], 0, 1)
+            if not (box[2:] > box[:2]).all():
+                raise ValueError(f"the box {edges.tolist()} is outside {width:g}x{height:g} pixels")
+            found.append((each.findtext("name"), tuple(box), each.findtext("difficult") == "1"))
+    except (ElementTree.ParseError, ValueError) as error:
         raise ValueError(f"{path} is no annotation with sizes and boxes: {error}") from error
     return found
+
+
+def _number(element: ElementTree.Element, tag: str) -> float:
+    if (text := element.findtext(tag)) is None:
+        raise ValueError(f"no {tag}")
+    return float(text)
 
 
 def _person(root: Path, image: str, place: str) -> tuple[float, ...]:

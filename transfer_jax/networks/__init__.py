@@ -14,6 +14,7 @@ from transfer_jax.networks.layers import (
 from transfer_jax.networks.network import Network, Params
 from transfer_jax.networks.receptive_field import ReceptiveField, receptive_field
 from transfer_jax.networks.zoo import (
+    adapted,
     alexnet,
     alexnet_mini,
     build,
@@ -35,6 +36,7 @@ __all__ = [
     "ReceptiveField",
     "Relu",
     "RoiPool",
+    "adapted",
     "alexnet",
     "alexnet_mini",
     "build",

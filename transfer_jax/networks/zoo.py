@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 from transfer_jax.networks.layers import (
     AdaptiveAvgPool,
@@ -125,6 +126,21 @@ BUILT_IN = {
     **{f.__name__: f for f in (caffenet, alexnet, torchvision_alexnet, zfnet, alexnet_mini)},
     **{f"deep{depth}": functools.partial(deep, depth=depth) for depth in DEPTHS},
 }
+
+
+def adapted(network: Network, cut: str, hidden: Sequence[int], num_classes: int) -> Network:
+    """A network up to and with layer `cut`, under new adaptation layers: FCa, ... with ReLUs, of
+    the widths `hidden`, and FCb, the logits (Oquab et al. 2014, section 3.1: on fc7, of 2048).
+
+    Example:
+      >>> adapted(caffenet(), 'fc7', (2048,), 21).layer_names[-3:]
+      ('fc7', 'fca', 'fcb')
+    """
+    kept = network.layers[: network.position(cut, 0) + 1]
+    names = ["fca", *(f"fca{i}" for i in range(2, len(hidden) + 1))]
+    new = (Dense(name, width, then=(RELU,)) for name, width in zip(names, hidden, strict=False))
+    layers = (*kept, *new, Dense("fcb", num_classes))
+    return Network(f"{network.name}_{cut}", network.input_size, layers)
 
 
 def build(name: str, **arguments) -> Network:
