@@ -130,6 +130,7 @@ def annotate(text):
         (annotate("val_1.JPEG\tn01\t0\t0\t9\n"), "should have 6 columns"),
         (lambda root: image_trees.write(root / "val/images/x.JPEG", b""), "the class of val/im.*x"),
         (lambda root: shutil.rmtree(root / "train/n01/images"), "class n01 has no image"),
+        (lambda root: image_trees.write(root / "train/n01/n01_boxes.txt", b""), "lacks the box of"),
     ],
 )
 def test_bad_tiny_imagenet(tmp_path, change, message):

@@ -202,11 +202,9 @@ def zipped(path, members):
             archive.writestr(name, content)
 
 
-def torch_of(write, path, length, size, stride=(1,), numbers=100):
-    held = np.zeros(numbers, np.float32)
-    write(
-        path, {"a": tensor(reference("FloatStorage", "0", length), 0, size, stride)}, [("0", held)]
-    )
+def torch_of(write, path, length, size, stride):
+    value = {"classifier.1.weight": tensor(reference("FloatStorage", "0", length), 0, size, stride)}
+    write(path, value, [("0", np.zeros(ROWS[1], np.float32))])
 
 
 def caffe_layer(blob):
@@ -221,7 +219,8 @@ def traced():
 
 
 BIG = 40 * 10**6
-MEMO = b"\x80\x02}r\xff\xff\xff\x7f."  # an empty dictionary at place 2**31 - 1 of the memo
+ROWS = (10**6, ALEXNET.kernel_shapes["fc6"][0])  # of a tensor that repeats one row
+MEMO = b"\x80\x02}r\x00\x00\x00\x04."  # an empty dictionary at place 2**26 of the memo
 LONG = b"\x80\x04\x8e" + (2**40).to_bytes(8, "little") + b"x."  # bytes of 1 TB
 BOMBS = {
     "npz that unpacks": lambda p: zipped(p, {"a.npy": bytes(BIG)}),
@@ -233,10 +232,10 @@ BOMBS = {
     "storage that unpacks": lambda p: zipped(
         p, {"a/data.pkl": pickled({}), "a/data/0": bytes(BIG)}
     ),
-    "tensor that declares": lambda p: torch_of(torch_zip, p, 10**12, (10**12,)),
-    "tensor of one number": lambda p: torch_of(torch_zip, p, 100, (10**6, 10**6), (0, 0)),
-    "legacy that declares": lambda p: torch_of(torch_legacy, p, 10**12, (10**12,)),
-    "legacy of one number": lambda p: torch_of(torch_legacy, p, 100, (10**6, 10**6), (0, 0)),
+    "tensor that declares": lambda p: torch_of(torch_zip, p, 10**12, (10**12,), (1,)),
+    "tensor of one row": lambda p: torch_of(torch_zip, p, ROWS[1], ROWS, (0, 1)),
+    "legacy that declares": lambda p: torch_of(torch_legacy, p, 10**12, (10**12,), (1,)),
+    "legacy of one row": lambda p: torch_of(torch_legacy, p, ROWS[1], ROWS, (0, 1)),
     "safetensors' head": lambda p: p.write_bytes((10**12).to_bytes(8, "little") + b"{"),
     "safetensors that declares": lambda p: p.write_bytes(
         (75).to_bytes(8, "little")

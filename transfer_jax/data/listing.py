@@ -253,7 +253,7 @@ def tiny_imagenet(path: str | os.PathLike) -> Listing:
         if not (ids := images_of[f"train/{wnid}/images"]):
             raise ValueError(f"{path}: class {wnid} has no image in train/{wnid}/images")
         for id in ids:
-            box = boxes and boxes.get(PurePosixPath(id).name)
+            box = None if boxes is None else boxes.get(PurePosixPath(id).name)
             if box is None and boxes is not None:
                 raise ValueError(f"{path}: {name} lacks the box of {id}")
             splits["train"].append(Entry(id, label, box))

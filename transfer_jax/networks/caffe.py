@@ -95,8 +95,6 @@ def _array(blob: Any, path: Path) -> np.ndarray:
     shape = tuple(blob.shape.dim) if blob.HasField("shape") else shape
     chunks, dtype = (blob.data, "<f4") if blob.data else (blob.double_data, "<f8")
     try:
-        if min(shape, default=0) < 0:
-            raise ValueError(f"an array of shape {shape}")
         return np.frombuffer(b"".join(chunks), dtype).reshape(shape)
     except ValueError as error:
         raise ValueError(f"{path}: damaged: {error}") from error
