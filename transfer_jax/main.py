@@ -28,6 +28,7 @@ from transfer_jax.report.frame import load, write_results_csv
 from transfer_jax.report.page import write_report
 from transfer_jax.studies.base import Study
 from transfer_jax.studies.settings import (
+    check,
     dataset_opener,
     own_scale,
     planning_opener,
@@ -132,8 +133,6 @@ def report(workdir: Path) -> Path:
 
 def main(argv: list[str]) -> None:
     """The program."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments {argv[1:]}")
     config, workdir = _CONFIG.value, Path(_WORKDIR.value).expanduser().absolute()
     own_scale(config)
     if config.executor == "ray":
@@ -148,6 +147,12 @@ def main(argv: list[str]) -> None:
     try:
         parallel.set_up(_COORDINATOR_ADDRESS.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
         logger.setLevel(logging.INFO if parallel.is_first() else logging.WARNING)
+        if len(argv) > 1:
+            raise ValueError(f"unexpected arguments {argv[1:]}: expected flags")
+        for name in (*sys.argv, str(workdir)):
+            if not name.isprintable():  # Bytes that are not UTF-8 cannot be shown on a page.
+                raise ValueError(f"{name!r}: expected a name in UTF-8, on one line")
+        check(config)
         if _DRY_RUN.value:
             study = study_of(config.study)
             opener, remarks = planning_opener(config.data_dir, workdir)
@@ -173,7 +178,7 @@ def parse_flags(argv: list[str]) -> list[str]:
         rest = flags.FLAGS(argv)
         _ = _CONFIG.value.study  # A missing file is an error only when it is first looked into.
         return rest
-    except (flags.Error, AttributeError, KeyError, OSError, ValueError) as error:
+    except Exception as error:  # whatever a config file raises
         if os.environ.get("TRANSFER_JAX_TRACEBACK"):
             raise
         while error.args and isinstance(error.args[0], Exception):
@@ -184,4 +189,8 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main, flags_parser=parse_flags)
+    try:
+        app.run(main, flags_parser=parse_flags)
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on where it was", file=sys.stderr)
+        sys.exit(130)

@@ -112,7 +112,7 @@ def test_frozen_layers_in_the_store_are_the_bases_bits(whole):
 
 
 def test_what_a_failed_base_gives_fails_with_it_and_can_be_tried_again(tmp_path, whole):
-    wild = dataclasses.replace(RECIPE, learning_rate=1e30)
+    wild = dataclasses.replace(RECIPE, learning_rate=9e3)
     base, copy = small.cells("baseA", "A1B", recipe=wild)
     healthy = small.cells("baseB", recipe=RECIPE)[0]
     wanted = [({"experiment": "e"}, cell) for cell in (base, copy, healthy)]

@@ -132,8 +132,10 @@ class Store:
         except DamagedError as error:
             log.warning("%s: the cell counts as not trained", error)
             return None
-        kept = all((folder / "snapshots" / f"{s}.safetensors").exists() for s in cell.snapshots)
-        return found[0] if found and (kept or "error" in found[0]) else None
+        row, files = found or (None, {})
+        names = [f"snapshots/{step}.safetensors" for step in cell.snapshots]
+        kept = all((folder / name).exists() if files is None else name in files for name in names)
+        return row if found and (kept or "error" in row) else None
 
     def mend(self, cells: Sequence[Cell]) -> None:
         """Looks for damage among finished cells, in their small files and, where others are still

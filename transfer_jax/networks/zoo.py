@@ -185,4 +185,9 @@ def _network(name, input_size, layers, width=1, widths=None, remove=()) -> Netwo
         for layer in layers
         if layer.name not in remove
     )
+    for layer in kept:
+        if not 1 <= layer.features <= 2**20:
+            raise ValueError(
+                f"{name}: widths of {layer.name}={layer.features}: expected 1..{2**20}"
+            )
     return Network(name, input_size if isinstance(input_size, int) else tuple(input_size), kept)

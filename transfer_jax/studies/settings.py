@@ -71,6 +71,27 @@ def study_config(
     )
 
 
+def check(config: Mapping) -> None:
+    """Refuses what nobody can mean, also in parts of a config that its experiments do not use."""
+    reuse, sizes = config["reuse"], dict(config["dataset"])
+    if not isinstance(reuse, tuple | list) or not all(isinstance(path, str) for path in reuse):
+        raise ValueError(f"config.reuse={reuse!r}: expected folders, as in ('runs/demo',)")
+    for name in ("train_per_class", "val_per_class", "max_objects", "seed"):
+        if (sizes.get(name) or 0) < 0:
+            raise ValueError(f"config.dataset.{name}={sizes[name]}: expected at least 0")
+    network_from(config["network"], 2)
+    _build(Ray, config["ray"], "ray")
+    for changes in _recipes(config):
+        recipe_from(config["recipe"], **changes)
+
+
+def _recipes(config: Mapping) -> Iterator[dict]:
+    """The recipe, and what parts of a config change in it."""
+    for name, value in config.items():
+        if isinstance(value, Mapping | ConfigDict):
+            yield from [dict(value)] if name.endswith("recipe") else _recipes(value)
+
+
 def as_config(value: Any) -> Any:
     """A ConfigDict with a field for every field of a (nested) dataclass.
 

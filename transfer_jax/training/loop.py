@@ -130,7 +130,7 @@ def train_group(
 
     Returns:
       for each cell (params, row) as `train` does; a cell whose loss stops being finite has a row
-      with 'error', and the others go on.
+      with 'error', and the others go on. 'files' are the digests of what is in its folder.
     """
     frozen = tuple(len(treatment.frozen_layers(network)) for treatment in treatments)
     order = BatchOrder(len(task.train[0]), recipe.batch_size, stream_seed)

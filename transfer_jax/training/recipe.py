@@ -22,6 +22,7 @@ CHOICES = {
 }
 _COUNTS = ("batch_size", "steps", "decay_every", "eval_every", "best_evals", "plateau_patience")
 _BELOW = {"momentum": 1, "label_smoothing": 1, "warmup_fraction": 1, "plateau_rtol": 1}
+_BELOW |= {"learning_rate": 1e4, "weight_decay": 1, "bias_lr_multiplier": 1e3, "pixel_scale": 1e3}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +106,10 @@ class Recipe:
                 object.__setattr__(self, name, float(value))
         if self.solver == "caffe" and self.nesterov:
             refuse("nesterov", "False with recipe.solver='caffe'")
+        if self.decay_factor > 1:
+            refuse("decay_factor", "at most 1")
+        if self.augmentation.pad < 0:
+            refuse("augmentation", "a pad of at least 0")
         if self.schedule == "plateau" and not 0 < self.decay_factor < 1:
             refuse("decay_factor", "a number between 0 and 1 with recipe.schedule='plateau'")
 
