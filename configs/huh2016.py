@@ -1,9 +1,10 @@
 """Huh et al. 2016, "What makes ImageNet good for transfer learning?".
 
-Presets (`--config=configs/huh2016.py:<preset>`): demo, the embedded world, minutes; tiny_imagenet,
-200 ImageNet classes from `--config.data_dir`, 40 of them and the embedded world as targets;
-photographs, detection of VOC 2007's objects on all 200; imagenet, the paper: ILSVRC2012 from
-data_dir, VOC 2007 detection, VOC 2012 actions and SUN397 beside it.
+Presets (`--config=configs/huh2016.py:<preset>`): demo, the embedded world, minutes; folder=PATH,
+photographs of the user's, a folder a class; tiny_imagenet, 200 ImageNet classes from
+`--config.data_dir`, 40 of them and the embedded world as targets; voc2007, detection of VOC 2007's
+objects on networks that learned all 200; imagenet, the paper: ILSVRC2012 from data_dir, VOC 2007
+detection, VOC 2012 actions and SUN397 beside it.
 """
 
 from dataclasses import replace
@@ -13,7 +14,13 @@ from ml_collections import ConfigDict
 from transfer_jax.data.sources import DatasetSpec
 from transfer_jax.data.views import Augmentation
 from transfer_jax.detection.proposals import SelectiveSearch
-from transfer_jax.studies.settings import as_config, network_config, study_config
+from transfer_jax.studies.settings import (
+    as_config,
+    network_config,
+    photographs,
+    pick,
+    study_config,
+)
 from transfer_jax.training.loop import Runtime
 from transfer_jax.training.recipe import SMALL_IMAGES, Recipe
 
@@ -23,10 +30,7 @@ BOTH = {"random": "AB", "apart": "AB"}
 
 def get_config(preset: str = "demo") -> ConfigDict:
     """The config of a preset."""
-    presets = {f.__name__: f for f in (demo, tiny_imagenet, photographs, imagenet)}
-    if preset not in presets:
-        raise ValueError(f"preset {preset!r} is unknown; expected one of {sorted(presets)}")
-    return presets[preset]()
+    return pick(preset, demo, folder, tiny_imagenet, voc2007, imagenet)
 
 
 def target(dataset: DatasetSpec | None = None, **settings) -> ConfigDict:
@@ -82,6 +86,33 @@ def demo() -> ConfigDict:
     return config
 
 
+def folder(path: str = "") -> ConfigDict:
+    """The demo on photographs of the user's: a third of their classes is the target of what the
+    others teach; less than six classes are the target of what the embedded world teaches."""
+    found, config = photographs(path, 24), demo()
+    wanted, few = config.experiments, {"train_per_class": 10, "test_per_class": 240}
+    if found.classes < 6:
+        config.targets = {"photographs": target(found.dataset, **few)}
+        wanted.unrelated = ()
+        config.notes = (
+            f"{found.classes} classes are too few to pretrain on some and transfer to others: "
+            "networks are pretrained on the embedded world and fine-tuned on the photographs.",
+        )
+        return config
+    config.dataset, config.held_out = as_config(found.dataset), found.classes // 3
+    rest = found.classes - config.held_out
+    few = {"train_per_class": max(1, min(10, found.val // 2)), "test_per_class": found.val}
+    config.targets = {"held_out": target(classes="held_out", **few)}
+    wanted.update({"images_per_class": (found.train // 2,), "unrelated": ()})
+    # What has no hierarchy has no coarser labels.
+    wanted.update(
+        {"classes": {"bottom_up": (), "top_down": ()}, "overlap": rest > found.classes // 3}
+    )
+    budget = {"num_classes": (rest // 2, rest), "total_images": rest // 2 * found.train}
+    wanted.update({"budget": budget, "halves": {"random": "A"}})
+    return config
+
+
 def tiny_imagenet() -> ConfigDict:
     """Photographs; the label sets of the paper for their classes."""
     config = demo()
@@ -102,7 +133,7 @@ def tiny_imagenet() -> ConfigDict:
     return config
 
 
-def photographs() -> ConfigDict:
+def voc2007() -> ConfigDict:
     """Fast R-CNN on networks that learned 32x32 photographs, and from scratch."""
     network = network_config("alexnet_mini", dropout=0.0)
     recipe = replace(SMALL_IMAGES, steps=12_000, eval_every=3000)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from transfer_jax.data.dataset import Dataset
-from transfer_jax.data.records import Arrays, digest, replacing
+from transfer_jax.data.records import Arrays, digest
 from transfer_jax.data.tasks import Task
 from transfer_jax.grid.cell import Cell, to_json
+from transfer_jax.grid.store import kept_array
 from transfer_jax.readout.features import map_images
 from transfer_jax.training import parallel
 from transfer_jax.training.objective import CLASSIFICATION, Classification
@@ -40,7 +42,7 @@ def frozen_once(folder: Path, cell: Cell, params: Any) -> Task:
     seen = [task.dataset.name, rows, *map(str, view), mean, jax.default_backend()]
     layers = [str(to_json(layer)) for layer in network.layers[:depth]]
     weights = [np.asarray(leaf) for leaf in jax.tree.leaves(shared)]
-    path = folder / f"{digest(seen, layers, weights)}.npy"
+    key = digest(seen, layers, weights)
 
     @jax.jit
     def run(images):
@@ -49,14 +51,13 @@ def frozen_once(folder: Path, cell: Cell, params: Any) -> Task:
             below = frozen_activations(network, shared, x, [depth], recipe.precision)
             return below[depth].astype(jnp.float32)
 
-    if parallel.is_first() and not path.exists():
-        features = map_images(run, task.dataset.read, rows)
-        with replacing(path) as partial, partial.open("wb") as file:
-            np.save(file, features)
-    parallel.barrier(f"features {path.stem}")
-    features = np.load(path, mmap_mode="r")
+    for first in (True, False):
+        if parallel.is_first() == first:
+            compute = functools.partial(map_images, run, task.dataset.read, rows)
+            features = kept_array(folder, key, compute)
+        parallel.barrier(f"features {key} {first}")
     source = Dataset(
-        f"features/{path.stem}",
+        f"features/{key}",
         (),
         np.zeros(0),
         {},

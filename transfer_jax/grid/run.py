@@ -55,11 +55,11 @@ def run_grid(
     cells = all_cells(cell for _, cell in entries)
     names = {cell.hash: _label(tags, cell) for tags, cell in reversed(entries)}
     if parallel.is_first():
+        store.mend(cells)
         for cell in cells:
             if retry_failed:
                 store.forget_failure(cell)
             if cell.imported and store.outcome(cell) is None:
-                store.describe(cell)
                 keep_imported(store, cell, runtime)
         store.sweep()
     parallel.barrier("the store is tidy")
@@ -106,8 +106,6 @@ def train_group(workdir: Path, group: Group, runtime: Runtime, bar: tqdm | None 
     store, writes = Store(workdir), parallel.is_first()
     lost = [c for c in group if c.source and "error" in (store.outcome(c.source) or {})]
     if writes:
-        for cell in group:
-            store.describe(cell)
         for cell in lost:
             error = f"cell {cell.treatment}: its base {cell.source.treatment} failed"
             store.finish(cell, {}, {"error": error, "steps": 0})

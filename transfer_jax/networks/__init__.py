@@ -1,5 +1,6 @@
 """Networks as immutable descriptions with pure functions: `net.init`, `net.apply`, ..."""
 
+from transfer_jax.networks.convolutional import fully_convolutional
 from transfer_jax.networks.layers import (
     AdaptiveAvgPool,
     Conv,
@@ -11,11 +12,14 @@ from transfer_jax.networks.layers import (
     RoiPool,
 )
 from transfer_jax.networks.network import Network, Params
+from transfer_jax.networks.receptive_field import ReceptiveField, receptive_field
 from transfer_jax.networks.zoo import (
+    adapted,
     alexnet,
     alexnet_mini,
     build,
     caffenet,
+    deep,
     torchvision_alexnet,
     zfnet,
 )
@@ -29,12 +33,17 @@ __all__ = [
     "MaxPool",
     "Network",
     "Params",
+    "ReceptiveField",
     "Relu",
     "RoiPool",
+    "adapted",
     "alexnet",
     "alexnet_mini",
     "build",
     "caffenet",
+    "deep",
+    "fully_convolutional",
+    "receptive_field",
     "torchvision_alexnet",
     "zfnet",
 ]

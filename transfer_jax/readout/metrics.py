@@ -43,12 +43,14 @@ def average_precision(
 
     The precision at a recall is the highest that any recall at least as high has. Rule 'voc2007'
     takes its mean at the recalls 0, 0.1, ..., 1 (VOC 2007 to 2009), rule 'area' the area under it
-    (VOC 2010 on).
+    (VOC 2010 on). Rule 'trapezoid' takes precisions as they are: before the first image 1, and
+    between one image and the next on a straight line (the programs of Oxford5k and of Holidays);
+    of equal scores, those of other classes come first.
 
     Args:
       scores: (N,), finite.
       labels: (N,), 1 for images of the class, 0 for others, -1 for difficult ones, left out.
-      rule: 'voc2007' or 'area'.
+      rule: 'voc2007', 'area' or 'trapezoid'.
       positives: how many there are, where not all were retrieved.
 
     Returns:
@@ -60,6 +62,10 @@ def average_precision(
     if not retrieved:
         return 0.0 if positives else float("nan")
     known = labels >= 0
+    if rule == "trapezoid":
+        right = labels[known][np.lexsort((labels[known], -scores[known]))] == 1
+        precision = np.cumsum(right) / np.arange(1, len(right) + 1)
+        return float((precision + np.append(1.0, precision[:-1]))[right].mean() / 2)
     precision, recall, _ = precision_recall_curve(labels[known], scores[known])
     # From recall 1 down; the last point (recall 0, precision 1) is scikit-learn's own addition.
     envelope = np.maximum.accumulate(precision[:-1])

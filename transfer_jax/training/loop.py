@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -17,7 +18,7 @@ from transfer_jax.data.batches import BatchOrder
 from transfer_jax.data.tasks import Task
 from transfer_jax.networks import Network
 from transfer_jax.training import feed, parallel
-from transfer_jax.training.checkpoint import Checkpoints, append_line, keep_lines, save_params
+from transfer_jax.training.checkpoint import CellLog, Checkpoints
 from transfer_jax.training.objective import CLASSIFICATION
 from transfer_jax.training.recipe import Recipe, learning_rate_schedule, plateau_scale
 from transfer_jax.training.step import (
@@ -135,17 +136,18 @@ def train_group(
     order = BatchOrder(len(task.train[0]), recipe.batch_size, stream_seed)
     state, shared = initial_state(network, recipe, frozen, params)
     resident = feed.is_resident(task, runtime.resident_bytes)
-    logs = [path / "metrics.jsonl" for path in cell_folders] if parallel.is_first() else []
+    logs = [CellLog(path) for path in cell_folders] if parallel.is_first() else []
     kept = {step for steps in snapshots for step in steps}
 
     history: list[list[float]] = [[] for _ in treatments]
     spent, train_losses = 0.0, [math.nan] * len(treatments)
     checkpoints = Checkpoints(folder) if folder else None
-    if checkpoints and (found := checkpoints.restore(state._asdict())):
+    if checkpoints and (found := checkpoints.restore(state._asdict(), logs)):
         state, spent, history = State(**found[0]), found[1]["seconds"], found[1]["history"]
+    else:
+        for log in logs:
+            log.begin()
     first = int(state.step)
-    for log in logs:
-        keep_lines(log, first)
 
     def whole(learned) -> list[dict]:
         return [
@@ -154,9 +156,9 @@ def train_group(
         ]
 
     def keep_snapshots(state, step):
-        for path, steps, full in zip(cell_folders, snapshots, whole(state.learned), strict=True):
-            if step in steps and logs:
-                save_params(path / "snapshots" / f"{step}.safetensors", full)
+        for log, steps, full in zip(logs, snapshots, whole(state.learned), strict=bool(logs)):
+            if step in steps:
+                log.snapshot(step, full)
 
     if 0 in kept and first == 0:
         keep_snapshots(state, 0)
@@ -172,43 +174,44 @@ def train_group(
     wait = not resident or (jax.default_backend() == "cpu" and jax.device_count() > 1)
     started, since, step = time.perf_counter(), (time.perf_counter(), first), first
 
-    for source, indices in feed.train_batches(
-        task, mean_there, order, first, recipe.steps, chunk, resident
-    ):
-        rates = np.array([plateau_scale(recipe, [1 - score for score in h]) for h in history])
-        state, losses = update(state, shared_there, source, indices, rates.astype(np.float32), key)
-        if wait:
-            losses.block_until_ready()
-        step = min(step + chunk, recipe.steps)
-        last = step == recipe.steps
-        if last or step % runtime.log_every == 0:
-            train_losses = np.asarray(losses.addressable_shards[0].data[0]).tolist()
-            now = time.perf_counter()
-            speed, since = (step - since[1]) * recipe.batch_size / (now - since[0]), (now, step)
-            for log, loss, rate in zip(logs, train_losses, rates, strict=False):
-                rate = float(schedule(step - 1)) * float(rate)
-                line = {"loss": loss, "learning_rate": rate, "images_per_second": speed}
-                append_line(log, {"step": step, **line})
-            told(step, float(np.mean(train_losses)))
-        if last or step % recipe.eval_every == 0:
-            evaluations, right = _evaluate(
-                evaluate, state.learned, shared_there, task, mean_there, recipe, resident
+    with checkpoints or contextlib.nullcontext():
+        for source, indices in feed.train_batches(
+            task, mean_there, order, first, recipe.steps, chunk, resident
+        ):
+            rates = np.array([plateau_scale(recipe, [1 - score for score in h]) for h in history])
+            state, losses = update(
+                state, shared_there, source, indices, rates.astype(np.float32), key
             )
-            for i, found in enumerate(evaluations):
-                history[i].append(found[objective.measures[0]])
-                if logs:
-                    append_line(logs[i], {"step": step, **found})
-            if all(int(bad) >= 0 for bad in parallel.unreplicate(state.bad_step)):
-                break
-            since = (time.perf_counter(), step)
-        if step in kept:
-            # Before the checkpoint of this step: a run that resumes from there has them.
-            keep_snapshots(parallel.unreplicate(state), step)
-        if checkpoints and not last and step % runtime.checkpoint_every == 0:
-            place = {"seconds": spent + time.perf_counter() - started, "history": history}
-            checkpoints.save(step, parallel.unreplicate(state)._asdict(), place)
-    if checkpoints:
-        checkpoints.close()
+            if wait:
+                losses.block_until_ready()
+            step = min(step + chunk, recipe.steps)
+            last = step == recipe.steps
+            if last or step % runtime.log_every == 0:
+                train_losses = np.asarray(losses.addressable_shards[0].data[0]).tolist()
+                now = time.perf_counter()
+                speed, since = (step - since[1]) * recipe.batch_size / (now - since[0]), (now, step)
+                for log, loss, rate in zip(logs, train_losses, rates, strict=False):
+                    rate = float(schedule(step - 1)) * float(rate)
+                    line = {"loss": loss, "learning_rate": rate, "images_per_second": speed}
+                    log.line({"step": step, **line})
+                told(step, float(np.mean(train_losses)))
+            if last or step % recipe.eval_every == 0:
+                evaluations, right = _evaluate(
+                    evaluate, state.learned, shared_there, task, mean_there, recipe, resident
+                )
+                for i, found in enumerate(evaluations):
+                    history[i].append(found[objective.measures[0]])
+                    if logs:
+                        logs[i].line({"step": step, **found})
+                if all(int(bad) >= 0 for bad in parallel.unreplicate(state.bad_step)):
+                    break
+                since = (time.perf_counter(), step)
+            if step in kept:
+                # Before the checkpoint of this step: a run that resumes from there has them.
+                keep_snapshots(parallel.unreplicate(state), step)
+            if checkpoints and not last and step % runtime.checkpoint_every == 0:
+                place = {"seconds": spent + time.perf_counter() - started, "history": history}
+                checkpoints.save(step, parallel.unreplicate(state)._asdict(), place, logs)
     final = jax.tree.map(np.asarray, parallel.unreplicate(state))
     seconds = (spent + time.perf_counter() - started) / len(frozen)
     results = []
@@ -223,6 +226,7 @@ def train_group(
             row |= {"right": right[i]} if right else {}
             row |= {"train_loss": float(train_losses[i])}
             row |= {"images_per_second": recipe.steps * recipe.batch_size / seconds}
+        row |= {"files": logs[i].files()} if logs else {}
         results.append((jax.tree.map(np.asarray, full), row))
     return results
 
