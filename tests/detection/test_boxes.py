@@ -17,8 +17,8 @@ from transfer_jax.detection.boxes import (
 
 def random_boxes(seed, count, least=0.0):
     corners = np.random.default_rng(seed).uniform(size=(count, 2, 2))
-    low, high = corners.min(axis=1), corners.max(axis=1)
-    return np.concatenate([low, np.minimum(np.maximum(high, low + least), 1)], 1).astype(np.float32)
+    low, high = np.minimum(corners.min(axis=1), 1 - least), corners.max(axis=1)
+    return np.concatenate([low, np.maximum(high, low + least)], axis=1).astype(np.float32)
 
 
 def overlap(one, other):

@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from transfer_jax.data.batches import permutation, stream
 from transfer_jax.data.dataset import Dataset
-from transfer_jax.data.records import digest, replacing
+from transfer_jax.data.records import digest
+from transfer_jax.data.seals import kept_array
 
 COLUMNS = ("image", "ymin", "xmin", "ymax", "xmax")
 
@@ -66,19 +67,16 @@ def proposals(dataset: Dataset, source: SelectiveSearch | str | os.PathLike) -> 
     """
     if not isinstance(source, SelectiveSearch):
         return read_csv(source, dataset.ids)
-    path = None
-    if dataset.directory is not None:
-        path = dataset.directory / f"proposals-{digest(dataset.name, repr(source))}.npz"
-        if path.exists():
-            with np.load(path) as file:
-                return file["boxes"]
-    rows, name = range(len(dataset.labels)), f"searching {dataset.name}"
-    search = stream(lambda row: source.boxes(dataset.image(row), row), rows, os.cpu_count())
-    boxes = padded(list(tqdm(search, name, len(rows), unit="image", leave=False)))
-    if path is not None:
-        with replacing(path) as partial, partial.open("wb") as file:
-            np.savez_compressed(file, boxes=boxes)
-    return boxes
+
+    def search() -> np.ndarray:
+        rows, name = range(len(dataset.labels)), f"searching {dataset.name}"
+        found = stream(lambda row: source.boxes(dataset.image(row), row), rows, os.cpu_count())
+        return padded(list(tqdm(found, name, len(rows), unit="image", leave=False)))
+
+    if dataset.directory is None:
+        return search()
+    path = dataset.directory / f"proposals-{digest(dataset.name, source)}.npy"
+    return kept_array(path, f"{dataset.name}, {source}", search)
 
 
 def read_csv(path: str | os.PathLike, ids: np.ndarray) -> np.ndarray:
