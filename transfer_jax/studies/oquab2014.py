@@ -105,6 +105,12 @@ class Target:
             splits=(self.learn, self.test),
         )
 
+    def objects(self, row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Labels, boxes and difficulty of what is marked in a photograph, if anything is."""
+        if self.images.boxes is None:
+            return np.zeros(0, int), np.zeros((0, 4)), np.zeros(0, bool)
+        return self.images.boxes_of(row)
+
     def tested(self, config, place: int) -> np.ndarray:
         """The test images of the seed at this place of the config's."""
         rows, folds = np.asarray(self.images.splits[self.test]), config.target.folds
@@ -274,7 +280,7 @@ def _scored(tags, network: TrainedNetwork, target: Target, rows, pyramid):
             if k == "5" and np.isfinite(value):
                 tell("ap", value, k=k, rule=rule, class_name=target.images.class_names[label])
     arrays = _pointing(target, rows, peaks)
-    for name, right in arrays.items():
+    for name, right in arrays.items() if peaks else ():
         tell(name, right.mean(), right=name, images=f"{tags['tested']} objects")
     return found, arrays
 
@@ -320,7 +326,7 @@ class _Asked:
 
 def _peaks(target: Target, rows, place: int, boxes, said) -> dict[tuple, np.ndarray]:
     """(class, place) -> where the map is highest, (y, x) as fractions, for classes that show."""
-    labels, _, difficult = target.images.boxes_of(rows[place])
+    labels, _, difficult = target.objects(rows[place])
     shape, found = target.images.image(rows[place]).shape[:2], {}
     for label in sorted(set(labels[~difficult].tolist()) & set(target.classes)):
         heat = score_map(boxes, said[:, target.classes.index(label)], shape)
@@ -335,7 +341,7 @@ def _pointing(target: Target, rows, peaks: dict) -> dict[str, np.ndarray]:
     own, other = [], []
 
     def inside(label, place, peak) -> bool:
-        labels, boxes, _ = target.images.boxes_of(rows[place])
+        labels, boxes, _ = target.objects(rows[place])
         boxes = boxes[labels == label]
         return bool(((boxes[:, :2] <= peak) & (peak <= boxes[:, 2:])).all(axis=1).any())
 
@@ -403,7 +409,7 @@ def _maps(network: TrainedNetwork, target: Target, rows, pyramid, count: int):
             value, place, boxes, scores = best[key]
             pixels = Image.fromarray(target.images.image(rows[place]))
             pixels.thumbnail((96, 96))
-            label, objects = target.classes[key[1]], target.images.boxes_of(rows[place])
+            label, objects = target.classes[key[1]], target.objects(rows[place])
             name = f"{'strongest' if shows else 'failure'}{number}"
             text = f"{target.images.class_names[label]} {value ** (1 / 5):.2f}"
             arrays |= {
