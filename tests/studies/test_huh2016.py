@@ -20,7 +20,7 @@ from transfer_jax.grid.store import Store, TrainedNetwork
 from transfer_jax.readout.features import layer_features, probabilities
 from transfer_jax.report import Results, load, write_page
 from transfer_jax.studies import huh2016 as study
-from transfer_jax.studies.settings import dataset_opener, runtime_from
+from transfer_jax.studies.settings import dataset_opener, planning_opener, runtime_from
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FAMILIES = ("bird", "fish", "tree", "tool", "boat", "chair")
@@ -235,6 +235,22 @@ def test_a_preset_that_asks_nothing_still_pretrains_on_everything(open_dataset):
     config.targets = {}
     ((tags, cell),) = study.entries(config, open_dataset)
     assert tags["condition"] == "all" and len(classes_of(cell)) == 18
+
+
+def test_detection_is_planned_without_images(tmp_path):
+    config = get_config("imagenet")
+    config.seeds, config.data_dir = (0,), str(tmp_path)
+    for name in ("sun397", "voc_actions"):
+        del config.targets[name]
+    none = {"images_per_class": (), "unrelated": (), "budget": {"num_classes": ()}}
+    none |= {"classes": {"bottom_up": (), "top_down": ()}, "halves": {"random": (), "apart": ()}}
+    config.experiments.update(none)
+    opener, remarks = planning_opener(str(tmp_path), tmp_path)
+    base, alone, tuned = (cell for _, cell in study.entries(config, opener))
+    assert str(tuned.treatment) == "A7B+1" and tuned.source == base
+    assert tuned.network.kernel_shapes["fc6"] == base.network.kernel_shapes["fc6"]
+    assert [len(alone.task.select(split)[0]) for split in ("train", "val")] == [5011, 4952]
+    assert alone.recipe.steps == 40_000 and len(remarks) == 2
 
 
 def test_the_imagenet_preset_is_the_papers_ways_to_pretrain():

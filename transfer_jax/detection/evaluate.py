@@ -23,7 +23,7 @@ better one of its class by more; at most so many."""
 
 
 class Detections(NamedTuple):
-    """What was detected, in any order.
+    """What was detected, image by image, in each from the highest score down.
 
     Attributes:
       images: (M,) place of the image among the task's test images.
