@@ -17,9 +17,9 @@ from transfer_jax.detection.proposals import SelectiveSearch
 from transfer_jax.studies.settings import (
     as_config,
     network_config,
-    photographs,
     pick,
     study_config,
+    user_folder,
 )
 from transfer_jax.training.loop import Runtime
 from transfer_jax.training.recipe import SMALL_IMAGES, Recipe
@@ -89,10 +89,11 @@ def demo() -> ConfigDict:
 def folder(path: str = "") -> ConfigDict:
     """The demo on photographs of the user's: a third of their classes is the target of what the
     others teach; less than six classes are the target of what the embedded world teaches."""
-    found, config = photographs(path, 24), demo()
+    found, config = user_folder(path, 24), demo()
     wanted, few = config.experiments, {"train_per_class": 10, "test_per_class": 240}
     if found.classes < 6:
         config.targets = {"photographs": target(found.dataset, **few)}
+        config.fine_tune_recipe.batch_size = min(32, 10 * found.classes)
         wanted.unrelated = ()
         config.notes = (
             f"{found.classes} classes are too few to pretrain on some and transfer to others: "
@@ -103,13 +104,15 @@ def folder(path: str = "") -> ConfigDict:
     rest = found.classes - config.held_out
     few = {"train_per_class": max(1, min(10, found.val // 2)), "test_per_class": found.val}
     config.targets = {"held_out": target(classes="held_out", **few)}
+    config.fine_tune_recipe.batch_size = min(32, few["train_per_class"] * config.held_out)
     wanted.update({"images_per_class": (found.train // 2,), "unrelated": ()})
     # What has no hierarchy has no coarser labels.
-    wanted.update(
-        {"classes": {"bottom_up": (), "top_down": ()}, "overlap": rest > found.classes // 3}
-    )
+    wanted.update({"classes": {"bottom_up": (), "top_down": ()}})
+    wanted.overlap = rest > config.held_out
     budget = {"num_classes": (rest // 2, rest), "total_images": rest // 2 * found.train}
     wanted.update({"budget": budget, "halves": {"random": "A"}})
+    # No batch is larger than the smallest task.
+    config.recipe.batch_size = min(64, rest // 2 * found.train, rest * (found.train // 2))
     return config
 
 

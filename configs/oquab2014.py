@@ -1,6 +1,7 @@
 """Oquab et al. 2014, "Learning and Transferring Mid-Level Image Representations using CNNs".
 
-Presets (`--config=configs/oquab2014.py:<preset>`): demo, the embedded world, minutes; photographs,
+Presets (`--config=configs/oquab2014.py:<preset>`): demo, the embedded world, minutes; folder=PATH,
+photographs of the user's, a folder a class; photographs,
 small VOC 2007 photographs and Tiny ImageNet from `--config.data_dir`; voc2007, voc2012 and
 voc2012_actions, the paper: ILSVRC2012 from data_dir and `VOCdevkit/VOC2007` or 2012 beside it. With
 `--config.imported.path=FILE --config.pretraining.ways='()'` a file of weights is the base.
@@ -12,7 +13,13 @@ from ml_collections import ConfigDict
 
 from transfer_jax.data.sources import DatasetSpec
 from transfer_jax.data.views import Augmentation
-from transfer_jax.studies.settings import as_config, network_config, study_config
+from transfer_jax.studies.settings import (
+    as_config,
+    network_config,
+    pick,
+    study_config,
+    user_folder,
+)
 from transfer_jax.training.loop import Runtime
 from transfer_jax.training.recipe import SMALL_IMAGES, Recipe
 
@@ -26,11 +33,7 @@ LIKE = (  # classes of ILSVRC2012, all of them in Tiny ImageNet, that are like t
 
 def get_config(preset: str = "demo") -> ConfigDict:
     """The config of a preset."""
-    presets = {name.__name__: name for name in (demo, photographs, voc2007, voc2012)}
-    presets["voc2012_actions"] = voc2012_actions
-    if preset not in presets:
-        raise ValueError(f"preset {preset!r} is unknown; expected one of {sorted(presets)}")
-    return presets[preset]()
+    return pick(preset, demo, folder, photographs, voc2007, voc2012, voc2012_actions)
 
 
 def base_config(dataset, network, recipe, target: DatasetSpec) -> ConfigDict:
@@ -82,6 +85,25 @@ def demo() -> ConfigDict:
     config.train_recipe.update({"steps": 300, "eval_every": 300, "learning_rate": 0.002})
     config.experiments.images_per_class = (5, 20)
     config.forms_images = 100
+    return config
+
+
+def folder(path: str = "") -> ConfigDict:
+    """What the embedded world teaches, adapted to photographs of the user's, one class each: the
+    object is the whole image, and maps cannot be judged."""
+    found, config = user_folder(path, 64), demo()
+    config.target.dataset, config.target.classes = as_config(found.dataset), ()
+    config.pretraining.ways = ("all", "random", "long")
+    amounts = tuple(n for n in (5, 20) if n < found.train)
+    config.experiments.images_per_class = amounts
+    # No batch is larger than the smallest task.
+    batch = {"batch_size": min(64, found.classes * min(amounts, default=found.train))}
+    config.adapt_recipe.update(batch)
+    config.train_recipe.update(batch)
+    config.notes = (
+        "Networks are pretrained on the embedded world and adapted to the photographs. These have "
+        "no boxes: each shows one class, all of it.",
+    )
     return config
 
 

@@ -21,9 +21,9 @@ from transfer_jax.data.views import Augmentation
 from transfer_jax.studies.settings import (
     as_config,
     network_config,
-    photographs,
     pick,
     study_config,
+    user_folder,
 )
 from transfer_jax.studies.yosinski2014_claims import TREATMENTS
 from transfer_jax.training.loop import Runtime
@@ -99,7 +99,7 @@ def demo() -> ConfigDict:
 def folder(path: str = "") -> ConfigDict:
     """The demo's grid on photographs of the user's: halves of their classes, or, of two or three
     classes, which have no halves, random lower layers under all of them."""
-    found, config = photographs(path, 32), demo()
+    found, config = user_folder(path, 32), demo()
     config.dataset = as_config(found.dataset)
     # Eight epochs over half of the classes.
     steps = max(400, found.train * found.classes // 8)

@@ -18,9 +18,9 @@ from transfer_jax.data.views import Augmentation
 from transfer_jax.studies.settings import (
     as_config,
     network_config,
-    photographs,
     pick,
     study_config,
+    user_folder,
 )
 from transfer_jax.studies.zeiler2013_measures import ABLATIONS
 from transfer_jax.training.loop import Runtime
@@ -98,7 +98,7 @@ def demo() -> ConfigDict:
 def folder(path: str = "") -> ConfigDict:
     """The demo on photographs of the user's, in three seeds: half of the classes is source and half
     target; of two or three classes all are source, and the embedded world is the target."""
-    found, config = photographs(path, 64), demo()
+    found, config = user_folder(path, 64), demo()
     config.dataset, wanted = as_config(found.dataset), config.experiments
     wanted.seeds = wanted.other_seeds = (0, 1, 2)
     images = min(300, found.classes * found.val)
@@ -113,6 +113,9 @@ def folder(path: str = "") -> ConfigDict:
         scratch=(30,) if few else sizes[-1:],
     )
     wanted.duplicates = ()
+    if not few:
+        images = sizes[-1] * (found.classes - found.classes // 2)
+        config.scratch_recipe = {"batch_size": min(32, images)}
     if few:
         config.source_classes = "all"
         config.notes = (

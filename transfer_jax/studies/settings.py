@@ -120,7 +120,7 @@ def pick(preset: str, *presets: Callable[..., ConfigDict]) -> ConfigDict:
 
 
 @dataclasses.dataclass(frozen=True)
-class Photographs:
+class UserFolder:
     """A folder of the user's: its dataset, how many classes it has, and how many images to train
     and to test on the smallest of them."""
 
@@ -130,7 +130,7 @@ class Photographs:
     val: int
 
 
-def photographs(path: str, image_size: int) -> Photographs:
+def user_folder(path: str, image_size: int) -> UserFolder:
     """Counts the images of a folder, for presets that are cut to its size; no image is read.
 
     Raises:
@@ -151,7 +151,7 @@ def photographs(path: str, image_size: int) -> Photographs:
         )
         for split in ("train", "val")
     }
-    return Photographs(DatasetSpec("folder", path=path, image_size=image_size), classes, **least)
+    return UserFolder(DatasetSpec("folder", path=path, image_size=image_size), classes, **least)
 
 
 def network_config(name: str, **arguments: Any) -> ConfigDict:
