@@ -12,7 +12,7 @@ BELOW = {
     "world": set(),
     "networks": set(),
     "seal": set(),
-    "data": {"world"},
+    "data": {"world", "seal"},
     "transfer": {"networks"},
     "visual": {"networks", "data"},
     "readout": {"networks", "data"},

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import glob
-import hashlib
 import importlib.resources
 import json
 import logging
@@ -22,20 +20,15 @@ import numpy as np
 import tqdm
 
 from transfer_jax.data.batches import stream
+from transfer_jax.seal import HASH, DamagedError, digest_of
 
 Found = TypeVar("Found")
-
-HASH = functools.partial(hashlib.blake2b, digest_size=16)
 
 _SEAL_BYTES = 16
 _SEALED_AT_ONCE = 2**24
 _FILES_AT_ONCE = 256
 _THREADS = 16  # most wait where the disk is far away
 _SETTLED = 2 * 10**9  # nanoseconds; what changes again sooner may keep its times
-
-
-class DamagedError(ValueError):
-    """A file that was kept is not what was written there."""
 
 
 def file_digests(
@@ -61,7 +54,7 @@ def file_digests(
     with contextlib.suppress(OSError, DamagedError):
         known = read_json(table).get(root, {})
     unknown = [file for file in states if known.get(file, [])[:4] != states[file]]
-    fresh = each(lambda file: digest_of(f"{root}/{file}"), unknown)
+    fresh = each(lambda file: digest_of(Path(root, file)), unknown)
     digests = {file: fresh.get(file) or known[file][4] for file in states}
     if unknown:
         settled = {file: state[2] < now - _SETTLED for file, state in states.items()}
@@ -81,12 +74,6 @@ def package_text(name: str, digest: str) -> str:
     if HASH(text.encode()).hexdigest() != digest:
         raise DamagedError(f"{path} is not what was published; install the package again")
     return text
-
-
-def digest_of(path: str | os.PathLike) -> str:
-    """32 hex digits of a file's content."""
-    with open(path, "rb", buffering=0) as file:
-        return hashlib.file_digest(file, HASH).hexdigest()
 
 
 def write_sealed(path: Path, source: str, save: Callable, **arrays: Any) -> None:
