@@ -19,7 +19,7 @@ BELOW = {
     "training": {"networks", "data", "transfer"},
     "grid": {"networks", "data", "transfer", "training"},
 }
-BELOW["bench"] = {*BELOW["grid"], "grid"}
+BELOW["bench"] = {*BELOW["grid"], "grid", "readout"}
 BELOW["studies"] = {*BELOW["grid"], "grid", "visual", "readout", "report"}
 BELOW["main"] = {*BELOW["studies"], "studies"}
 
