@@ -1,6 +1,7 @@
 """Huh et al. 2016, "What makes ImageNet good for transfer learning?".
 
-Presets (`--config=configs/huh2016.py:<preset>`): demo, the embedded world, minutes; tiny_imagenet,
+Presets (`--config=configs/huh2016.py:<preset>`): demo, the embedded world, minutes; folder=PATH,
+photographs of the user's, a folder a class; tiny_imagenet,
 200 ImageNet classes from `--config.data_dir`, 40 of them and the embedded world as targets;
 imagenet, the paper: ILSVRC2012 from data_dir, SUN397 and VOC 2012 actions beside it.
 """
@@ -11,7 +12,13 @@ from ml_collections import ConfigDict
 
 from transfer_jax.data.sources import DatasetSpec
 from transfer_jax.data.views import Augmentation
-from transfer_jax.studies.settings import as_config, network_config, study_config
+from transfer_jax.studies.settings import (
+    as_config,
+    network_config,
+    photographs,
+    pick,
+    study_config,
+)
 from transfer_jax.training.loop import Runtime
 from transfer_jax.training.recipe import SMALL_IMAGES, Recipe
 
@@ -21,10 +28,7 @@ BOTH = {"random": "AB", "apart": "AB"}
 
 def get_config(preset: str = "demo") -> ConfigDict:
     """The config of a preset."""
-    presets = {"demo": demo, "tiny_imagenet": tiny_imagenet, "imagenet": imagenet}
-    if preset not in presets:
-        raise ValueError(f"preset {preset!r} is unknown; expected one of {sorted(presets)}")
-    return presets[preset]()
+    return pick(preset, demo, folder, tiny_imagenet, imagenet)
 
 
 def target(dataset: DatasetSpec | None = None, **settings) -> ConfigDict:
@@ -69,6 +73,33 @@ def demo() -> ConfigDict:
     wanted |= {"classes": {"bottom_up": (10,)}, "halves": {"random": "A"}}
     wanted |= {"budget": {"num_classes": (14, 28), "total_images": 840}}
     config.experiments.update(wanted)
+    return config
+
+
+def folder(path: str = "") -> ConfigDict:
+    """The demo on photographs of the user's: a third of their classes is the target of what the
+    others teach; less than six classes are the target of what the embedded world teaches."""
+    found, config = photographs(path, 24), demo()
+    wanted, few = config.experiments, {"train_per_class": 10, "test_per_class": 240}
+    if found.classes < 6:
+        config.targets = {"photographs": target(found.dataset, **few)}
+        wanted.unrelated = ()
+        config.notes = (
+            f"{found.classes} classes are too few to pretrain on some and transfer to others: "
+            "networks are pretrained on the embedded world and fine-tuned on the photographs.",
+        )
+        return config
+    config.dataset, config.held_out = as_config(found.dataset), found.classes // 3
+    rest = found.classes - config.held_out
+    few = {"train_per_class": max(1, min(10, found.val // 2)), "test_per_class": found.val}
+    config.targets = {"held_out": target(classes="held_out", **few)}
+    wanted.update({"images_per_class": (found.train // 2,), "unrelated": ()})
+    # What has no hierarchy has no coarser labels.
+    wanted.update(
+        {"classes": {"bottom_up": (), "top_down": ()}, "overlap": rest > found.classes // 3}
+    )
+    budget = {"num_classes": (rest // 2, rest), "total_images": rest // 2 * found.train}
+    wanted.update({"budget": budget, "halves": {"random": "A"}})
     return config
 
 

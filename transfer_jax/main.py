@@ -27,12 +27,18 @@ from transfer_jax.grid.store import Store, WorkdirInUseError
 from transfer_jax.report.frame import load, write_results_csv
 from transfer_jax.report.page import write_report
 from transfer_jax.studies.base import Study
-from transfer_jax.studies.settings import dataset_opener, planning_opener, ray_from, runtime_from
+from transfer_jax.studies.settings import (
+    dataset_opener,
+    own_scale,
+    planning_opener,
+    ray_from,
+    runtime_from,
+)
 from transfer_jax.training import parallel
 from transfer_jax.training.checkpoint import write_json
 
 log = logging.getLogger("transfer_jax.main")
-STUDIES = ("yosinski2014", "zeiler2013", "huh2016")
+STUDIES = ("yosinski2014", "zeiler2013", "huh2016", "oquab2014")
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config file of a study and its preset, `configs/yosinski2014.py:demo`."
@@ -64,7 +70,7 @@ _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, f
 def study_of(name: str) -> Study:
     """The study of a config's `study`."""
     if name not in STUDIES:
-        raise ValueError(f"config.study={name!r}: expected one of {STUDIES}")
+        raise ValueError(f"--config.study={name!r}: expected one of {STUDIES}")
     return importlib.import_module(f"transfer_jax.studies.{name}").STUDY
 
 
@@ -82,7 +88,7 @@ def run(config: ConfigDict, workdir: Path, command: str, *, retry_failed: bool =
     study, store = study_of(config.study), Store(workdir)
     runtime, ray = runtime_from(config.runtime), ray_from(config)
     if ray and jax.process_count() > 1:
-        raise ValueError("config.executor='ray' with several processes: expected one")
+        raise ValueError("--config.executor='ray' with several processes: expected one")
     with contextlib.ExitStack() as stack:
         if parallel.is_first():
             stack.enter_context(store.lock())
@@ -95,9 +101,10 @@ def run(config: ConfigDict, workdir: Path, command: str, *, retry_failed: bool =
         if parallel.is_first():
             about = {"study": study.name, "title": study.title, "command": command}
             about["config"] = json.loads(config.to_json_best_effort())
+            about["notes"] = list(config.notes)
             about["device"] = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
-            write_json(store.workdir / "about.json", about)
-            store.write_entries(entries)
+            about["files"] = {"entries.json": store.write_entries(entries)}
+            write_json(store.workdir / "about.json", about, "about")
             cells = all_cells(cell for _, cell in entries)
             if adopted := store.adopt(cells, config.reuse):
                 log.info("%d cells copied from %s", len(adopted), ", ".join(config.reuse))
@@ -117,8 +124,10 @@ def run(config: ConfigDict, workdir: Path, command: str, *, retry_failed: bool =
 def report(workdir: Path) -> Path:
     """Draws the report from the workdir's files alone; returns the path of its page."""
     results = load(workdir)
+    for remark in results.remarks:
+        log.warning("%s", remark)
     write_results_csv(results)
-    return write_report(study_of(results.about["study"]), results)
+    return write_report(study_of(results.about.get("study")), results)
 
 
 def main(argv: list[str]) -> None:
@@ -126,6 +135,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments {argv[1:]}")
     config, workdir = _CONFIG.value, Path(_WORKDIR.value).expanduser().absolute()
+    own_scale(config)
     if config.executor == "ray":
         # The GPUs of this machine are for the tasks.
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")

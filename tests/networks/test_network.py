@@ -10,6 +10,7 @@ from transfer_jax import networks
 from transfer_jax.networks import (
     Dense,
     Network,
+    adapted,
     alexnet,
     alexnet_mini,
     caffenet,
@@ -44,6 +45,42 @@ def test_published_parameter_counts(build, count):
     assert network.layer_names == LAYERS
 
 
+# Kernels and biases, by hand: of 3 x 3 convolutions 3 -> 16, 16 -> 16, ..., and of dense layers
+# from 4 x 4 x 64 units to 512, 512 and 10.
+RGB, CONV16, TO48, CONV48, TO64, CONV64 = 448, 2_320, 6_960, 20_784, 27_712, 36_928
+FC6, FC7, FC8 = 524_800, 262_656, 5_130
+EIGHT = RGB + TO48 + TO64 + 2 * CONV64 + FC6 + FC7 + FC8
+
+
+@pytest.mark.parametrize(
+    ("depth", "count"),
+    [(8, EIGHT), (11, EIGHT + CONV48 + 2 * CONV64), (13, EIGHT + CONV16 + CONV48 + 3 * CONV64),
+     (16, EIGHT + CONV16 + 2 * CONV48 + 5 * CONV64)],
+)  # fmt: skip
+def test_the_series_of_depths_is_one_network_with_more_convolutions(depth, count):
+    network = networks.build(f"deep{depth}", num_classes=10)
+    assert len(network.layers) == depth and network.num_params == count
+    assert network.layer_names[-3:] == ("fc6", "fc7", "fc8")
+    for size, sides in ((32, [16, 8, 8, 4]), (64, [32, 16, 16, 8])):
+        maps = networks.build(f"deep{depth}", num_classes=10, input_size=size).output_shapes
+        # Of each stage the last convolution; the next one begins with the digit after its own.
+        last = {name[4]: shape[0] for name, shape in maps.items() if name[:4] == "conv"}
+        assert [*last.values()] == sides
+
+
+def test_the_series_of_widths():
+    half, double = (alexnet_mini(10, width=width) for width in (0.5, 2))
+    maps = [16, 32, 48, 48, 32, 256, 256, 10]  # a half of 24, 64, ..., in sixteens
+    assert [layer.features for layer in half.layers] == maps
+    assert half.num_params == 1_216 + 6_432 + 13_872 + 10_416 + 6_944 + 131_328 + 65_792 + 2_570
+    assert [layer.features for layer in double.layers] == [48, 128, 192, 192, 128, 1024, 1024, 10]
+    assert double.num_params == (
+        3_648 + 76_928 + 221_376 + 166_080 + 110_720 + 2_098_176 + 1_049_600 + 10_250
+    )
+    mixed = alexnet_mini(10, width=0.5, widths={"fc6": 40}, remove=("fc7",))
+    assert [layer.features for layer in mixed.layers] == [16, 32, 48, 48, 32, 40, 10]
+
+
 def test_map_sizes_of_the_papers():
     for network, sides in (
         (caffenet(), [27, 13, 13, 13, 6]),
@@ -53,6 +90,24 @@ def test_map_sizes_of_the_papers():
         (zfnet(remove=("conv3", "conv4", "fc6")), [55, 13, 6]),
     ):
         assert [shape[0] for shape in network.output_shapes.values() if len(shape) == 3] == sides
+
+
+@pytest.mark.parametrize(
+    ("cut", "hidden", "added"),
+    [
+        ("fc7", (2048,), {"fca": (4096, 2048), "fcb": (2048, 21)}),
+        ("fc6", (), {"fcb": (4096, 21)}),
+        ("fc8", (64, 32), {"fca": (1000, 64), "fca2": (64, 32), "fcb": (32, 21)}),
+    ],
+)
+def test_adaptation_layers_stand_on_a_network_up_to_its_cut(cut, hidden, added):
+    base = caffenet()
+    network = adapted(base, cut, hidden, 21)
+    kept = LAYERS[: LAYERS.index(cut) + 1]
+    assert network.layers[: len(kept)] == base.layers[: len(kept)]
+    assert network.kernel_shapes == {name: base.kernel_shapes[name] for name in kept} | added
+    relus = [layer.then != () for layer in network.layers[len(kept) :]]
+    assert relus == [True] * len(hidden) + [False]
 
 
 def test_costs_by_hand():

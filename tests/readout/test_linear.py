@@ -86,3 +86,32 @@ def test_difficult_images_are_left_out_of_that_class_only(monkeypatch):
         known = labels[:, k] >= 0
         model = LinearSVC(C=1.0, dual=False, tol=1e-8).fit(scaled[known], labels[known, k])
         np.testing.assert_allclose(scores[:, k], model.decision_function(scaled), atol=0.02)
+
+
+@kinds
+def test_copies_are_examples_in_training_and_averaged_in_testing(kind, monkeypatch):
+    monkeypatch.setitem(linear.KINDS, kind, (2.0,))
+    rng = np.random.default_rng(0)
+    train, labels, test, test_labels = clouds(distance=0.8)
+    train, test = (
+        x[:, None] + 0.5 * rng.normal(size=(len(x), 3, x.shape[1])) for x in (train, test)
+    )
+    found = layer_accuracy(train, labels, test, test_labels, kind)
+    flat, repeated = train.reshape(-1, train.shape[2]), np.repeat(labels, 3)
+    wanted = layer_accuracy(flat, repeated, test.mean(axis=1), test_labels, kind)
+    np.testing.assert_array_equal(found.predictions, wanted.predictions)
+    both = np.stack([labels == 0, labels <= 1], axis=1).astype(np.int8)
+    both[::5, 0] = -1
+    scores = multilabel_scores(train, both, test)
+    wanted = multilabel_scores(flat, np.repeat(both, 3, axis=0), test.mean(axis=1))
+    np.testing.assert_allclose(scores, wanted, atol=1e-4)
+
+
+def test_c_is_not_chosen_on_copies_of_what_was_learned(monkeypatch):
+    # Of pure noise a classifier knows the copies of an image that it learned, and nothing else.
+    monkeypatch.setitem(linear.KINDS, "svm", (100.0,))
+    rng = np.random.default_rng(0)
+    x = np.repeat(rng.normal(size=(60, 200)), 4, axis=0).astype(np.float32)
+    chosen = linear._fitted("svm", x, np.arange(60) % 2, "balanced_accuracy")
+    assert chosen.best_score_ < 0.8
+    assert chosen.predict(x).tolist() == np.repeat(np.arange(60) % 2, 4).tolist()

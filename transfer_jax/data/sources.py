@@ -9,18 +9,17 @@ import inspect
 import os
 from pathlib import Path
 
-from transfer_jax.data.dataset import Dataset
+import numpy as np
+
+from transfer_jax.data.dataset import Dataset, digest
 from transfer_jax.data.ilsvrc2012 import ilsvrc2012_folder
 from transfer_jax.data.image import FITS, size_name
-from transfer_jax.data.listing import class_folder, image_folder, sun397_folder, tiny_imagenet
-from transfer_jax.data.prepare import DESCRIPTION, prepare, read_prepared, unless_there
+from transfer_jax.data.layouts import LAYOUTS, layout
+from transfer_jax.data.listing import class_folder, image_folder, tiny_imagenet
+from transfer_jax.data.prepare import DESCRIPTION, prepare, read_prepared
 from transfer_jax.data.records import Arrays, read_index, write_index
-from transfer_jax.data.tfds_records import (
-    read_tfds,
-    tfds_directory,
-    tfds_fingerprint,
-    tfds_listing,
-)
+from transfer_jax.data.seals import kept
+from transfer_jax.data.tfds_records import read_tfds, tfds_directory, tfds_listing
 from transfer_jax.data.voc import voc_actions, voc_folder
 
 _LISTINGS = {
@@ -28,15 +27,23 @@ _LISTINGS = {
     "folder": image_folder,
     "tiny_imagenet": tiny_imagenet,
     "class_folder": class_folder,
-    "sun397": sun397_folder,
     "voc": voc_folder,
     "voc_actions": voc_actions,
+    **{kind: functools.partial(layout, kind=kind) for kind in LAYOUTS},
 }
 FILE_KINDS = tuple(_LISTINGS)
-KINDS = ("world", "world_scenes", "tfds", *FILE_KINDS)
+_WORLDS = {  # their functions in `world`
+    "world": "world_arrays",
+    "world_scenes": "scene_arrays",
+    "world_attributes": "attribute_arrays",
+    "world_instances": "instance_arrays",
+    "world_relations": "relation_arrays",
+    "world_retrieval": "retrieval_arrays",
+}
+KINDS = (*_WORLDS, "tfds", *FILE_KINDS)
 
-_SIZES = {"world": 32, "world_scenes": 32, "tiny_imagenet": 32, "tfds": None}
-_WORLD_COUNTS = ("train_per_class", "val_per_class", "max_objects")
+_SIZES = {**dict.fromkeys(_WORLDS, 32), "tiny_imagenet": 32, "tfds": None}
+_WORLD_FIELDS = ("train_per_class", "val_per_class", "max_objects", "instances", "name")
 _WORLD_VERSION = 1  # raise it when the world is drawn otherwise
 
 
@@ -46,25 +53,29 @@ class DatasetSpec:
 
     Attributes:
       kind: 'world' and 'world_scenes' (images that the package renders, of one object and of
-        several), 'tfds' (any TFDS dataset of one label or several), 'folder'
-        (`PATH/train/<class>/*`, `PATH/val/<class>/*`), 'ilsvrc2012' (ImageNet's 1000 classes or
-        some of them), 'tiny_imagenet' (its folder or archive), 'class_folder' (`PATH/<class>/*`,
-        also nested, without splits, for `tasks.fold_task` to draw from; Caltech-101 and -256),
-        'sun397' (its nested folders with one of its partitions), 'voc' (`VOCdevkit/VOC2007` or
-        another year), 'voc_actions' (the people in it and what they do).
+        several), 'world_attributes', 'world_instances', 'world_relations' and 'world_retrieval'
+        (those of `world.groups`, for other tasks than naming a class), 'tfds' (any TFDS dataset of
+        one label or several), 'folder' (`PATH/train/<class>/*`, `PATH/val/<class>/*`),
+        'ilsvrc2012' (ImageNet's 1000 classes or some of them), 'tiny_imagenet' (its folder or
+        archive), 'class_folder' (`PATH/<class>/*`, also nested, without splits, for
+        `tasks.fold_task` to draw from; Caltech-101 and -256), 'sun397' (its nested folders with one
+        of its partitions), 'voc' (`VOCdevkit/VOC2007` or another year), 'voc_actions' (the people
+        in it and what they do), or another of `layouts.LAYOUTS`, benchmarks as they unpack.
       name: for 'tfds' as TFDS takes it: 'cifar10', 'cifar10:3.0.2', 'voc/2012'. For 'ilsvrc2012'
-        'imagenet2012' where its images lie in a TFDS dataset of that name.
+        'imagenet2012' where its images lie in a TFDS dataset of that name. For 'world_instances'
+        the class, for 'world_relations' some of them ('car,elephant,teapot'), for 'world_retrieval'
+        what changes: 'pose', 'place' or 'both'.
       path: of the folder, or of the archive of 'tiny_imagenet'; with `name` the TFDS folder, empty
         for `data_dir`. Or the folder of what was prepared before: nothing else is needed then.
       image_size: side length in pixels of the squares that images are made; None keeps the bytes
         and sizes of the files. 0 is the kind's own: 32 for 'world', 'world_scenes' and
         'tiny_imagenet', None for 'tfds', 256 otherwise.
-      seed, train_per_class, val_per_class, max_objects: for 'world' and 'world_scenes', see
-        `world.world_arrays` and `world.scene_arrays`; None is their own default.
+      seed, train_per_class, val_per_class, max_objects, instances: for the kinds of the world, see
+        `world.world_arrays`, `world.scene_arrays` and `world.groups`; None is their own default.
       on_broken: 'raise' to stop at a broken image, 'skip' to leave broken images out and list them
         beside the data.
-      margin: for 'voc_actions', what is added on each side of a person's box before it is cut out,
-        as a share of the box's width and height.
+      margin: where parts of images are cut out, as of 'voc_actions', what is added on each side of
+        a part's box, as a share of the box's width and height.
       partition: for 'sun397', which of its partitions into training and test images, 1 .. 10.
       fit: how images become squares, one of `image.FITS`.
     """
@@ -78,6 +89,7 @@ class DatasetSpec:
     val_per_class: int | None = None
     on_broken: str = "raise"
     max_objects: int | None = None
+    instances: int | None = None
     margin: float = 0.0
     partition: int = 1
     fit: str = "squash"
@@ -113,38 +125,44 @@ def open_dataset(
 ) -> Dataset:
     """Opens a dataset, preparing it under `data_dir` at its first use by `workers` threads (None:
     one per core). Its `name` changes with everything that changes its content (kind, size, seed,
-    the list of files with their sizes, labels, boxes and splits), not with where it lies.
+    the files' names and content, labels, boxes and splits), not with where it lies. The first
+    opening reads all files; later ones those whose size, times or inode have changed.
 
       dataset = open_dataset(DatasetSpec("tiny_imagenet", path="tiny.tar.xz"), "~/datasets")
       images = dataset.read(dataset.splits["val"][:10])
     """
     data_dir = Path(data_dir).expanduser()
     data_dir.mkdir(parents=True, exist_ok=True)
-    if spec.kind in ("world", "world_scenes"):
+    if spec.kind in _WORLDS:
         return _open_world(spec, data_dir)
     if spec.kind == "tfds":
         directory = tfds_directory(spec.name, data_dir, progress)
         return read_tfds(directory, spec.image_size, spec.fit)
     path = Path(spec.path).expanduser() if spec.path else data_dir
     if not path.exists():
-        raise FileNotFoundError(f"there is no {path}, given as path of a {spec.kind!r} dataset")
+        place = path if path.is_absolute() else f"{path} in {Path.cwd()} or {data_dir}"
+        raise FileNotFoundError(f"there is no {place}, given as path of a {spec.kind!r} dataset")
     view = {"margin": spec.margin, "on_broken": spec.on_broken}
     if (path / DESCRIPTION).exists():
         return read_prepared(path, spec.image_size, spec.fit, **view)
 
+    cut = False
     if spec.kind == "ilsvrc2012" and spec.name:
         stored = tfds_directory(spec.name, path, progress)
-        fingerprint, make_listing = tfds_fingerprint(stored), lambda: tfds_listing(stored)
+        fingerprint = digest(read_tfds(stored).name)[:12]
+        make_listing = functools.partial(tfds_listing, stored)
     elif spec.kind == "tiny_imagenet" and path.is_file():
         with open(path, "rb") as file:
             fingerprint = hashlib.file_digest(file, "sha256").hexdigest()[:12]
         make_listing = functools.partial(tiny_imagenet, path)
     else:
         options = {"partition": spec.partition} if spec.kind == "sun397" else {}
-        listing = _LISTINGS[spec.kind](path, **options)
+        table = data_dir / spec.kind / f".{digest(os.path.abspath(path))}.files.json"
+        listing = _LISTINGS[spec.kind](path, **options).with_digests(table)
         fingerprint, make_listing = listing.fingerprint(), lambda: listing
-    # The people of an image are cut out of it as they are read.
-    size, fit = (None, "squash") if spec.kind == "voc_actions" else (spec.image_size, spec.fit)
+        cut = listing.crops is not None
+    # What are parts of images are cut out of them as they are read.
+    size, fit = (None, "squash") if cut else (spec.image_size, spec.fit)
     name = f"{spec.kind}/{size_name(size, fit)}_{fingerprint}"
     options = {"on_broken": spec.on_broken, "workers": workers, "progress": progress}
     prepare(make_listing, data_dir / name, name, image_size=size, fit=fit, **options)
@@ -154,24 +172,30 @@ def open_dataset(
 def _open_world(spec: DatasetSpec, data_dir: Path) -> Dataset:
     from transfer_jax import world
 
-    make = world.world_arrays if spec.kind == "world" else world.scene_arrays
-    options = {"size": spec.image_size, "seed": spec.seed}
-    options |= {key: getattr(spec, key) for key in _WORLD_COUNTS if getattr(spec, key) is not None}
+    make = getattr(world, _WORLDS[spec.kind])
+    options = {key: getattr(spec, key) for key in _WORLD_FIELDS}
+    options = {key: value for key, value in options.items() if value not in (None, "")}
+    options |= {"size": spec.image_size, "seed": spec.seed}
     bound = inspect.signature(make).bind(**options)
     bound.apply_defaults()
     leaf = "_".join(f"{key}{value}" for key, value in bound.arguments.items())
     name = f"{spec.kind}/v{_WORLD_VERSION}_{leaf}"
     index = data_dir / name / "arrays.npz"
-    with unless_there(index) as wanted:
-        if wanted:
-            made = Dataset.from_arrays(**make(**bound.arguments))
-            write_index(index, made.labels, made.splits, made.boxes, images=made.source.pixels)
+
+    def draw() -> None:
+        made = Dataset.from_arrays(**make(**bound.arguments))
+        more = {"images": made.source.pixels, "class_paths": np.array(made.class_paths)}
+        write_index(index, name, made.labels, made.splits, made.boxes, **more)
+
+    known = kept(index, draw, lambda: read_index(index, name))
+    with np.load(index) as file:
+        paths = tuple(map(tuple, file["class_paths"].tolist()))
     return Dataset(
         name=name,
-        class_names=tuple(world.class_names()),
-        class_paths=tuple(map(tuple, world.class_paths())),
+        class_names=tuple(path[-1] for path in paths),
+        class_paths=paths,
         source=Arrays(path=index),
         image_shape=(spec.image_size, spec.image_size, 3),
         directory=index.parent,
-        **read_index(index),
+        **known,
     )

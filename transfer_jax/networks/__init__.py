@@ -9,14 +9,17 @@ from transfer_jax.networks.layers import (
     LocalResponseNorm,
     MaxPool,
     Relu,
+    RoiPool,
 )
 from transfer_jax.networks.network import Network, Params
 from transfer_jax.networks.receptive_field import ReceptiveField, receptive_field
 from transfer_jax.networks.zoo import (
+    adapted,
     alexnet,
     alexnet_mini,
     build,
     caffenet,
+    deep,
     torchvision_alexnet,
     zfnet,
 )
@@ -32,11 +35,14 @@ __all__ = [
     "Params",
     "ReceptiveField",
     "Relu",
+    "RoiPool",
+    "adapted",
     "alexnet",
     "alexnet_mini",
     "as_convolutions",
     "build",
     "caffenet",
+    "deep",
     "fully_convolutional",
     "receptive_field",
     "torchvision_alexnet",

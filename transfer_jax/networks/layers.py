@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from transfer_jax.networks.roi_pool import roi_pool
+
 
 @dataclasses.dataclass(frozen=True)
 class Relu:
@@ -71,6 +73,21 @@ class AdaptiveAvgPool:
 
 
 @dataclasses.dataclass(frozen=True)
+class RoiPool:
+    """Maxima over `size` x `size` windows that cover a region of the map, whatever its size.
+
+    As an operation of a layer it takes the whole map as the region. A detector pools regions of
+    what enters it, see `networks.roi_pool`, so that the layers above find the map that they know.
+    """
+
+    size: int
+
+    def __call__(self, x: jax.Array, keys: jax.Array | None = None) -> jax.Array:
+        whole = jnp.broadcast_to(jnp.array([0.0, 0.0, 1.0, 1.0]), (len(x), 1, 4))
+        return roi_pool(x, whole, self.size)[:, 0]
+
+
+@dataclasses.dataclass(frozen=True)
 class LocalResponseNorm:
     """x / (k + alpha / size * sum of squares over `size`, odd, channels around it) ** beta.
 
@@ -102,7 +119,7 @@ class Dropout:
         return jnp.where(keep, x / (1 - self.rate), jnp.zeros((), x.dtype))
 
 
-After = Relu | MaxPool | AdaptiveAvgPool | LocalResponseNorm | Dropout
+After = Relu | MaxPool | AdaptiveAvgPool | RoiPool | LocalResponseNorm | Dropout
 Shape = tuple[int, ...]
 
 
@@ -164,7 +181,7 @@ def output_shape(layer: Layer, shape: Shape) -> Shape:
     for after in (None, *layer.then):
         if isinstance(after, MaxPool):
             sides = [after.windows(side) for side in sides]
-        elif isinstance(after, AdaptiveAvgPool):
+        elif isinstance(after, AdaptiveAvgPool | RoiPool):
             sides = [after.size] * 2
         if min(sides, default=1) < 1:
             raise ValueError(f"layer {layer.name}: nothing is left of an input of {shape}")

@@ -3,6 +3,7 @@
 num_classes: logits of the last layer;
 dropout: the rate of its dropout layers;
 input_size: pixels, one side of a square or (height, width);
+width: a factor on the maps and units of all layers but the last, to whole multiples of 16;
 widths: layer name -> output maps or units, to change some, as {'fc6': 2048};
 remove: names of layers to leave out with their pooling (Zeiler & Fergus 2013, Table 3).
 """
@@ -10,6 +11,8 @@ remove: names of layers to leave out with their pooling (Zeiler & Fergus 2013, T
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Sequence
 
 from transfer_jax.networks.layers import (
     AdaptiveAvgPool,
@@ -98,9 +101,46 @@ def alexnet_mini(num_classes: int = 100, *, dropout=0.5, input_size=32, **change
     return _network("alexnet_mini", input_size, layers, **changes)
 
 
+def deep(num_classes: int = 100, *, depth, dropout=0.5, input_size=32, **changes) -> Network:
+    """Four stages of 3 x 3 convolutions with 16, 48, 64, 64 maps and three dense layers, `depth`
+    weight layers in all: the network of eight with more convolutions in its stages, as the series
+    of Azizpour et al. 2014, for 32 x 32 images.
+
+    Stages 1, 2 and 4 end in 2 x 2 pooling, so that maps are of 16, 8, 8, 4 as in `alexnet_mini`.
+    Layers are conv1_1, ..., fc6, fc7, fc8; initial weights are He et al.'s.
+    """
+    pool, drop, layers = MaxPool(2, 2), (RELU, Dropout(dropout)), []
+    for stage, (count, maps) in enumerate(zip(DEPTHS[depth], (16, 48, 64, 64), strict=True), 1):
+        for i in range(1, count + 1):
+            then = (RELU, pool) if i == count and stage != 3 else (RELU,)
+            layers.append(Conv(f"conv{stage}_{i}", maps, 3, padding=1, then=then))
+    layers += [Dense("fc6", 512, then=drop), Dense("fc7", 512, then=drop)]
+    layers.append(Dense("fc8", num_classes))
+    return _network(f"deep{depth}", input_size, tuple(layers), **changes)
+
+
+DEPTHS = {8: (1, 1, 1, 2), 11: (1, 2, 2, 3), 13: (2, 2, 3, 3), 16: (2, 3, 4, 4)}
+"""Weight layers of `deep` -> convolutions in each stage."""
+
 BUILT_IN = {
-    build.__name__: build for build in (caffenet, alexnet, torchvision_alexnet, zfnet, alexnet_mini)
+    **{f.__name__: f for f in (caffenet, alexnet, torchvision_alexnet, zfnet, alexnet_mini)},
+    **{f"deep{depth}": functools.partial(deep, depth=depth) for depth in DEPTHS},
 }
+
+
+def adapted(network: Network, cut: str, hidden: Sequence[int], num_classes: int) -> Network:
+    """A network up to and with layer `cut`, under new adaptation layers: FCa, ... with ReLUs, of
+    the widths `hidden`, and FCb, the logits (Oquab et al. 2014, section 3.1: on fc7, of 2048).
+
+    Example:
+      >>> adapted(caffenet(), 'fc7', (2048,), 21).layer_names[-3:]
+      ('fc7', 'fca', 'fcb')
+    """
+    kept = network.layers[: network.position(cut, 0) + 1]
+    names = ["fca", *(f"fca{i}" for i in range(2, len(hidden) + 1))]
+    new = (Dense(name, width, then=(RELU,)) for name, width in zip(names, hidden, strict=False))
+    layers = (*kept, *new, Dense("fcb", num_classes))
+    return Network(f"{network.name}_{cut}", network.input_size, layers)
 
 
 def build(name: str, **arguments) -> Network:
@@ -127,7 +167,7 @@ def _alexnet_layers(num_classes, pooled, dropout):
     )
 
 
-def _network(name, input_size, layers, widths=None, remove=()) -> Network:
+def _network(name, input_size, layers, width=1, widths=None, remove=()) -> Network:
     changeable, widths = [layer.name for layer in layers[:-1]], dict(widths or {})
     if unknown := {*widths, *remove} - {*changeable}:
         raise ValueError(
@@ -137,6 +177,9 @@ def _network(name, input_size, layers, widths=None, remove=()) -> Network:
     for rate in [a.rate for layer in layers for a in layer.then if isinstance(a, Dropout)]:
         if not 0 <= rate < 1:
             raise ValueError(f"{name}: dropout={rate} is outside [0, 1)")
+    if width != 1:
+        scaled = {layer.name: max(1, round(width * layer.features / 16)) for layer in layers[:-1]}
+        widths = {**{name: 16 * steps for name, steps in scaled.items()}, **widths}
     kept = tuple(
         dataclasses.replace(layer, features=int(widths.get(layer.name, layer.features)))
         for layer in layers

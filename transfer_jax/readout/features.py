@@ -7,6 +7,7 @@ out of them (sections 5.2 and 5.3).
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from transfer_jax.data.batches import padded_batches, stream
-from transfer_jax.networks import Network, Params
+from transfer_jax.networks import AdaptiveAvgPool, Network, Params
 
 Read = Callable[[np.ndarray], np.ndarray]
 View = Callable[[np.ndarray], jax.Array]
@@ -51,10 +52,11 @@ def layer_features(
       >>> x["fc7"].shape
       (3060, 4096)
     """
-    layers = tuple(layers)
+    wanted = tuple((layer, "flat") for layer in layers)
 
     def run(images):
-        return _outputs(network, layers, params, view(images))
+        found = outputs(network, wanted, params, view(images))
+        return {layer: x for (layer, _), x in found.items()}
 
     return map_images(run, read, rows, batch_size)
 
@@ -78,7 +80,8 @@ def probabilities(
 
     def run(images):
         x = view(images)
-        logits = _outputs(network, (last,), params, x.reshape(-1, *x.shape[-3:]))[last]
+        found = outputs(network, ((last, "flat"),), params, x.reshape(-1, *x.shape[-3:]))
+        logits = found[last, "flat"]
         return jax.nn.softmax(logits.reshape(len(images), -1, logits.shape[-1])).mean(axis=1)
 
     return map_images(run, read, rows, batch_size)
@@ -96,7 +99,9 @@ def map_images(
     read by threads while others are computed.
     """
     rows = np.asarray(rows, np.int64)
-    batches = list(padded_batches(len(rows), min(batch_size, len(rows))))
+    # Few images in powers of two: sets of other sizes are not compiled for anew.
+    batch_size = min(batch_size, 1 << (len(rows) - 1).bit_length())
+    batches = list(padded_batches(len(rows), batch_size))
     images = stream(read, (rows[indices] for indices, _ in batches), os.cpu_count() or 1)
     whole = None
     for (indices, mask), batch in zip(batches, images, strict=True):
@@ -109,11 +114,39 @@ def map_images(
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _outputs(network: Network, layers: tuple[str, ...], params: Params, x: jax.Array):
-    outputs, deepest = {}, max(network.position(name, 0) for name in layers)
+def outputs(
+    network: Network, wanted: tuple[tuple[str, str], ...], params: Params, x: jax.Array
+) -> dict[tuple[str, str], jax.Array]:
+    """What leaves layers for the network's input x (N, h, w, 3): each wanted (layer, pool) ->
+    float32 (N, D), pooled as `pooled` says, from one forward pass."""
+    found, deepest = {}, max(network.position(layer, 0) for layer, _ in wanted)
     # Accelerators would otherwise round the factors of products to fewer digits.
     with jax.default_matmul_precision("highest"):
         for position, name in enumerate(network.layer_names[: deepest + 1]):
             x = network.apply_range(params, x, position, position + 1)
-            outputs[name] = x.reshape(len(x), -1).astype(jnp.float32)
-    return {name: outputs[name] for name in layers}
+            for layer, pool in wanted:
+                if layer == name:
+                    found[layer, pool] = pooled(x.astype(jnp.float32), pool)
+    return found
+
+
+GRIDS = {"1": (1,), "2": (2,), "3": (3,), "pyramid": (1, 2, 3)}
+POOLS = ("flat", *(kind + grids for kind in ("max", "avg") for grids in GRIDS))
+"""How maps become a vector: as they are, or by the maximum or the mean of each map in each cell of
+a grid of 1, 2 x 2 or 3 x 3, or of the three grids one after the other."""
+
+
+def pooled(x: jax.Array, pool: str) -> jax.Array:
+    """Maps (N, h, w, c) as vectors (N, D), `pool` one of `POOLS`: cells row by row, channels last.
+
+    The outputs of dense layers (N, D) stay as they are.
+    """
+    if pool == "flat" or x.ndim == 2:
+        return x.reshape(len(x), -1)
+    reduce = {"max": jnp.max, "avg": jnp.mean}[pool[:3]]
+    cells = []
+    for grid in GRIDS[pool[3:]]:
+        rows, columns = (AdaptiveAvgPool(grid).spans(side) for side in x.shape[1:3])
+        for (top, bottom), (left, right) in itertools.product(rows, columns):
+            cells.append(reduce(x[:, top:bottom, left:right], axis=(1, 2)))
+    return jnp.concatenate(cells, axis=1)

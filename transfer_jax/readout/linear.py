@@ -5,6 +5,10 @@ Features are centred and divided by one number that makes the training images' m
 images, of two values only: measured on features of trained and of random networks, from 5 and 60
 images a class, an SVM's C between 1 and 10 changes the accuracy by a point or so, and a softmax's
 between 10 and 100.
+
+Features may be those of several copies of each image, (N, copies, D): each copy is then an example
+to learn from, and of a test image the mean over its copies is judged, whose score is the mean of
+theirs.
 """
 
 from __future__ import annotations
@@ -49,8 +53,8 @@ def layer_accuracy(
     """How well a linear classifier of a layer's features does: Table 6 of Zeiler & Fergus 2013.
 
     Args:
-      train_x, train_y: features (N, D) and labels (N,) that it is trained on.
-      test_x, test_y: (M, D) and (M,).
+      train_x, train_y: features (N, D) or (N, copies, D) and labels (N,) that it is trained on.
+      test_x, test_y: (M, D) or (M, copies, D), and (M,).
       kind: 'svm', one class against the rest with squared hinge loss, or 'softmax', multinomial
         logistic regression.
 
@@ -73,22 +77,26 @@ def multilabel_scores(train_x: np.ndarray, labels: np.ndarray, test_x: np.ndarra
     They rank the images of a class: see `metrics.average_precisions`.
 
     Args:
-      train_x: (N, D).
+      train_x: (N, D) or (N, copies, D).
       labels: (N, K), 1 where a class shows, 0 where it does not, -1 where it is difficult: the
         image is then left out of that class alone. Each class needs both of the others.
-      test_x: (M, D).
+      test_x: (M, D) or (M, copies, D).
     """
     scores = []
     with threadpool_limits(1, "blas"):
         train_x, test_x = _prepared(train_x, test_x)
         for column in labels.T:
             known = column >= 0
-            model = _fitted("svm", train_x[known], column[known], "average_precision")
+            examples = train_x[np.repeat(known, len(train_x) // len(known))]
+            model = _fitted("svm", examples, column[known], "average_precision")
             scores.append(model.decision_function(test_x))
     return np.stack(scores, axis=1)
 
 
 def _prepared(train_x, test_x):
+    """Training examples (N * copies, D) and test images (M, D), centred and scaled."""
+    test_x = test_x.reshape(len(test_x), -1, test_x.shape[-1]).mean(axis=1)
+    train_x = train_x.reshape(-1, train_x.shape[-1])
     mean = train_x.mean(axis=0, dtype=np.float64)
     length = np.sqrt(train_x.var(axis=0, dtype=np.float64).sum()) or 1.0
     train_x, test_x = (((x - mean) / length).astype(np.float32) for x in (train_x, test_x))
@@ -101,13 +109,18 @@ def _prepared(train_x, test_x):
 
 
 def _fitted(kind, x, y, scoring):
+    """A classifier of the examples x, as many copies of an image as there are for each of y."""
     if kind == "svm":
         # Coordinate descent in the dual is the faster one but for many images of few features.
         dual = len(x) < 10 * x.shape[1]
         model = LinearSVC(dual=dual, tol=1e-2, max_iter=5000, random_state=0)
     else:
         model = LogisticRegression(max_iter=1000)
+    copies = len(x) // len(y)
+    examples = np.repeat(y, copies)
     if np.unique(y, return_counts=True)[1].min() < 3:
-        return model.set_params(C=KINDS[kind][-1]).fit(x, y)
-    third = StratifiedShuffleSplit(1, test_size=1 / 3, random_state=0)
-    return GridSearchCV(model, {"C": KINDS[kind]}, cv=third, scoring=scoring).fit(x, y)
+        return model.set_params(C=KINDS[kind][-1]).fit(x, examples)
+    third = StratifiedShuffleSplit(1, test_size=1 / 3, random_state=0).split(y, y)
+    # The copies of an image stay on one side, or C would be chosen on what was learned.
+    split = [[np.add.outer(part * copies, np.arange(copies)).ravel() for part in next(third)]]
+    return GridSearchCV(model, {"C": KINDS[kind]}, cv=split, scoring=scoring).fit(x, examples)

@@ -254,4 +254,5 @@ def _noise(results: Results, keys: pd.Series, unit: np.ndarray, weight: np.ndarr
 
 
 def _points(value: float) -> str:
-    return f"{100 * value:+.1f}".replace("-", "\N{MINUS SIGN}")
+    # Adding zero turns -0.0 into 0.0.
+    return f"{round(100 * value, 1) + 0.0:+.1f}".replace("-", "\N{MINUS SIGN}")

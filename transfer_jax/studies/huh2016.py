@@ -78,6 +78,10 @@ TITLES = {
 }
 """The questions, and what they ask."""
 
+FIELDS = {name: f"experiments.{name}" for name in TITLES}
+FIELDS |= {"images": "experiments.images_per_class", "imported": "imported.path"}
+"""What in a config asks for them."""
+
 KINDS = ("classification", "actions")
 """Of targets. 'actions' are multi-label data of which images with one label are learned from, and
 the average precision over all of them is measured beside the accuracy."""
@@ -204,14 +208,15 @@ def _ways(config, source: Source, seed: int) -> Iterator[tuple[str, dict, Task]]
         )
 
     # Section 6: does the other half of the classes help, near or far? Do unrelated classes?
-    if any(wanted.halves.values()):
-        every = class_hierarchy(dataset, config.hierarchy_csv or None)
-        apart = split_by_ancestors([every[c] for c in classes], seed)
-        halves = {"random": random_halves(len(classes), seed), "apart": apart}
-        for kind, sides in wanted.halves.items():
-            for side in chosen(sides, "AB", f"experiments.halves.{kind}"):
-                half = [classes[i] for i in halves[kind]["AB".index(side)]]
-                yield "halves", {"condition": f"half, {kind}", "side": side}, source.task(half)
+    for kind in filter(wanted.halves.get, ("random", "apart")):
+        if kind == "random":
+            halves = random_halves(len(classes), seed)
+        else:
+            every = class_hierarchy(dataset, config.hierarchy_csv or None)
+            halves = split_by_ancestors([every[c] for c in classes], seed)
+        for side in chosen(wanted.halves[kind], "AB", f"experiments.halves.{kind}"):
+            half = [classes[i] for i in halves["AB".index(side)]]
+            yield "halves", {"condition": f"half, {kind}", "side": side}, source.task(half)
     for kind in chosen(wanted.unrelated, ("natural", "man-made"), "experiments.unrelated"):
         kept = [c for c in classes if (c in source.natural) == (kind == "natural")]
         yield "unrelated", {"condition": kind}, source.task(kept)
@@ -242,7 +247,7 @@ def _source(config, open_dataset: Opener) -> Source:
     held_out = random_classes(every, config.held_out, config.seed)
     classes = sorted(set(every) - set(held_out))
     if len(classes) < 2:
-        raise ValueError(f"config.held_out={config.held_out} leaves {len(classes)} classes")
+        raise ValueError(f"--config.held_out={config.held_out} leaves {len(classes)} classes")
     if config.experiments.unrelated:
         table = config.superclass_csv or None
         _, natural = man_made_natural(dataset.class_names, dataset.class_paths, table)
@@ -265,7 +270,7 @@ def _targets(config, source: Source, open_dataset: Opener) -> Iterator[Target]:
                 classes = sorted(set(classes) & source.natural)
             if len(classes) < 2 or wanted.train_per_class == 0:
                 raise ValueError(
-                    f"config.{field}: {len(classes)} held-out classes of train_per_class="
+                    f"--config.{field}: {len(classes)} held-out classes of train_per_class="
                     f"{wanted.train_per_class} images; expected at least 2, of 1 (natural ones are "
                     "known where config.experiments.unrelated asks)"
                 )
@@ -343,7 +348,8 @@ def _neighbours(store: Store, found: Sequence[Entry]):
         x = untrained if cell is None else _features(store.trained(cell), task)[0]
         right = neighbours_right(x["train"], y["train"], x["val"], y["val"])
         tell(tags, "neighbours", right[1])
-        tell(tags, "neighbours_top5", right[5])
+        if task.num_classes > 5:
+            tell(tags, "neighbours_top5", right[5])
         means = class_means(x["val"], y["val"])
         for level, of in parents.items():
             siblings = sibling_share(means, of)
@@ -390,8 +396,7 @@ def _probabilities(network: TrainedNetwork, dataset: Dataset, rows: np.ndarray) 
 
 def _tested(store: Store, cell: Cell) -> str:
     """The digest of a cell's validation images."""
-    with np.load(store.folder(cell) / "right.npz") as file:
-        return str(file["images"])
+    return store.right(cell)[0]
 
 
 # Tables and figures
@@ -425,6 +430,7 @@ def sections(results: Results, folder: Path) -> list[Section]:
                 (table(results, name), "Top-1 (%), mean and standard deviation over seeds, on the "
                  "pretraining's own task and on targets; points against the reference."),
             ],
+            FIELDS[name],
         )
         for name, title in TITLES.items()
     ]  # fmt: skip

@@ -55,6 +55,8 @@ class Recipe:
       ten_crop: evaluate on ten crops (averaged probabilities) instead of the centre.
       plateau_patience: evaluations in a row without improvement that make the plateau drop; one
         improves when its top-1 error is below (1 - plateau_rtol) times the lowest so far.
+      frozen_once: frozen lower layers see each image once, in the evaluation's view and without
+        dropout, and what is above learns from what left them: no augmentation, many times faster.
       max_filter_rms: root mean square above which a convolution filter is scaled back, see
         `limit_filter_rms`; None sets no limit.
     """
@@ -83,6 +85,7 @@ class Recipe:
     crops: str = "random"
     plateau_patience: int = 5
     plateau_rtol: float = 1e-4
+    frozen_once: bool = False
     max_filter_rms: float | None = None
 
     def __post_init__(self):

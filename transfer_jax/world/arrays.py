@@ -10,6 +10,7 @@ from transfer_jax.world.classes import CLASSES, class_names, class_paths
 from transfer_jax.world.rendering import render_images, render_scenes
 from transfer_jax.world.scenes import ABSENT
 
+_NAMES = {"class_names": class_names(), "class_paths": class_paths()}
 _DIFFICULT = 1 / 12  # share of the picture below which the box of an object counts as small
 
 
@@ -25,8 +26,8 @@ def world_arrays(
         images, boxes = render_images(class_ids, indices, split=split, seed=seed, size=size)
         return images, class_ids.astype(np.int32), boxes
 
-    images, labels, boxes, shared = _both_splits(draw, train_per_class, val_per_class)
-    return {"images": images, "labels": labels, "boxes": boxes, **shared}
+    images, labels, boxes, splits = both_splits(draw, train_per_class, val_per_class)
+    return {"images": images, "labels": labels, "boxes": boxes, "splits": splits, **_NAMES}
 
 
 def scene_arrays(
@@ -49,7 +50,7 @@ def scene_arrays(
             class_ids, indices, split=split, seed=seed, size=size, max_objects=max_objects
         )
 
-    images, found, boxes, shared = _both_splits(draw, train_per_class, val_per_class)
+    images, found, boxes, splits = both_splits(draw, train_per_class, val_per_class)
     sides = boxes[..., 2:] - boxes[..., :2]
     seen = (found != ABSENT) & (sides[..., 0] > 0)
     difficult = sides[..., 0] * sides[..., 1] < _DIFFICULT
@@ -59,19 +60,17 @@ def scene_arrays(
         (found[i, shown].astype(np.int32), boxes[i, shown], difficult[i, shown])
         for i, shown in enumerate(seen)
     ]
-    return {"images": images, "labels": labels, "boxes": objects, **shared}
+    return {"images": images, "labels": labels, "boxes": objects, "splits": splits, **_NAMES}
 
 
-def _both_splits(draw: Callable, train_per_class: int, val_per_class: int):
-    """What `draw(class_ids, indices, split)` returns, joined, and what all arrays share."""
+def both_splits(
+    draw: Callable, train_per_class: int, val_per_class: int, num_classes: int = len(CLASSES)
+):
+    """What `draw(class_ids, indices, split)` returns, joined, and the rows of each split."""
     parts = []
     for split, per_class in (("train", train_per_class), ("val", val_per_class)):
-        class_ids, indices = np.indices((len(CLASSES), per_class)).reshape(2, -1)
+        class_ids, indices = np.indices((num_classes, per_class)).reshape(2, -1)
         parts.append(draw(class_ids, indices, split))
     train, val = np.split(np.arange(sum(len(part[0]) for part in parts)), [len(parts[0][0])])
-    shared = {
-        "splits": {"train": train, "val": val},
-        "class_names": class_names(),
-        "class_paths": class_paths(),
-    }
-    return *(np.concatenate(columns) for columns in zip(*parts, strict=True)), shared
+    joined = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    return *joined, {"train": train, "val": val}

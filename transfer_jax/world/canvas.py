@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from transfer_jax.world.randomness import Field, Tape
 from transfer_jax.world.shapes import Number, rotate
+
+PATTERNS = ("plain", "striped", "spotted", "chequered")
 
 
 class Canvas:
@@ -126,6 +129,20 @@ class Canvas:
             rise -= self._height
             rise *= cover
             self._height += rise
+
+    def dress(self, colour: Field, pattern: NDArray[np.int64]) -> None:
+        """Dyes all that was painted: `colour` (n, 3), as light and dark as it was, and `pattern`
+        (n,), places in PATTERNS.
+        """
+        u, v = self.turned(self.tape.uniform(-0.3, 0.3), self.tape.uniform(), self.tape.uniform())
+        stripes = self.stripes(v, 13)
+        spots = self.soften(np.cos(12 * u) + np.cos(12 * v) - 0.7, 12)
+        checks = np.abs(self.stripes(u, 9) - self.stripes(v, 9))
+        worn = pattern[:, None, None]
+        marks = np.choose(worn, [np.zeros_like(u), stripes, spots, checks]).astype(np.float32)
+        shade = (0.6 + 0.5 * self.picture.mean(axis=1)) * (1 - 0.7 * marks)
+        dye = colour[:, :, None, None] * shade[:, None] - self.picture
+        self.picture += dye * self.alpha[:, None]
 
     def light(self, angle: Field, strength: Field, gloss: float) -> None:
         """Shades the relief of all that was painted, by light from `angle` in the picture; `gloss`

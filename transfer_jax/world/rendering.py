@@ -12,7 +12,7 @@ from transfer_jax.world import scenes, surroundings
 from transfer_jax.world.canvas import Canvas
 from transfer_jax.world.classes import CLASSES
 from transfer_jax.world.randomness import Field, Keys, Tape, make_keys, pixel_noise
-from transfer_jax.world.scenes import ABSENT, Instance, Pose, Setting
+from transfer_jax.world.scenes import ABSENT, Dressed, Instance, Pose, Setting
 
 _CHUNK_PIXELS = 1 << 17  # per field: large for NumPy's calls, small for a core's cache
 
@@ -32,6 +32,8 @@ def _paint_objects(picture: Field, instance: Instance, pose: Pose, setting: Sett
         tilt = np.stack([seen.tilt_u, seen.tilt_v], axis=1)
         canvas = Canvas(part, seen.affine(), Tape(instance.keys[rows]), tilt)
         kind.draw(canvas)
+        if isinstance(instance, Dressed):
+            canvas.dress(instance.colours[rows], instance.patterns[rows])
         light = setting.light_angle[rows, None, None], setting.light_strength[rows, None, None]
         canvas.light(*light, kind.gloss)
         if part is not picture:

@@ -37,6 +37,14 @@ class Instance:
 
 
 @dataclasses.dataclass(frozen=True)
+class Dressed(Instance):
+    """n objects in coats: what their drawing painted takes on a colour and a pattern."""
+
+    colours: Field  # (n, 3)
+    patterns: NDArray[np.int64]  # (n,) place in canvas.PATTERNS
+
+
+@dataclasses.dataclass(frozen=True)
 class Pose:
     """Where n objects are seen and how; every field is float32 (n,)."""
 
