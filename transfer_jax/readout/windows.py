@@ -32,7 +32,7 @@ from transfer_jax.networks import (
 
 ASPECTS = (1, 4 / 3, 3 / 2)
 """Long side by short side of the canvases on which images are scanned; beyond them whole numbers.
-The photographs of VOC 2007 need 11 canvases a scale, 2 % of them padding."""
+The photographs of VOC 2007 need 10 canvases a scale, 2 % of them padding."""
 SQUEEZE = 0.02  # so much longer may an image be than its canvas; it is made shorter then
 PIXELS = 2**20  # of a batch of canvases
 GROUP = 16  # images of one canvas that are scanned together, a power of two
