@@ -1,6 +1,6 @@
 """Networks as immutable descriptions with pure functions: `net.init`, `net.apply`, ..."""
 
-from transfer_jax.networks.convolutional import fully_convolutional
+from transfer_jax.networks.convolutional import as_convolutions, fully_convolutional
 from transfer_jax.networks.layers import (
     AdaptiveAvgPool,
     Conv,
@@ -39,6 +39,7 @@ __all__ = [
     "adapted",
     "alexnet",
     "alexnet_mini",
+    "as_convolutions",
     "build",
     "caffenet",
     "deep",

@@ -9,6 +9,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from transfer_jax.networks.roi_pool import roi_pool
@@ -198,6 +199,8 @@ def conv_general_dilated(x, kernel, strides, padding, *, feature_group_count=1, 
         return jnp.concatenate([plain(*part) for part in parts], 3)
     if x.shape[3] == 3 and tuple(strides) == (1, 1):
         return _conv_rgb(x, kernel, tuple(padding))
+    if kernel.size >= 2**18 and not any(map(any, padding)):
+        return _conv_large(x, kernel, tuple(strides))
     return plain(x, kernel)
 
 
@@ -220,6 +223,25 @@ def _conv_rgb(x, kernel, padding):
 _conv_rgb.defvjp(
     lambda x, kernel, padding: (_conv_rgb(x, kernel, padding), (x, kernel)),
     lambda padding, inputs, dy: jax.vjp(lambda *i: _conv(*i, (1, 1), padding), *inputs)[1](dy),
+)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _conv_large(x, kernel, strides):
+    # XLA:CPU convolves with large kernels, as those of dense layers over a whole image, at a third
+    # of the speed of a product with gathered patches.
+    rows, columns = (
+        np.arange(0, side - window + 1, stride)[:, None] + np.arange(window)
+        for side, window, stride in zip(x.shape[1:3], kernel.shape, strides, strict=False)
+    )
+    patches = x[:, rows[:, None, :, None], columns[None, :, None, :]]
+    flat = patches.reshape(*patches.shape[:3], -1)
+    return flat @ kernel.reshape(-1, kernel.shape[3])
+
+
+_conv_large.defvjp(
+    lambda x, kernel, strides: (_conv_large(x, kernel, strides), (x, kernel)),
+    lambda strides, inputs, dy: jax.vjp(lambda *i: _conv(*i, strides, "VALID"), *inputs)[1](dy),
 )
 
 

@@ -22,13 +22,19 @@ from jax.typing import ArrayLike
 from PIL import Image
 
 from transfer_jax.data.batches import padded_batches, stream
-from transfer_jax.networks import Conv, Network, Params, fully_convolutional, receptive_field
+from transfer_jax.networks import (
+    Network,
+    Params,
+    as_convolutions,
+    fully_convolutional,
+    receptive_field,
+)
 
 ASPECTS = (1, 4 / 3, 3 / 2)
 """Long side by short side of the canvases on which images are scanned; beyond them whole numbers.
-The photographs of VOC 2007 need 11 canvases a scale, 2 % of them padding."""
-SQUEEZE = 1.02  # an image may be so much longer than its canvas, and is made shorter then
-PIXELS = 2**21  # of a batch of canvases
+The photographs of VOC 2007 need 10 canvases a scale, 2 % of them padding."""
+SQUEEZE = 0.02  # so much longer may an image be than its canvas; it is made shorter then
+PIXELS = 2**20  # of a batch of canvases
 GROUP = 16  # images of one canvas that are scanned together, a power of two
 GRID = 64  # of crops: what they are cut from has sides of multiples of it
 
@@ -54,8 +60,8 @@ class Pyramid:
         stride, windows = _stride(network), network.input_shape[:2]
         return [
             tuple(
-                window + stride * round((scale * side / min(shape[:2]) - 1) * window / stride)
-                for window, side in zip(windows, shape, strict=False)
+                window + stride * round((scale * length - 1) * window / stride)
+                for window, length in zip(windows, _canvas(shape)[1], strict=True)
             )
             for scale in self.scales
         ]
@@ -64,7 +70,7 @@ class Pyramid:
         """All windows of an image (height, width): float32 (M, 4), (ymin, xmin, ymax, xmax) as
         fractions of its sides, scale by scale, row by row."""
         step, found = self.stride * _stride(network), []
-        for sides in self.sides(network, _canvas(shape)[1]):
+        for sides in self.sides(network, shape):
             edges = []
             for window, side in zip(network.input_shape, sides, strict=False):
                 starts = np.arange(0, side - window + 1, step)
@@ -73,6 +79,15 @@ class Pyramid:
             grid = np.broadcast_arrays(top[:, None], left, bottom[:, None], right)
             found.append(np.stack(grid, axis=-1).reshape(-1, 4))
         return np.concatenate(found).astype(np.float32)
+
+    def multiply_adds(self, network: Network, shape: Sequence[int]) -> tuple[int, int]:
+        """Multiply-adds of the network for all windows of an image (height, width): scanned, and
+        cut out one by one. Padding to a canvas is not counted, nor is resizing."""
+        dense = as_convolutions(network, stride=self.stride)
+        sides = self.sides(network, shape)
+        levels = [dataclasses.replace(dense, input_size=size).multiply_adds for size in sides]
+        scanned = sum(sum(counts.values()) for counts in levels)
+        return scanned, len(self.boxes(network, shape)) * sum(network.multiply_adds.values())
 
 
 def scan(
@@ -108,8 +123,7 @@ def scan(
     most = min(GROUP, _power_of_two(len(rows)))
 
     def run(canvases, sides):
-        x = _on_mean(canvases, sides, mean, pixel_scale)
-        return _outputs(dense, None, params, x)
+        return _outputs(dense, None, params, canvases, sides, mean, pixel_scale)
 
     def scanned(canvas):
         positions, images = zip(*waiting.pop(canvas), strict=True)
@@ -128,7 +142,7 @@ def scan(
 
 def _scan_group(run, network, pyramid, canvas, images, most):
     """Logits (M, K) of each of some images of one canvas."""
-    sides = [pyramid.sides(network, _canvas(pixels.shape)[1]) for pixels in images]
+    sides = [pyramid.sides(network, pixels.shape) for pixels in images]
     rooms, jobs = pyramid.sides(network, canvas), []
     for level, room in enumerate(rooms):
         fit = max(1, PIXELS // math.prod(room))
@@ -144,12 +158,10 @@ def _scan_group(run, network, pyramid, canvas, images, most):
             canvases[place, :height, :width] = resized
         return canvases, inside
 
-    found = [[] for _ in images]
+    found, step = [[] for _ in images], pyramid.stride * _stride(network)
     drawings = stream(drawn, jobs, os.cpu_count() or 1)
-    outputs = [run(*drawing) for drawing in drawings]
-    step = pyramid.stride * _stride(network)
-    for (level, start, _), logits in zip(jobs, map(np.asarray, outputs), strict=True):
-        for i, maps in zip(range(start, len(images)), logits, strict=False):
+    for (level, start, _), drawing in zip(jobs, drawings, strict=True):
+        for i, maps in zip(range(start, len(images)), np.asarray(run(*drawing)), strict=False):
             down, across = (
                 (side - window) // step + 1
                 for side, window in zip(sides[i][level], network.input_shape, strict=False)
@@ -192,14 +204,15 @@ def crop_outputs(
       >>> for i, boxes, logits in crop_outputs(net, params, voc.image, rows, windows, mean=mean):
     """
     params, mean = jax.device_put(params), _colour(mean)
-    layer = layer or network.layer_names[-1]
+    layer, size = layer or network.layer_names[-1], network.input_shape[:2]
+    sides = np.tile(size, (batch_size, 1))
     stop, width = network.position(layer, 0) + 1, math.prod(network.output_shapes[layer])
 
     def cropped(group):
         positions, images, found = zip(*group, strict=True)
         outputs = np.empty((sum(map(len, found)), width), np.float32)
-        for places, crops in _crop_batches(images, found, network.input_shape[:2], batch_size):
-            batch = np.asarray(_outputs(network, stop, params, (crops - mean) * pixel_scale))
+        for places, crops in _crop_batches(images, found, size, batch_size):
+            batch = np.asarray(_outputs(network, stop, params, crops, sides, mean, pixel_scale))
             outputs[places] = batch[: len(places)].reshape(len(places), -1)
         parts = np.split(outputs, np.cumsum([len(boxes) for boxes in found])[:-1])
         yield from zip(positions, found, parts, strict=True)
@@ -290,49 +303,40 @@ def score_map(boxes: np.ndarray, scores: np.ndarray, shape: Sequence[int]) -> np
     height, width = shape[:2]
     edges = np.rint(np.asarray(boxes) * (height, width, height, width)).astype(int)
     top, left, bottom, right = edges.T
-    # Corners' sums along both axes are sums over the boxes: sums of scores, and their number.
-    sums = np.zeros((2, height + 1, width + 1))
-    for row, column, sign in (
-        (top, left, 1),
-        (bottom, right, 1),
-        (top, right, -1),
-        (bottom, left, -1),
-    ):
-        np.add.at(sums, (0, row, column), sign * np.asarray(scores, np.float64))
-        np.add.at(sums, (1, row, column), sign)
-    total, count = sums.cumsum(axis=1).cumsum(axis=2)[:, :-1, :-1]
+    # Summed along both axes, scores at boxes' corners give sums over the boxes.
+    corners = np.concatenate([top, bottom, top, bottom]), np.concatenate([left, right, right, left])
+    signs, (total, count) = np.repeat([1, -1], 2 * len(boxes)), np.zeros((2, height + 1, width + 1))
+    np.add.at(total, corners, signs * np.tile(scores, 4))
+    np.add.at(count, corners, signs)
+    total, count = (sums.cumsum(axis=0).cumsum(axis=1)[:-1, :-1] for sums in (total, count))
     return np.where(count > 0, total / np.maximum(count, 1), np.min(scores))
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache
 def _stride(network: Network) -> int:
-    """Pixels between neighbouring units of the fully convolutional form."""
-    convs = [layer.name for layer in network.layers if isinstance(layer, Conv)]
-    return receptive_field(network, convs[-1]).stride if convs else 1
+    """Pixels between neighbouring units of the network as convolutions."""
+    return receptive_field(as_convolutions(network), network.layer_names[-1]).stride
 
 
-def _canvas(shape: Sequence[int]) -> tuple[tuple[float, float], tuple[float, float]]:
+def _canvas(shape: Sequence[float]) -> tuple[tuple[float, float], tuple[float, float]]:
     """(height, width), the short side 1, of the canvas for an image and of the image on it."""
     ratio = max(shape[:2]) / min(shape[:2])
-    whole = next((a for a in ASPECTS if ratio <= SQUEEZE * a), math.ceil(ratio / SQUEEZE))
+    whole = next((a for a in ASPECTS if ratio <= a + SQUEEZE), math.ceil(ratio - SQUEEZE))
     tall = shape[0] > shape[1]
     canvas, image = ((long, 1) if tall else (1, long) for long in (whole, min(ratio, whole)))
     return canvas, image
 
 
-@jax.jit
-def _on_mean(canvases, sides, mean, pixel_scale):
-    """Images (N, H, W, 3) as the network takes them, zero beyond their own sides (N, 2)."""
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _outputs(network, stop, params, images, sides, mean, pixel_scale):
+    """What leaves layer stop - 1, float32, for images (N, H, W, 3) in pixel values, of which what
+    lies beyond their own sides (N, 2) is set to the mean."""
     down, across = (
         jnp.arange(size) < side[:, None]
-        for size, side in zip(canvases.shape[1:3], sides.T, strict=True)
+        for size, side in zip(images.shape[1:3], sides.T, strict=True)
     )
     inside = (down[:, :, None] & across[:, None, :])[..., None]
-    return jnp.where(inside, (canvases - mean) * pixel_scale, 0)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _outputs(network: Network, stop: int | None, params: Params, x: jax.Array) -> jax.Array:
+    x = jnp.where(inside, (images - mean) * pixel_scale, 0)
     # Accelerators would otherwise round the factors of products to fewer digits.
     with jax.default_matmul_precision("highest"):
         return network.apply_range(params, x, None, stop).astype(jnp.float32)
