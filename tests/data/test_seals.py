@@ -16,7 +16,7 @@ def reads(monkeypatch):
     """The files that are read for their digests; what is 50 ms old has settled."""
     found, digest_of = [], seals.digest_of
     monkeypatch.setattr(seals, "_SETTLED", 5 * 10**7)
-    monkeypatch.setattr(seals, "digest_of", lambda path: found.append(path) or digest_of(path))
+    monkeypatch.setattr(seals, "digest_of", lambda path: found.append(str(path)) or digest_of(path))
     return found
 
 
