@@ -47,7 +47,7 @@ def test_imports_run_downward(path):
 
 
 def test_no_study_uses_another():
-    studies = ("yosinski2014", "zeiler2013", "huh2016", "oquab2014")
+    studies = ("yosinski2014", "zeiler2013", "huh2016", "oquab2014", "azizpour2014")
     for path in (PACKAGE / "studies").glob("*.py"):
         for name in imports_of(path):
             used = [study for study in studies if study in name]

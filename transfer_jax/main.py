@@ -39,7 +39,7 @@ from transfer_jax.training import parallel
 from transfer_jax.training.checkpoint import write_json
 
 log = logging.getLogger("transfer_jax.main")
-STUDIES = ("yosinski2014", "zeiler2013", "huh2016", "oquab2014")
+STUDIES = ("yosinski2014", "zeiler2013", "huh2016", "oquab2014", "azizpour2014")
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config file of a study and its preset, `configs/yosinski2014.py:demo`."

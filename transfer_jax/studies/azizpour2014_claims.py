@@ -1,0 +1,303 @@
+"""What Azizpour et al. 2014 claim of factors of transferability, decided by our own networks.
+
+Performance of a setting on a target is its accuracy or mean average precision. Seeds are the units:
+each draws weights, order, classes and the targets' images anew. Whatever says how a factor moves
+with distance must hold twice, over seeds for these targets and over targets as units.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from transfer_jax.report import Claim, Effect, Results, Verdict, all_of, paired
+
+MINUS = "\N{MINUS SIGN}"
+LEAST_ERROR = 0.005
+"""Errors below half a point count as that where they are divided by."""
+
+TASK = ["target", "group", "rank"]
+BOTH_HALVED, ONE_KIND = "both, half the images", ("man-made", "natural")
+"""Settings of the factor 'source data', besides 'both'."""
+
+
+def measured(results: Results, factor: str, measure: str = "test") -> pd.DataFrame:
+    """Rows of a factor's settings that have a place on its axis, by place."""
+    rows = results.select(measure, factor=factor)
+    return rows.dropna(subset="place").sort_values("place", kind="stable") if len(rows) else rows
+
+
+Settings = str | tuple[str, ...]
+
+
+def gain(results: Results, factor: str, treated: Settings, reference: Settings, **tags) -> Effect:
+    """One setting of a factor, or the mean of some, minus others, of the same seed and target."""
+    sides = (results.select("test", factor=factor, setting=s, **tags) for s in (treated, reference))
+    return paired(results, *sides, on=("seed", "target"), cluster=("seed",))
+
+
+# How settings move with distance
+
+
+def advantage(results: Results, factor: str) -> pd.DataFrame:
+    """By seed and target: performance of the upper half of a factor's settings minus the lower half
+    (of an odd number the middle one is left out); columns seed, target, group, rank, value."""
+    rows = measured(results, factor)
+    if rows.empty or rows["place"].nunique() < 2:
+        return pd.DataFrame(columns=["seed", *TASK, "value"])
+    # Some targets lack some settings: halves are those of each target's own.
+    order = rows.groupby(["seed", "target"])["place"].rank(method="dense")
+    most = order.groupby([rows["seed"], rows["target"]]).transform("max")
+    side = np.sign(order - (most + 1) / 2)
+    means = rows["value"].groupby([side, *(rows[name] for name in ("seed", *TASK))]).mean()
+    return (means.loc[1.0] - means.loc[-1.0]).rename("value").reset_index()
+
+
+def shift(values: pd.DataFrame, by: str = "rank") -> tuple[Effect, Effect]:
+    """How much `value` changes from the nearest target to the farthest, along a straight line.
+
+    Returns:
+      the effect with seeds as units, and the same with targets as units (least squares over their
+      means), which asks whether other targets would show it too.
+    """
+    if values.empty or values[by].nunique() < 2:
+        return Effect(), Effect()
+    whole = values.groupby("seed")["target"].transform("nunique") == values["target"].nunique()
+    values = values[whole]
+    low, high = values[by].min(), values[by].max()
+    values = values.assign(place=(values[by] - low) / (high - low))
+    slopes = [np.polyfit(of["place"], of["value"], 1)[0] for _, of in values.groupby("seed")]
+    means = values.groupby("target")[["place", "value"]].mean()
+    line = stats.linregress(means["place"], means["value"])
+    tasks = Effect(float(line.slope), float(line.stderr), len(means) - 2, len(means))
+    return over_units(slopes), tasks if len(means) > 2 else Effect(float(line.slope), units=1)
+
+
+def over_units(values) -> Effect:
+    """The mean of independent numbers."""
+    values = np.asarray(values, float)
+    if values.size < 2:
+        return Effect(float(values.mean()) if values.size else math.nan, units=values.size)
+    se = float(values.std(ddof=1)) / math.sqrt(values.size)
+    return Effect(float(values.mean()), se, values.size - 1, values.size)
+
+
+def best_settings(results: Results, factor: str) -> pd.DataFrame:
+    """Each target's best setting of a factor, on validation images, mean over seeds: columns
+    target, group, rank, setting, place."""
+    rows = measured(results, factor, "validation")
+    if rows.empty:
+        return pd.DataFrame(columns=[*TASK, "setting", "place"])
+    means = rows.groupby([*TASK, "place", "setting"], as_index=False)["value"].mean()
+    best = means.loc[means.groupby("target")["value"].idxmax()]
+    return best.sort_values("rank", kind="stable")[[*TASK, "setting", "place"]]
+
+
+def rank_correlation(one, other) -> tuple[float, float]:
+    """Spearman's rho over targets, and the two-sided p-value of a permutation test over them; NaN
+    where one of the two is constant or there are fewer than four targets."""
+    one, other = (stats.rankdata(values) for values in (one, other))
+    if len(one) < 4 or np.ptp(one) == 0 or np.ptp(other) == 0:
+        return math.nan, math.nan
+    one, other = ((r - r.mean()) / np.linalg.norm(r - r.mean()) for r in (one, other))
+    # Every shuffle leaves ranks that are centred and of length one.
+    options = {"permutation_type": "pairings", "n_resamples": 9999, "vectorized": True}
+    found = stats.permutation_test(
+        (one,), lambda x, axis: np.sum(x * other, axis=axis), random_state=0, **options
+    )
+    return float(found.statistic), float(found.pvalue)
+
+
+# The recommendation
+
+WAYS = {
+    "best on test images": "after the fact, on the images that it is reported on (optimistic)",
+    "own validation images": "on the target's own validation images",
+    "nearer targets": "on the other targets, a quarter of the order away half as much",
+    "all other targets": "on all other targets alike",
+}
+"""How a setting is chosen for a target; the last two never see the target itself."""
+
+
+def errors(results: Results, measure: str) -> pd.DataFrame:
+    """Errors relative to the default setting's: rows (seed, target, group, rank), a column for each
+    candidate, a source network and a reading of it."""
+    index, rows = ["seed", *TASK], results.select(measure)
+    if "candidate" not in rows or rows["candidate"].isna().all():
+        return pd.DataFrame(index=pd.MultiIndex.from_arrays([[]] * 4, names=index))
+    rows = rows[rows["candidate"].notna()].drop_duplicates(["seed", "target", "candidate"])
+    error = (1 - rows["value"]).clip(lower=LEAST_ERROR)
+    table = rows.assign(error=error).pivot(index=index, columns="candidate", values="error")
+    default = rows.loc[rows["default"].eq(True), "candidate"].unique()
+    return table.div(table[default[0]], axis=0) if len(default) else table[:0]
+
+
+@functools.lru_cache(maxsize=2)
+def recommendations(results: Results) -> pd.DataFrame:
+    """What each way to choose gives each target: columns seed, target, group, rank, way, candidate,
+    value, the relative error that is saved on test images against the default setting.
+
+    Choices are made anew for each seed, on that seed's networks alone: of what was measured on all
+    targets in question the candidate of the lowest mean relative error on validation images.
+    """
+    validated, tested, found = errors(results, "validation"), errors(results, "test"), []
+    ranks = tested.index.get_level_values("rank").astype(float)
+    quarter = max(np.ptp(ranks), 1) / 4 if len(tested) else 1
+    for seed, own in tested.groupby(level="seed"):
+        told, seen = own.to_numpy(), validated.reindex_like(own).to_numpy()
+        ranks = own.index.get_level_values("rank").to_numpy(float)
+        for i, (_, *target) in enumerate(own.index):
+            others = np.arange(len(told)) != i
+            near = others * 0.5 ** (np.abs(ranks - ranks[i]) / quarter)
+            of = ((told, ~others), (seen, ~others), (seen, near), (seen, others))
+            for way, (table, weights) in zip(WAYS, of, strict=True):
+                used = weights > 0
+                known = ~np.isnan(np.vstack([table[used], told[i]])).any(axis=0)
+                if used.any() and known.any():
+                    means = weights[used] @ np.nan_to_num(table[used])
+                    choice = np.where(known, means, np.inf).argmin()
+                    row = [seed, *target, way, own.columns[choice], 1 - told[i, choice]]
+                    found.append(row)
+    return pd.DataFrame(found, columns=["seed", *TASK, "way", "candidate", "value"])
+
+
+def saved(chosen: pd.DataFrame, way: str, **weights: float) -> Effect:
+    """Relative error that a way to choose saves, mean over targets; less a multiple of what another
+    saves where that is asked for: saved(chosen, way, **{other: 0.5})."""
+    means = chosen.groupby(["way", "seed"])["value"].mean()
+    values = means.get(way, pd.Series(dtype=float))
+    for other, weight in weights.items():
+        values = values - weight * means.get(other, pd.Series(dtype=float))
+    return over_units(values.dropna())
+
+
+# The claims
+
+
+def _ends(results: Results, factor: str) -> tuple[str, str] | None:
+    """The settings with the highest and the lowest place."""
+    rows = measured(results, factor)
+    if rows.empty or rows["place"].nunique() < 2:
+        return None
+    return rows["setting"].iloc[-1], rows["setting"].iloc[0]
+
+
+def _halfway(results: Results) -> tuple[str, str] | None:
+    """The whole training, and the snapshot nearest to its half from below."""
+    if (rows := measured(results, "early stopping")).empty:
+        return None
+    stopped = rows[(rows["place"] > 0) & (rows["place"] <= rows["place"].max() / 2)]
+    return (rows["setting"].iloc[-1], stopped["setting"].iloc[-1]) if len(stopped) else None
+
+
+def _better(factor: str, choose: Callable[[Results], tuple[Settings, Settings] | None]):
+    def test(results: Results) -> Verdict:
+        if (pair := choose(results)) is None:
+            return Effect().above(0.0)
+        names = (s if isinstance(s, str) else " and ".join(s) for s in pair)
+        return gain(results, factor, *pair).above(0.0, f" {MINUS} ".join(names))
+
+    return test
+
+
+def _moves(factor: str, upper: str, lower: str) -> Callable[[Results], Verdict]:
+    """The upper settings' advantage falls with distance, for these targets and for others."""
+
+    def test(results: Results) -> Verdict:
+        name = f"{upper} {MINUS} {lower}, farthest {MINUS} nearest"
+        seeds, tasks = shift(advantage(results, factor))
+        return all_of(
+            seeds.below(0.0, f"{name}, over seeds"), tasks.below(0.0, f"{name}, over targets")
+        )
+
+    return test
+
+
+def _farther_is_worse(results: Results) -> Verdict:
+    seeds, tasks = shift(results.select("test", factor="layer", default=True))
+    name = f"default setting, farthest {MINUS} nearest"
+    return all_of(seeds.below(0.0, f"{name}, seeds"), tasks.below(0.0, f"{name}, targets"))
+
+
+def _saves(way: str, **weights: float) -> Callable[[Results], Verdict]:
+    def test(results: Results) -> Verdict:
+        less = "".join(f" {MINUS} {weight:g} {other}" for other, weight in weights.items())
+        return saved(recommendations(results), way, **weights).above(0.0, f"{way}{less}")
+
+    return test
+
+
+CLAIMS = (
+    Claim(
+        1,
+        "Features of a trained network do better than those of the same network untrained.",
+        _better("early stopping", lambda results: _ends(results, "early stopping")),
+    ),
+    Claim(
+        2,
+        "Stopping early does not pay: the whole training does better than half of it.",
+        _better("early stopping", _halfway),
+    ),
+    Claim(3, "Deeper does better.", _better("depth", lambda results: _ends(results, "depth"))),
+    Claim(
+        4,
+        "Under one budget of images, more classes do better than more images of each.",
+        _better("classes at one budget", lambda results: _ends(results, "classes at one budget")),
+    ),
+    Claim(
+        5,
+        "Fine-tuning on the target does better than an SVM on frozen features.",
+        _better("fine-tuning", lambda results: ("fine-tuned", "frozen")),
+    ),
+    Claim(
+        6,
+        "Two kinds of source data do better than one, with the same number of images.",
+        _better("source data", lambda results: (BOTH_HALVED, ONE_KIND)),
+    ),
+    Claim(
+        7,
+        "The farther the target, the lower the performance of the default setting.",
+        _farther_is_worse,
+    ),
+    Claim(
+        8,
+        "The farther the target, the earlier the layer that serves it.",
+        _moves("layer", "later layers", "earlier"),
+    ),
+    Claim(
+        9,
+        "The farther the target, the narrower the network that serves it.",
+        _moves("width", "wide", "narrow"),
+    ),
+    Claim(
+        10,
+        "The farther the target, the fewer the dimensions that serve it.",
+        _moves("dimensions", "many dimensions", "few"),
+    ),
+    Claim(
+        11,
+        "Choosing settings for each target, on its validation images, saves error (the paper: up "
+        "to 50 % of it, by the best of each target).",
+        _saves("own validation images"),
+    ),
+    Claim(
+        12,
+        "Choosing them on the other targets saves error too.",
+        _saves("all other targets"),
+    ),
+    Claim(
+        13,
+        "Of what choosing for each target saves, choosing on the others keeps at least half.",
+        _saves("all other targets", **{"own validation images": 0.5}),
+    ),
+    Claim(
+        14,
+        "Since settings move with distance, nearer targets choose better than all alike.",
+        _saves("nearer targets", **{"all other targets": 1.0}),
+    ),
+)
