@@ -1,8 +1,9 @@
 """Azizpour et al. 2014, "Factors of Transferability for a Generic ConvNet Representation".
 
 Presets (`--config=configs/azizpour2014.py:<preset>`): demo, the embedded world, minutes;
-folder=PATH, the same with photographs of the user's, a folder a class, as a target; photographs, 200 ImageNet classes at 32x32 and targets in folders of `--config.data_dir`; imagenet,
-the paper: ILSVRC2012 and its 17 targets, those that are there.
+folder=PATH, the same with photographs of the user's, a folder a class, as a target; photographs,
+200 ImageNet classes at 32x32 and targets in folders of `--config.data_dir`; imagenet, the paper:
+ILSVRC2012 and its 17 targets, those that are there.
 """
 
 from dataclasses import replace
