@@ -69,6 +69,7 @@ def get_config(preset="demo", **changes):
 def small_config(**changes):
     """The demo on the pictures, of which six classes are held out."""
     config = get_config(seeds=(0, 1), held_out=6)
+    config.recipe.batch_size = config.fine_tune_recipe.batch_size = 8
     for name, count in (("train_per_class", 3), ("test_per_class", 5)):
         config.targets.held_out[name] = config.targets.natural[name] = count
     config.experiments.images_per_class = (4,)
