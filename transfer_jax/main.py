@@ -5,6 +5,11 @@ Killed at any moment and started again with the same command, it goes on where i
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":  # What follows takes seconds to import.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import contextlib
 import importlib
 import json
@@ -189,6 +194,7 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["config", "workdir"])
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         app.run(main, flags_parser=parse_flags)
     except KeyboardInterrupt:

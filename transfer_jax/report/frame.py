@@ -126,8 +126,8 @@ def load(workdir: Path | str) -> Results:
     remarks = [remark for _, remark in told.values() if remark and remark != UNSEALED]
     if unsealed := sum(remark == UNSEALED for _, remark in told.values()):
         remarks.append(f"{unsealed} {UNSEALED}")
-    found = {p.relative_to(measures).with_suffix("") for p in measures.rglob("[!.]*.*")}
-    for name in sorted(map(str, found)):
+    paths = [path for kind in ("json", "npz") for path in measures.rglob(f"[!.]*.{kind}")]
+    for name in sorted({str(path.relative_to(measures).with_suffix("")) for path in paths}):
         try:
             found = _measure(workdir, name)
         except seal.DamagedError as error:
