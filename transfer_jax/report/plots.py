@@ -117,6 +117,15 @@ def band(axes: Axes, effects: Mapping[float, Effect], colour: str, marker: str, 
     axes.fill_between(x, mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
 
 
+def dots(axes: Axes, effects: Mapping[float, Effect], **looks) -> None:
+    """Effects by x, in points, with bars for the 95 % interval where there is one."""
+    known = {x: effect for x, effect in effects.items() if effect.units}
+    mean = [100 * effect.mean for effect in known.values()]
+    half = [100 * e.half_width() if e.units > 1 else 0.0 for e in known.values()]
+    if known:
+        axes.errorbar(list(known), mean, yerr=half, capsize=3, **looks)
+
+
 def layer_axis(axes: Axes, last: int = 7) -> None:
     """The x axis of Yosinski's figures: 'base' at 0, then layers 1 to `last`."""
     axes.set_xlim(-0.4, last + 0.4)

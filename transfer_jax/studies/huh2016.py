@@ -47,7 +47,7 @@ from transfer_jax.readout.features import layer_features, probabilities
 from transfer_jax.readout.linear import layer_accuracy
 from transfer_jax.readout.metrics import average_precisions
 from transfer_jax.readout.neighbours import class_means, nearest, neighbours_right, sibling_share
-from transfer_jax.report import Effect, Results, Section, plots, read_published
+from transfer_jax.report import Results, Section, level, plots, read_published
 from transfer_jax.report.plots import COLOURS, DOTTED
 from transfer_jax.studies.base import Study
 from transfer_jax.studies.huh2016_claims import (
@@ -419,12 +419,12 @@ def _neighbours(store: Store, found: Sequence[Entry]):
         if task.num_classes > 5:
             tell(tags, "neighbours_top5", right[5])
         means = class_means(x["val"], y["val"])
-        for level, of in parents.items():
+        for merged, of in parents.items():
             siblings = sibling_share(means, of)
             some = ~np.isnan(siblings.by_class)
             if some.any():
-                more = {"level": level, "chance": siblings.chance}
-                tell(tags, "siblings", siblings.by_class[some] == 1, f"classes {level}", **more)
+                more = {"level": merged, "chance": siblings.chance}
+                tell(tags, "siblings", siblings.by_class[some] == 1, f"classes {merged}", **more)
         of = parents.get(name_of((tags["condition"], tags["amount"])))
         if of is not None:
             said = _probabilities(store.trained(cell), task.dataset, task.val[0]).argmax(axis=1)
@@ -596,12 +596,6 @@ def _spread(rows: pd.DataFrame, measures: Sequence[str], column: str) -> pd.Data
     return (values.mean().map("{:.1f}".format) + spread).unstack(fill_value="")
 
 
-def level(rows: pd.DataFrame) -> Effect:
-    """Mean accuracy with its interval between seeds."""
-    values = rows.groupby("seed")["value"].mean()
-    return Effect(values.mean(), values.sem(), len(values) - 1, len(values))
-
-
 @mpl.rc_context(plots.STYLE)
 def figure(results: Results, question: str) -> Figure | None:
     """Accuracy of a question's ways to pretrain, and what they change against the reference."""
@@ -619,9 +613,9 @@ def figure(results: Results, question: str) -> Figure | None:
             looks = {"fmt": marker + line * bool(axis), "color": COLOURS[colour], "label": label}
             levels = {place[w]: level(networks(results, question, w, **of)) for w in own}
             changes = {place[w]: gain(results, question, w, against, **of) for w in own}
-            _draw(left, levels, **looks)
+            plots.dots(left, levels, **looks)
             if question == "images" or experiment == "fine_tuned":
-                _draw(right, changes, **looks)
+                plots.dots(right, changes, **looks)
     if question in _costs() and (pair := {"images": halved, "classes": fewer}[question](results)):
         right.plot(place[pair[1]], -_costs()[question], "*", color=COLOURS["grey"], markersize=12)
     for axes in (left, right):
@@ -712,7 +706,7 @@ def features(results: Results) -> Figure | None:
     for measure, colour, marker in looks:
         of = results.select(measure)
         means = {x: level(y) for x, y in of[of["condition"] != "untrained"].groupby("amount")}
-        _draw(left, means, fmt=marker, color=COLOURS[colour], label=measure)
+        plots.dots(left, means, fmt=marker, color=COLOURS[colour], label=measure)
     plain = 100 * rows.loc[rows["condition"] == "untrained", "value"].mean()
     left.axhline(plain, color=COLOURS["green"], linestyle=DOTTED, label="untrained")
     rows = results.select("siblings")
@@ -720,7 +714,7 @@ def features(results: Results) -> Figure | None:
     for condition, colour, shift in (("all", "blue", -0.1), ("untrained", "green", 0.1)):
         of = rows[rows["condition"] == condition]
         means = {i + shift: level(of[of["level"] == name]) for i, name in enumerate(names)}
-        _draw(right, means, fmt="o", color=COLOURS[colour], label=condition)
+        plots.dots(right, means, fmt="o", color=COLOURS[colour], label=condition)
     chance = 100 * rows.groupby("level", sort=False)["chance"].mean()
     right.plot(range(len(names)), chance, "_", color="black", markersize=14, label="chance")
     left.set(xscale="log", xlabel=AXES["classes"], ylabel="right (%)")
@@ -736,14 +730,6 @@ def features(results: Results) -> Figure | None:
     for axes in (left, right):
         axes.legend()
     return drawing
-
-
-def _draw(axes: Axes, effects: dict[float, Effect], **looks) -> None:
-    known = {x: effect for x, effect in effects.items() if effect.units}
-    mean = [100 * effect.mean for effect in known.values()]
-    half = [100 * e.half_width() if e.units > 1 else 0.0 for e in known.values()]
-    if known:
-        axes.errorbar(list(known), mean, yerr=half, capsize=3, **looks)
 
 
 STUDY = Study(

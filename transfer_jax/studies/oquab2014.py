@@ -36,7 +36,7 @@ from transfer_jax.grid.store import Store, TrainedNetwork
 from transfer_jax.networks import adapted, fully_convolutional
 from transfer_jax.readout.metrics import average_precisions
 from transfer_jax.readout.windows import Pyramid, crop_outputs, image_score, scan, score_map
-from transfer_jax.report import Effect, Results, Section, plots, read_published
+from transfer_jax.report import Results, Section, level, plots, read_published
 from transfer_jax.report.plots import COLOURS
 from transfer_jax.studies.base import Study
 from transfer_jax.studies.oquab2014_claims import (
@@ -145,9 +145,8 @@ def entries(config: ConfigDict, open_dataset: Opener) -> list[Entry]:
         cells.append(({"condition": "scratch"}, alone))
         if main.imported is None:
             steps = alone.recipe.steps + main.recipe.steps
-            longer = dataclasses.replace(
-                alone, recipe=dataclasses.replace(alone.recipe, steps=steps)
-            )
+            recipe = dataclasses.replace(alone.recipe, steps=steps)
+            longer = dataclasses.replace(alone, recipe=recipe)
             cells.append(({"condition": "scratch, as long"}, longer))
         usual = {"study": "oquab2014", "seed": seed, "condition": next(iter(bases))}
         found += [(usual | {"experiment": "pretrained", "condition": name}, base)
@@ -426,19 +425,13 @@ def _maps(network: TrainedNetwork, target: Target, rows, pyramid, count: int):
 BARS = "Bars: 95 % intervals over seeds, none with one seed."
 
 
-def level(rows: pd.DataFrame) -> Effect:
-    """Mean over seeds with its interval."""
-    values = rows.groupby("seed")["value"].mean()
-    return Effect(values.mean(), values.sem(), len(values) - 1, len(values))
-
-
 def compared(results: Results) -> dict[str, dict[str, pd.DataFrame]]:
     """Section -> what it compares -> rows of mean_ap."""
     frame = results.frame
     names = [name for name in ("imported", *WAYS) if name in set(frame.get("condition", ()))]
     main = reference(results)
     of = frame.get("images_per_class", pd.Series(dtype=float))
-    amounts = {f"{n:g}" if n else "all": n for n in (*sorted(set(of.dropna()) - {0}), 0)}
+    counts = {f"{n:g}" if n else "all": n for n in (*sorted(set(of.dropna()) - {0}), 0)}
     return {
         "pretraining": {
             **{name: networks(results, condition=name) for name in names},
@@ -449,8 +442,8 @@ def compared(results: Results) -> dict[str, dict[str, pd.DataFrame]]:
         "layer": {cut: networks(results, layer=cut) for cut in ("fc6", CUT, "fc8")},
         "adaptation layers": {str(n): networks(results, adaptation=n) for n in (1, 2, 3)},
         "score": {k: networks(results, k=k) for k in POWERS},
-        "adapted": {x: networks(results, images_per_class=n) for x, n in amounts.items()},
-        "from scratch": {x: scratch(results, images_per_class=n) for x, n in amounts.items()},
+        "adapted": {x: networks(results, images_per_class=n) for x, n in counts.items()},
+        "from scratch": {x: scratch(results, images_per_class=n) for x, n in counts.items()},
     }
 
 
@@ -479,7 +472,7 @@ def sections(results: Results, folder: Path) -> list[Section]:
             (scores(results), "mAP (%) by score and rule."),
         ]),
         Section("How many images a class?", "", [
-            (amounts_figure(found), f"mAP by training images of each class. {BARS}"),
+            (amounts(found), f"mAP by training images of each class. {BARS}"),
             (table(results, found["adapted"], "all"), "Adapted layers."),
             (table(results, found["from scratch"], "all"), "From scratch."),
         ]),
@@ -561,8 +554,7 @@ def bars(results: Results, found: dict, names: Sequence[str]) -> Figure | None:
     figure, (panels,) = plots.new_figure(10, 3.4, ncols=len(names), sharey=True)
     for axes, name in zip(panels, names, strict=True):
         levels = {label: level(of) for label, of in found[name].items() if len(of)}
-        for place, effect in enumerate(levels.values()):
-            _draw(axes, place, effect, "black" if name != "pretraining" else "blue")
+        plots.dots(axes, dict(enumerate(levels.values())), fmt="o", color=COLOURS["blue"])
         axes.set_xticks(range(len(levels)), list(levels), rotation=0 if len(levels) < 4 else 20)
         axes.set_xlim(-0.5, len(levels) - 0.5)
         axes.set_xlabel(name if name != "score" else "score: power k, or maximum")
@@ -570,24 +562,16 @@ def bars(results: Results, found: dict, names: Sequence[str]) -> Figure | None:
     return figure
 
 
-def _draw(axes, place: float, effect: Effect, colour: str, **looks) -> None:
-    half = 100 * effect.half_width() if effect.units > 1 else 0.0
-    looks = {"fmt": "o", "capsize": 3, "color": COLOURS[colour], **looks}
-    axes.errorbar([place], [100 * effect.mean], yerr=half, **looks)
-
-
 @mpl.rc_context(plots.STYLE)
-def amounts_figure(found: dict) -> Figure | None:
+def amounts(found: dict) -> Figure | None:
     """mAP against images a class, of adapted layers and from scratch."""
-    sides = {name: {k: of for k, of in found[name].items() if len(of)}
-             for name in ("adapted", "from scratch")}  # fmt: skip
-    labels = list(sides["adapted"])
+    labels = [label for label, of in found["adapted"].items() if len(of)]
     if len(labels) < 2:
         return None
     figure, ((axes,),) = plots.new_figure(6, 3.6)
-    for (name, rows), colour in zip(sides.items(), ("blue", "orange"), strict=True):
-        levels = {labels.index(label): level(of) for label, of in rows.items() if label in labels}
-        plots.band(axes, levels, COLOURS[colour], "o", name)
+    for name, colour in (("adapted", "blue"), ("from scratch", "orange")):
+        levels = {x: level(found[name][label]) for x, label in enumerate(labels)}
+        plots.dots(axes, levels, fmt="o-", color=COLOURS[colour], label=name)
     axes.set_xticks(range(len(labels)), labels)
     axes.set(xlabel="training images of each class", ylabel="mAP (%)")
     axes.legend()
@@ -618,10 +602,8 @@ def forms(results: Results) -> pd.DataFrame | None:
     found = rows.pivot(index="form", columns="measure", values="value").loc[rows["form"].unique()]
     found["map"] *= 100
     exact = found.loc["cut out"]
-    found["times fewer operations"] = (
-        exact["million_multiply_adds"] / found["million_multiply_adds"]
-    )
-    found["times faster"] = exact["milliseconds"] / found["milliseconds"]
+    for name, of in (("fewer operations", "million_multiply_adds"), ("faster", "milliseconds")):
+        found[f"times {name}"] = exact[of] / found[of]
     names = {"map": "mAP (%)", "million_multiply_adds": "million multiply-adds an image"}
     names["milliseconds"] = "milliseconds an image"
     return found.rename(columns=names).rename_axis(None).rename_axis(None, axis=1).round(2)

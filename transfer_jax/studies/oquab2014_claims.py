@@ -25,9 +25,9 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def reference(results: Results) -> str:
-    """The base that layers and amounts are studied on."""
-    known = set(results.frame["condition"]) if "condition" in results.frame else set()
-    return next((name for name in ("all", "imported") if name in known), "all")
+    """The base that layers and amounts are studied on, which is named first."""
+    bases = results.select("mean_ap", experiment="frozen")
+    return bases["condition"].iloc[0] if len(bases) else "all"
 
 
 def networks(results: Results, measure: str = "mean_ap", **tags) -> pd.DataFrame:
