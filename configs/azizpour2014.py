@@ -1,8 +1,9 @@
 """Azizpour et al. 2014, "Factors of Transferability for a Generic ConvNet Representation".
 
 Presets (`--config=configs/azizpour2014.py:<preset>`): demo, the embedded world, minutes;
-photographs, 200 ImageNet classes at 32x32 and targets in folders of `--config.data_dir`; imagenet,
-the paper: ILSVRC2012 and its 17 targets, those that are there.
+folder=PATH, the same with photographs of the user's, a folder a class, as a target; photographs,
+200 ImageNet classes at 32x32 and targets in folders of `--config.data_dir`; imagenet, the paper:
+ILSVRC2012 and its 17 targets, those that are there.
 """
 
 from dataclasses import replace
@@ -13,7 +14,13 @@ from transfer_jax.data.benchmarks import BENCHMARKS, GROUPS
 from transfer_jax.data.sources import DatasetSpec
 from transfer_jax.data.views import Augmentation
 from transfer_jax.readout.reading import Reading
-from transfer_jax.studies.settings import as_config, network_config, study_config
+from transfer_jax.studies.settings import (
+    as_config,
+    network_config,
+    pick,
+    study_config,
+    user_folder,
+)
 from transfer_jax.training.loop import Runtime
 from transfer_jax.training.recipe import SMALL_IMAGES, Recipe
 
@@ -23,10 +30,7 @@ POOLS = ("max1", "avg1", "max2", "avg2", "maxpyramid", "avgpyramid", "flat")
 
 def get_config(preset: str = "demo") -> ConfigDict:
     """The config of a preset."""
-    presets = {"demo": demo, "photographs": photographs, "imagenet": imagenet}
-    if preset not in presets:
-        raise ValueError(f"preset {preset!r} is unknown; expected one of {sorted(presets)}")
-    return presets[preset]()
+    return pick(preset, demo, folder, photographs, imagenet)
 
 
 def target(group: str, protocol: str = "single", *, dataset: dict, **more) -> ConfigDict:
@@ -100,6 +104,20 @@ def demo() -> ConfigDict:
             "another pose": target(RETRIEVAL, "retrieval", dataset={**again, "name": "pose"}),
             "another place": target(RETRIEVAL, "retrieval", dataset={**again, "name": "place"}),
         }
+    )
+    return config
+
+
+def folder(path: str = "") -> ConfigDict:
+    """The demo with one more target, photographs of the user's: which setting serves them, chosen
+    on the embedded world's targets."""
+    found, config = user_folder(path, 24), demo()
+    few = {"train_per_class": min(20, found.train), "test_per_class": min(50, found.val)}
+    files = {"kind": "folder", "path": path, "image_size": 24}
+    config.targets.photographs = target(CLASSES, dataset=files, **few)
+    config.notes = (
+        f"Networks are trained on the embedded world; the photographs, {found.classes} classes of "
+        "them, are one of the targets.",
     )
     return config
 

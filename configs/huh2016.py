@@ -1,8 +1,10 @@
 """Huh et al. 2016, "What makes ImageNet good for transfer learning?".
 
-Presets (`--config=configs/huh2016.py:<preset>`): demo, the embedded world, minutes; tiny_imagenet,
-200 ImageNet classes from `--config.data_dir`, 40 of them and the embedded world as targets;
-imagenet, the paper: ILSVRC2012 from data_dir, SUN397 and VOC 2012 actions beside it.
+Presets (`--config=configs/huh2016.py:<preset>`): demo, the embedded world, minutes; folder=PATH,
+photographs of the user's, a folder a class; tiny_imagenet, 200 ImageNet classes from
+`--config.data_dir`, 40 of them and the embedded world as targets; voc2007, detection of VOC 2007's
+objects on networks that learned all 200; imagenet, the paper: ILSVRC2012 from data_dir, VOC 2007
+detection, VOC 2012 actions and SUN397 beside it.
 """
 
 from dataclasses import replace
@@ -11,7 +13,14 @@ from ml_collections import ConfigDict
 
 from transfer_jax.data.sources import DatasetSpec
 from transfer_jax.data.views import Augmentation
-from transfer_jax.studies.settings import as_config, network_config, study_config
+from transfer_jax.detection.proposals import SelectiveSearch
+from transfer_jax.studies.settings import (
+    as_config,
+    network_config,
+    pick,
+    study_config,
+    user_folder,
+)
 from transfer_jax.training.loop import Runtime
 from transfer_jax.training.recipe import SMALL_IMAGES, Recipe
 
@@ -21,19 +30,20 @@ BOTH = {"random": "AB", "apart": "AB"}
 
 def get_config(preset: str = "demo") -> ConfigDict:
     """The config of a preset."""
-    presets = {"demo": demo, "tiny_imagenet": tiny_imagenet, "imagenet": imagenet}
-    if preset not in presets:
-        raise ValueError(f"preset {preset!r} is unknown; expected one of {sorted(presets)}")
-    return presets[preset]()
+    return pick(preset, demo, folder, tiny_imagenet, voc2007, imagenet)
 
 
 def target(dataset: DatasetSpec | None = None, **settings) -> ConfigDict:
-    """The fields of a target. kind: 'classification' or 'actions'. classes: 'held_out' from
-    pretraining, 'held_out_natural' ones, or 'all' of `dataset`. train_per_class and at most
-    test_per_class images of each are drawn anew for each seed; train_per_class=0 takes the
-    dataset's own splits. questions: those whose networks are tried on it, () for all."""
+    """The fields of a target. kind: 'classification', 'actions' or 'detection'. classes:
+    'held_out' from pretraining, 'held_out_natural' ones, or 'all' of `dataset`. train_per_class and
+    at most test_per_class images of each are drawn anew for each seed; train_per_class=0 takes the
+    dataset's own splits. questions: those whose networks are tried on it, () for all. recipe: what
+    it changes of the fine-tuning's. 'detection' has the dataset's own splits, trainval and test
+    where it has them, images squared to its image_size, and regions from `proposals`, a CSV file of
+    boxes, or, where that is '', from the selective search of `search`."""
     fields = {"kind": "classification", "dataset": as_config(dataset or DatasetSpec("world"))}
     fields |= {"classes": "all", "train_per_class": 20, "test_per_class": 50, "questions": ()}
+    fields |= {"recipe": {}, "proposals": "", "search": as_config(SelectiveSearch())}
     return ConfigDict({**fields, **settings}, type_safe=False)
 
 
@@ -65,10 +75,44 @@ def demo() -> ConfigDict:
     few = {"train_per_class": 10, "test_per_class": 240}
     config.targets.held_out = target(classes="held_out", **few)
     config.targets.natural = target(classes="held_out_natural", questions=("unrelated",), **few)
+    scenes = DatasetSpec("world_scenes", image_size=48, train_per_class=15, val_per_class=8)
+    config.targets.scenes = target(scenes, questions=("images", "classes"), kind="detection")
+    steps = {"steps": 1500, "eval_every": 1500, "batch_size": 2, "learning_rate": 0.003}
+    config.targets.scenes.update({"recipe": steps, "search": {"side": 96}})
     wanted = {"images_per_class": (30,), "unrelated": ("natural",), "overlap": True, "long": True}
     wanted |= {"classes": {"bottom_up": (10,)}, "halves": {"random": "A"}}
     wanted |= {"budget": {"num_classes": (14, 28), "total_images": 840}}
     config.experiments.update(wanted)
+    return config
+
+
+def folder(path: str = "") -> ConfigDict:
+    """The demo on photographs of the user's: a third of their classes is the target of what the
+    others teach; less than six classes are the target of what the embedded world teaches."""
+    found, config = user_folder(path, 24), demo()
+    wanted, few = config.experiments, {"train_per_class": 10, "test_per_class": 240}
+    if found.classes < 6:
+        config.targets = {"photographs": target(found.dataset, **few)}
+        config.fine_tune_recipe.batch_size = min(32, 10 * found.classes)
+        wanted.unrelated = ()
+        config.notes = (
+            f"{found.classes} classes are too few to pretrain on some and transfer to others: "
+            "networks are pretrained on the embedded world and fine-tuned on the photographs.",
+        )
+        return config
+    config.dataset, config.held_out = as_config(found.dataset), found.classes // 3
+    rest = found.classes - config.held_out
+    few = {"train_per_class": max(1, min(10, found.val // 2)), "test_per_class": found.val}
+    config.targets = {"held_out": target(classes="held_out", **few)}
+    config.fine_tune_recipe.batch_size = min(32, few["train_per_class"] * config.held_out)
+    wanted.update({"images_per_class": (found.train // 2,), "unrelated": ()})
+    # What has no hierarchy has no coarser labels.
+    wanted.update({"classes": {"bottom_up": (), "top_down": ()}})
+    wanted.overlap = rest > config.held_out
+    budget = {"num_classes": (rest // 2, rest), "total_images": rest // 2 * found.train}
+    wanted.update({"budget": budget, "halves": {"random": "A"}})
+    # No batch is larger than the smallest task.
+    config.recipe.batch_size = min(64, rest // 2 * found.train, rest * (found.train // 2))
     return config
 
 
@@ -84,10 +128,24 @@ def tiny_imagenet() -> ConfigDict:
     for name in ("held_out", "natural"):
         config.targets[name].update({"train_per_class": 20, "test_per_class": 30})
     config.targets.world = target()
+    del config.targets.scenes
     wanted = {"images_per_class": (50, 125, 250), "unrelated": ("natural", "man-made")}
     wanted |= {"classes": {"bottom_up": ("all",), "top_down": ("all",)}, "halves": BOTH}
     wanted |= {"budget": {"num_classes": (40, 80, 160), "total_images": 20_000}}
     config.experiments.update(wanted)
+    return config
+
+
+def voc2007() -> ConfigDict:
+    """Fast R-CNN on networks that learned 32x32 photographs, and from scratch."""
+    network = network_config("alexnet_mini", dropout=0.0)
+    recipe = replace(SMALL_IMAGES, steps=12_000, eval_every=3000)
+    config = base_config(DatasetSpec("tiny_imagenet", path="."), network, recipe)
+    config.dataset.path, config.experiments.neighbours = "", False
+    voc = DatasetSpec("voc", path="VOCdevkit/VOC2007", image_size=144)
+    config.targets.voc2007 = target(voc, kind="detection")
+    steps = {"steps": 6000, "eval_every": 6000, "batch_size": 2, "learning_rate": 0.002}
+    config.targets.voc2007.update({"recipe": steps, "search": {"side": 144, "k": 50}})
     return config
 
 
@@ -101,6 +159,11 @@ def imagenet() -> ConfigDict:
     actions = DatasetSpec("voc_actions", path="VOCdevkit/VOC2012", margin=0.1)
     config.targets.sun397 = target(DatasetSpec("sun397", path="SUN397"), train_per_class=0)
     config.targets.voc_actions = target(actions, kind="actions", train_per_class=0)
+    voc = DatasetSpec("voc", path="VOCdevkit/VOC2007", image_size=600)
+    config.targets.voc2007 = target(voc, kind="detection")
+    # Girshick's 40,000 minibatches of two images, a tenth of the rate for the last quarter.
+    steps = {"steps": 40_000, "decay_every": 30_000, "batch_size": 2, "mean": "channel"}
+    config.targets.voc2007.update({"recipe": steps, "search": {"side": 400}})
     wanted = {"images_per_class": (50, 125, 250, 500, 1000), "halves": BOTH}
     wanted |= {"classes": {"bottom_up": (918, 753, 486, 79, 9), "top_down": (127, 10, 2)}}
     wanted |= {"budget": {"num_classes": (250, 500, 1000), "total_images": 125_000}}

@@ -2,6 +2,7 @@
 
 Presets, chosen by `--config=configs/yosinski2014.py:<preset>`:
   demo           the embedded world, five splits and three seeds of man-made / natural
+  folder=PATH    photographs of the user's, a folder a class: the demo's grid, cut to their number
   tiny_imagenet  200 ImageNet classes at 32x32 from `--config.data_dir` (the folder or archive)
   tiny_imagenet_gpu  more of it, for one GPU
   imagenet       the paper: CaffeNet on ILSVRC2012, four splits, both directions, 450,000 iterations
@@ -17,7 +18,13 @@ from ml_collections import ConfigDict
 
 from transfer_jax.data.sources import DatasetSpec
 from transfer_jax.data.views import Augmentation
-from transfer_jax.studies.settings import as_config, network_config, study_config
+from transfer_jax.studies.settings import (
+    as_config,
+    network_config,
+    pick,
+    study_config,
+    user_folder,
+)
 from transfer_jax.studies.yosinski2014_claims import TREATMENTS
 from transfer_jax.training.loop import Runtime
 from transfer_jax.training.recipe import SMALL_IMAGES, Recipe
@@ -30,11 +37,7 @@ ADAM = dataclasses.replace(
 
 def get_config(preset: str = "demo") -> ConfigDict:
     """The config of a preset."""
-    presets = (demo, tiny_imagenet, tiny_imagenet_gpu, imagenet)
-    known = {make.__name__: make for make in presets}
-    if preset not in known:
-        raise ValueError(f"preset {preset!r} is unknown; expected one of {sorted(known)}")
-    return known[preset]()
+    return pick(preset, demo, folder, tiny_imagenet, tiny_imagenet_gpu, imagenet)
 
 
 def base_config(dataset, network, recipe, runtime) -> ConfigDict:
@@ -90,6 +93,26 @@ def demo() -> ConfigDict:
     units = {"splits": (0, 1, 2, 3, 4), "fine_tuned_ns": (4,)}
     config.experiments.random_halves.update(common | units)
     config.experiments.man_natural.update(common | {"seeds": (0, 1, 2)})
+    return config
+
+
+def folder(path: str = "") -> ConfigDict:
+    """The demo's grid on photographs of the user's: halves of their classes, or, of two or three
+    classes, which have no halves, random lower layers under all of them."""
+    found, config = user_folder(path, 32), demo()
+    config.dataset = as_config(found.dataset)
+    # Eight epochs over half of the classes.
+    steps = max(400, found.train * found.classes // 8)
+    config.recipe.update({"steps": steps, "eval_every": steps})
+    config.experiments.man_natural.seeds = ()
+    if found.classes < 4:
+        config.experiments.random_halves.splits = ()
+        config.experiments.random_weights.update({"seeds": (0, 1, 2, 3, 4), "ns": (1, 2, 4, 7)})
+        config.notes = (
+            f"{found.classes} classes cannot be divided into halves of two or more: nothing here "
+            "is transferred, and most claims have no networks. Random lower layers alone are "
+            "compared with learned ones.",
+        )
     return config
 
 

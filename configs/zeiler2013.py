@@ -2,6 +2,7 @@
 
 Presets, chosen by `--config=configs/zeiler2013.py:<preset>`:
   demo           the embedded world at 64x64, half of its classes source and half target: minutes
+  folder=PATH    photographs of the user's, a folder a class: the demo, cut to their number
   tiny_imagenet  200 ImageNet classes from `--config.data_dir`, enlarged to 64x64
   imagenet       the paper: ILSVRC2012, 70 epochs; Caltech-101 and 256, VOC 2012 beside it
 
@@ -14,7 +15,13 @@ from ml_collections import ConfigDict
 
 from transfer_jax.data.sources import DatasetSpec
 from transfer_jax.data.views import Augmentation
-from transfer_jax.studies.settings import as_config, network_config, study_config
+from transfer_jax.studies.settings import (
+    as_config,
+    network_config,
+    pick,
+    study_config,
+    user_folder,
+)
 from transfer_jax.studies.zeiler2013_measures import ABLATIONS
 from transfer_jax.training.loop import Runtime
 from transfer_jax.training.recipe import SMALL_IMAGES, Recipe
@@ -32,10 +39,7 @@ SMALL_NETWORK = {"widths": WIDTHS, "input_size": 64, "dropout": 0.0}
 
 def get_config(preset: str = "demo") -> ConfigDict:
     """The config of a preset."""
-    presets = {"demo": demo, "tiny_imagenet": tiny_imagenet, "imagenet": imagenet}
-    if preset not in presets:
-        raise ValueError(f"preset {preset!r} is unknown; expected one of {sorted(presets)}")
-    return presets[preset]()
+    return pick(preset, demo, folder, tiny_imagenet, imagenet)
 
 
 def base_config(dataset: DatasetSpec, recipe: Recipe, runtime: Runtime, **network) -> ConfigDict:
@@ -88,6 +92,36 @@ def demo() -> ConfigDict:
     wanted.occlusion.update({"stride": 6, "tested": 80, "batch": 82})
     config.targets.others = target(world, classes="others", sizes=(3, 6, 30), scratch=(30,))
     wanted.targets = wanted.duplicates = ("others",)
+    return config
+
+
+def folder(path: str = "") -> ConfigDict:
+    """The demo on photographs of the user's, in three seeds: half of the classes is source and half
+    target; of two or three classes all are source, and the embedded world is the target."""
+    found, config = user_folder(path, 64), demo()
+    config.dataset, wanted = as_config(found.dataset), config.experiments
+    wanted.seeds = wanted.other_seeds = (0, 1, 2)
+    images = min(300, found.classes * found.val)
+    wanted.occlusion.tested, wanted.projections.images = min(40, images), images
+    sizes = tuple(size for size in (3, 6, 30) if 2 * size <= found.train)
+    world = DatasetSpec("world", image_size=64, train_per_class=50, val_per_class=100)
+    few = found.classes < 4
+    config.targets.others = target(
+        world if few else found.dataset,
+        classes="all" if few else "others",
+        sizes=(3, 6, 30) if few else sizes,
+        scratch=(30,) if few else sizes[-1:],
+    )
+    wanted.duplicates = ()
+    if not few:
+        images = sizes[-1] * (found.classes - found.classes // 2)
+        config.scratch_recipe = {"batch_size": min(32, images)}
+    if few:
+        config.source_classes = "all"
+        config.notes = (
+            f"{found.classes} classes have no halves: the target is the embedded world, and "
+            f"accuracies on the source are far above 1 in {found.classes} only if much is learned.",
+        )
     return config
 
 

@@ -11,16 +11,18 @@ PACKAGE = Path(__file__).parents[1] / "transfer_jax"
 BELOW = {
     "world": set(),
     "networks": set(),
-    "data": {"world"},
+    "seal": set(),
+    "data": {"world", "seal"},
     "transfer": {"networks"},
     "visual": {"networks", "data"},
     "readout": {"networks", "data"},
-    "report": set(),
-    "training": {"networks", "data", "transfer"},
-    "grid": {"networks", "data", "transfer", "training"},
+    "report": {"seal"},
+    "training": {"networks", "data", "transfer", "seal"},
+    "grid": {"networks", "data", "transfer", "seal", "training", "readout"},
 }
+BELOW["detection"] = {*BELOW["training"], "training", "readout"}
 BELOW["bench"] = {*BELOW["grid"], "grid"}
-BELOW["studies"] = {*BELOW["grid"], "grid", "visual", "readout", "report"}
+BELOW["studies"] = {*BELOW["grid"], "grid", "visual", "readout", "detection", "report"}
 BELOW["main"] = {*BELOW["studies"], "studies"}
 
 
@@ -45,7 +47,7 @@ def test_imports_run_downward(path):
 
 
 def test_no_study_uses_another():
-    studies = ("yosinski2014", "zeiler2013", "huh2016", "azizpour2014")
+    studies = ("yosinski2014", "zeiler2013", "huh2016", "oquab2014", "azizpour2014")
     for path in (PACKAGE / "studies").glob("*.py"):
         for name in imports_of(path):
             used = [study for study in studies if study in name]

@@ -63,13 +63,20 @@ def test_finished_networks_of_another_run_are_taken_over(ran):
 
 def test_a_killed_program_goes_on_and_ends_the_same(ran, tmp_path):
     folder, _ = ran
-    process = subprocess.Popen(command(folder, tmp_path), env=environment(folder))
-    until = time.monotonic() + 200
-    while not list(tmp_path.glob("cells/*/done.json")):
-        assert process.poll() is None and time.monotonic() < until
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    for signum, mark in ((signal.SIGINT, "groups/*/checkpoints/*.json"),
+                         (signal.SIGKILL, "cells/*/done.json")):  # fmt: skip
+        process = subprocess.Popen(
+            command(folder, tmp_path), env=environment(folder), stderr=subprocess.PIPE, text=True
+        )
+        until = time.monotonic() + 200
+        while not list(tmp_path.glob(mark)):
+            assert process.poll() is None and time.monotonic() < until
+            time.sleep(0.02)
+        os.kill(process.pid, signum)
+        lines = process.communicate()[1].splitlines()
+        if signum == signal.SIGINT:
+            assert process.returncode == 130 and lines[-1].startswith("interrupted: the same comm")
+            assert not any("Traceback" in line or "Error" in line for line in lines)
     partial = execute(folder, tmp_path, "--report_only")
     assert partial.returncode == 0, partial.stderr
     assert execute(folder, tmp_path).returncode == 0
@@ -110,6 +117,8 @@ def test_the_papers_grid_is_planned_without_its_images(tmp_path):
         ("--config.recipe.batch_size=7", "8 devices"),
         ("--config.experiments.random_halves.targets=('C',)", "'C'"),
         ("--config.imported.path=nothing.npz", "config.imported.path=nothing.npz"),
+        ("--config.reuse=(3,)", "config.reuse=(3,)"),
+        ("--config.data_dir=\udcff", "expected a name in UTF-8"),
     ],
 )
 def test_bad_input_is_one_line(flag, message, tmp_path, ran):
@@ -124,6 +133,14 @@ def test_bad_input_is_one_line(flag, message, tmp_path, ran):
     lines = [line for line in done.stderr.splitlines() if "Error" in line or message in line]
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert len(lines) == 1 and (message in lines[0] or message == "8 devices"), done.stderr
+
+
+def test_a_damaged_workdir_is_one_line_where_no_report_can_be_drawn(ran, tmp_path):
+    (tmp_path / "about.json").write_text('{"study": ')
+    done = execute(ran[0], tmp_path, "--report_only")
+    path = tmp_path / "about.json"
+    message = f"DamagedError: {path} is not what was written there: a run writes it anew"
+    assert done.returncode == 1 and done.stderr.splitlines() == [message]
 
 
 def test_an_unknown_preset_is_named(tmp_path, ran):

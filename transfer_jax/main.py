@@ -5,6 +5,11 @@ Killed at any moment and started again with the same command, it goes on where i
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":  # What follows takes seconds to import.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import contextlib
 import importlib
 import json
@@ -27,12 +32,19 @@ from transfer_jax.grid.store import Store, WorkdirInUseError
 from transfer_jax.report.frame import load, write_results_csv
 from transfer_jax.report.page import write_report
 from transfer_jax.studies.base import Study
-from transfer_jax.studies.settings import dataset_opener, planning_opener, ray_from, runtime_from
+from transfer_jax.studies.settings import (
+    check,
+    dataset_opener,
+    own_scale,
+    planning_opener,
+    ray_from,
+    runtime_from,
+)
 from transfer_jax.training import parallel
 from transfer_jax.training.checkpoint import write_json
 
 log = logging.getLogger("transfer_jax.main")
-STUDIES = ("yosinski2014", "zeiler2013", "huh2016", "azizpour2014")
+STUDIES = ("yosinski2014", "zeiler2013", "huh2016", "oquab2014", "azizpour2014")
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config file of a study and its preset, `configs/yosinski2014.py:demo`."
@@ -64,7 +76,7 @@ _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, f
 def study_of(name: str) -> Study:
     """The study of a config's `study`."""
     if name not in STUDIES:
-        raise ValueError(f"config.study={name!r}: expected one of {STUDIES}")
+        raise ValueError(f"--config.study={name!r}: expected one of {STUDIES}")
     return importlib.import_module(f"transfer_jax.studies.{name}").STUDY
 
 
@@ -82,7 +94,7 @@ def run(config: ConfigDict, workdir: Path, command: str, *, retry_failed: bool =
     study, store = study_of(config.study), Store(workdir)
     runtime, ray = runtime_from(config.runtime), ray_from(config)
     if ray and jax.process_count() > 1:
-        raise ValueError("config.executor='ray' with several processes: expected one")
+        raise ValueError("--config.executor='ray' with several processes: expected one")
     with contextlib.ExitStack() as stack:
         if parallel.is_first():
             stack.enter_context(store.lock())
@@ -95,9 +107,10 @@ def run(config: ConfigDict, workdir: Path, command: str, *, retry_failed: bool =
         if parallel.is_first():
             about = {"study": study.name, "title": study.title, "command": command}
             about["config"] = json.loads(config.to_json_best_effort())
+            about["notes"] = list(config.notes)
             about["device"] = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
-            write_json(store.workdir / "about.json", about)
-            store.write_entries(entries)
+            about["files"] = {"entries.json": store.write_entries(entries)}
+            write_json(store.workdir / "about.json", about, "about")
             cells = all_cells(cell for _, cell in entries)
             if adopted := store.adopt(cells, config.reuse):
                 log.info("%d cells copied from %s", len(adopted), ", ".join(config.reuse))
@@ -117,15 +130,16 @@ def run(config: ConfigDict, workdir: Path, command: str, *, retry_failed: bool =
 def report(workdir: Path) -> Path:
     """Draws the report from the workdir's files alone; returns the path of its page."""
     results = load(workdir)
+    for remark in results.remarks:
+        log.warning("%s", remark)
     write_results_csv(results)
-    return write_report(study_of(results.about["study"]), results)
+    return write_report(study_of(results.about.get("study")), results)
 
 
 def main(argv: list[str]) -> None:
     """The program."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments {argv[1:]}")
     config, workdir = _CONFIG.value, Path(_WORKDIR.value).expanduser().absolute()
+    own_scale(config)
     if config.executor == "ray":
         # The GPUs of this machine are for the tasks.
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
@@ -138,6 +152,12 @@ def main(argv: list[str]) -> None:
     try:
         parallel.set_up(_COORDINATOR_ADDRESS.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
         logger.setLevel(logging.INFO if parallel.is_first() else logging.WARNING)
+        if len(argv) > 1:
+            raise ValueError(f"unexpected arguments {argv[1:]}: expected flags")
+        for name in (*sys.argv, str(workdir)):
+            if not name.isprintable():  # Bytes that are not UTF-8 cannot be shown on a page.
+                raise ValueError(f"{name!r}: expected a name in UTF-8, on one line")
+        check(config)
         if _DRY_RUN.value:
             study = study_of(config.study)
             opener, remarks = planning_opener(config.data_dir, workdir)
@@ -163,7 +183,7 @@ def parse_flags(argv: list[str]) -> list[str]:
         rest = flags.FLAGS(argv)
         _ = _CONFIG.value.study  # A missing file is an error only when it is first looked into.
         return rest
-    except (flags.Error, AttributeError, KeyError, OSError, ValueError) as error:
+    except Exception as error:  # whatever a config file raises
         if os.environ.get("TRANSFER_JAX_TRACEBACK"):
             raise
         while error.args and isinstance(error.args[0], Exception):
@@ -174,4 +194,9 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main, flags_parser=parse_flags)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        app.run(main, flags_parser=parse_flags)
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on where it was", file=sys.stderr)
+        sys.exit(130)

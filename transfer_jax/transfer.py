@@ -1,7 +1,8 @@
 """Splicing, freezing and the treatment notation: pure functions over parameter trees.
 
 Yosinski et al. 2014, sections 2 and 4: the first n layers of a network trained on task A become the
-first n layers of a network for task B, and stand still (`A3B`) or learn on (`A3B+`).
+first n layers of a network for task B, and stand still (`A3B`) or learn on (`A3B+`), all of them or
+all but the lowest (`A3B+1`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import optax
 from transfer_jax.networks import Network, Params
 
 RANDOM = "R"
-_EXAMPLE = "expected a base such as 'baseA', or a cell such as 'B3B', 'A3B', 'A3B+' or 'R3B'"
+_EXAMPLE = (
+    "expected a base such as 'baseA', or a cell such as 'B3B', 'A3B', 'A3B+', 'A3B+1' or 'R3B'"
+)
 
 
 def lower_layers(network: Network, n: int) -> tuple[str, ...]:
@@ -116,18 +119,23 @@ class Treatment:
         for a base, all of whose layers are drawn and learn.
       n: how many lower layers are copied, or left at random.
       fine_tuned: copied layers learn as well, the paper's '+'.
+      held: how many of the lowest fine-tuned layers stand still all the same; Girshick 2015
+        (section 4.5) holds conv1.
     """
 
     target: str
     source: str | None = None
     n: int = 0
     fine_tuned: bool = False
+    held: int = 0
 
     def __post_init__(self):
         if (self.source is None) != (self.n == 0) or self.n < 0:
             raise ValueError(f"treatment {self}: n={self.n} copied layers; {_EXAMPLE}")
         if self.fine_tuned and self.source in (None, RANDOM):
             raise ValueError(f"treatment {self}: nothing is copied that could learn; {_EXAMPLE}")
+        if not 0 <= self.held < (self.n if self.fine_tuned else 1):
+            raise ValueError(f"treatment {self}: {self.held} layers held; {_EXAMPLE}")
 
     @classmethod
     def parse(cls, text: str) -> Treatment:
@@ -138,19 +146,21 @@ class Treatment:
 
         Example:
           >>> Treatment.parse('A3B+')
-          Treatment(target='B', source='A', n=3, fine_tuned=True)
+          Treatment(target='B', source='A', n=3, fine_tuned=True, held=0)
         """
         if base := re.fullmatch(r"base([A-QS-Z])", str(text)):
             return cls(base[1])
-        cell = re.fullmatch(r"([A-Z])([1-9][0-9]*)([A-QS-Z])(\+?)", str(text), re.ASCII)
+        pattern = r"([A-Z])([1-9][0-9]*)([A-QS-Z])(?:(\+)([1-9][0-9]*)?)?"
+        cell = re.fullmatch(pattern, str(text), re.ASCII)
         if not cell:
             raise ValueError(f"treatment {text!r}: {_EXAMPLE}")
-        return cls(cell[3], cell[1], int(cell[2]), bool(cell[4]))
+        return cls(cell[3], cell[1], int(cell[2]), bool(cell[4]), int(cell[5] or 0))
 
     def __str__(self) -> str:
         if self.source is None:
             return f"base{self.target}"
-        return f"{self.source}{self.n}{self.target}{'+' if self.fine_tuned else ''}"
+        plus = "+" * self.fine_tuned + str(self.held or "")
+        return f"{self.source}{self.n}{self.target}{plus}"
 
     @property
     def kind(self) -> str:
@@ -191,5 +201,5 @@ class Treatment:
         return splice(base, fresh, lower_layers(network, self.n))
 
     def frozen_layers(self, network: Network) -> tuple[str, ...]:
-        """Names of the layers that stand still: the lower n, none for bases and '+' cells."""
-        return () if self.fine_tuned else lower_layers(network, self.n)
+        """Names of the layers that stand still: the lower n, of '+' cells those that are held."""
+        return lower_layers(network, self.held if self.fine_tuned else self.n)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from tests.data import image_trees
 from transfer_jax.data import dataset as dataset_module
+from transfer_jax.data import seals
 from transfer_jax.data.batches import stream
 from transfer_jax.data.dataset import Boxes, Dataset
 from transfer_jax.data.sources import DatasetSpec, open_dataset
@@ -88,13 +89,13 @@ def test_rows_in_any_order_and_from_the_pack(stored):
     assert pack.exists() and stored.read([]).shape == (0, 16, 16, 3)
 
 
-def test_what_cannot_be_kept_is_decoded_each_time(stored, monkeypatch, caplog):
+def test_pixels_that_cannot_be_kept(stored, monkeypatch, caplog):
     def refuse(*_):
         raise PermissionError(13, "Permission denied")
 
     expected = np.array([stored.image(row) for row in range(33)])
     with monkeypatch.context() as patch:
-        patch.setattr(dataset_module, "replacing", refuse)
+        patch.setattr(seals, "replacing", refuse)
         np.testing.assert_array_equal(stored.read(range(33)), expected)
     assert "Permission denied" in caplog.text
     monkeypatch.setattr(dataset_module, "PACK_BYTES", 33 * 16 * 16 * 3 - 1)

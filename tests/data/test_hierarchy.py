@@ -2,10 +2,12 @@ import pytest
 from hypothesis import given, settings
 
 from tests.data import trees
+from tests.data.trees import upwards
 from transfer_jax.data.hierarchy import (
     class_hierarchy,
     label_set_paths,
     parents_of,
+    relatives,
 )
 from transfer_jax.data.label_sets import HUH2016_BOTTOM_UP, HUH2016_TOP_DOWN
 from transfer_jax.data.splits import ilsvrc_indices
@@ -22,6 +24,24 @@ def test_a_table_of_the_edges_gives_the_paths(tmp_path_factory, paths):
     table.write_text("note,child,parent\n" + rows + rows, encoding="utf-8-sig")
     found = class_hierarchy(trees.dataset(names, [("another", name) for name in names]), table)
     assert list(found) == [path for path in paths if len(path) > 1]
+
+
+@given(trees.trees())
+@settings(max_examples=40, deadline=None)
+def test_relatives_share_an_ancestor_at_a_depth(paths):
+    parents = trees.edges_of(paths)
+    above = [upwards(parents, path[-1])[::-1] for path in paths]
+    few, everything = [0, len(paths) - 1], list(range(len(paths)))
+    assert relatives(paths, few, 0) == everything
+    assert relatives(paths, few, 99) == few
+    for depth in range(1, 4):
+        wanted = {tuple(above[index][: depth + 1])[-1] for index in few}
+        found = relatives(paths, few, depth)
+        assert set(few) <= set(found) <= set(relatives(paths, few, depth - 1))
+        for index in everything:
+            # A class that is no leaf may lie above the depth: it is then its own ancestor there.
+            at_depth = above[index][min(depth, len(above[index]) - 1)]
+            assert (index in found) == (at_depth in wanted)
 
 
 @pytest.mark.parametrize(

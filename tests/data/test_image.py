@@ -1,16 +1,15 @@
-"""One set of pixels and one set of refusals, whichever library decodes; squares of any image."""
+"""One set of pixels, whichever library decodes; what is refused; squares of any image."""
 
 import io
 from unittest import mock
 
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import Image, features
 
 from tests.data import image_trees
 from transfer_jax.data import image
-
-simplejpeg = pytest.importorskip("simplejpeg")
 
 
 def photograph(height=150, width=201, seed=0):
@@ -19,16 +18,12 @@ def photograph(height=150, width=201, seed=0):
     return np.clip(image_trees.pixels(seed, height, width) + noise, 0, 255).astype(np.uint8)
 
 
-def both(monkeypatch, function):
-    """What a function returns, or the type of what it raises, with and without simplejpeg."""
-    results = []
-    for library in (simplejpeg, None):
-        monkeypatch.setattr(image, "simplejpeg", library)
-        try:
-            results.append(function())
-        except image.BrokenImageError as error:
-            results.append(type(error))
-    return results
+def pillow(data, enough=None):
+    """The pixels by Pillow alone."""
+    opened = Image.open(io.BytesIO(data))
+    if enough is not None:
+        opened.draft("RGB", (enough, enough))
+    return np.asarray(opened.convert("RGB"))
 
 
 @pytest.fixture
@@ -52,44 +47,77 @@ def fast(monkeypatch):
     ids=str,
 )
 @pytest.mark.parametrize("enough", [None, 16, 37, 75, 400])
-def test_pixels_are_the_same_bits_with_and_without_simplejpeg(options, enough, fast, monkeypatch):
+def test_pixels_are_the_same_bits_as_pillows(options, enough, fast):
     data = image_trees.encoded(photograph(), **options)
-    one, other = both(monkeypatch, lambda: image.decode(data, enough))
+    one = image.decode(data, enough)
     assert fast.call_count == 1
-    np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(one, pillow(data, enough))
     # 150 x 201 pixels: 1/8 leaves 18 rows, 1/4 leaves 37, 1/2 leaves 75.
     scale = {None: 1, 16: 8, 37: 4, 75: 2, 400: 1}[enough]
     assert one.shape == (-(-150 // scale), -(-201 // scale), 3)
 
 
 @pytest.mark.parametrize("format, mode", [("JPEG", "CMYK"), ("PNG", "RGBA"), ("GIF", "P")])
-def test_pillow_decodes_what_simplejpeg_does_not(format, mode, fast):
+def test_pillow_decodes_what_simplejpeg_does_not(format, mode):
     data = image_trees.encoded(photograph(), format, mode)
-    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-    np.testing.assert_array_equal(image.decode(data), expected)
-    assert not fast.called
+    np.testing.assert_array_equal(image.decode(data), pillow(data))
 
 
-def test_truncated_files_are_refused_by_both(monkeypatch):
-    data = image_trees.encoded(photograph(), quality=80)
+@pytest.mark.parametrize("mode", ["RGB", "CMYK"])
+def test_truncated_files_are_refused(mode):
+    data = image_trees.encoded(photograph(), quality=80, mode=mode)
     for end in np.linspace(0, len(data) - 40, 30).astype(int).tolist():
-        results = both(monkeypatch, lambda end=end: image.decode(data[:end]))
-        assert results == [image.BrokenImageError] * 2, end
+        with pytest.raises(image.BrokenImageError):
+            image.decode(data[:end])
 
 
-def test_damaged_files_are_judged_alike(monkeypatch):
-    data = image_trees.encoded(photograph(60, 80), quality=60)
-    random = np.random.default_rng(0)
-    refused = 0
-    for _ in range(200):
-        damaged = bytearray(data)
-        for place in random.integers(0, len(data), random.integers(1, 4)):
-            damaged[place] = random.integers(256)
-        one, other = both(monkeypatch, lambda damaged=damaged: image.decode(bytes(damaged)))
-        np.testing.assert_array_equal(one, other)
-        refused += other is image.BrokenImageError
-    # Damage of both kinds was met: what Pillow decodes all the same, and what it refuses.
-    assert 10 < refused < 190
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"mode": "CMYK"}], ids=str)
+def test_jpegs_damaged_in_their_middle(options):
+    """Most that have lost bytes or got others are refused; the rest is decoded as by Pillow."""
+    whole = image_trees.encoded(photograph(60, 80), quality=60, **options)
+    random, refused = np.random.default_rng(0), {"lost": 0, "others": 0}
+    for _ in range(100):
+        place = random.integers(len(whole) // 3, len(whole) - 60)
+        for kind, bytes_there in (("lost", b""), ("others", random.bytes(50))):
+            data = whole[:place] + bytes_there + whole[place + 50 :]
+            try:
+                np.testing.assert_array_equal(image.decode(data), pillow(data))
+            except image.BrokenImageError:
+                refused[kind] += 1
+    assert min(refused.values()) >= 30  # Pillow: none
+
+
+def test_checksums_of_a_png_are_checked():
+    whole = image_trees.encoded(photograph(60, 80), "PNG")
+    for place in np.random.default_rng(0).integers(0, len(whole), 100):
+        data = bytearray(whole)
+        data[place] ^= 8
+        with pytest.raises(image.BrokenImageError):
+            image.to_square(bytes(data), None)
+
+
+GREY = np.linspace(0, 65535, 35 * 30).reshape(35, 30)
+
+
+@pytest.mark.parametrize(
+    ("array", "format"),
+    [
+        (GREY.astype(np.uint16), "PNG"),
+        (GREY.astype(np.uint16), "TIFF"),
+        (GREY.astype(np.int32), "TIFF"),
+        ((GREY / 65535).astype(np.float32), "TIFF"),
+    ],
+)
+def test_more_than_eight_bits_are_scaled(array, format):
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, format)
+    found = image.decode(buffer.getvalue())
+    assert found.dtype == np.uint8 and found.shape == (35, 30, 3)
+    assert np.abs(found - (GREY / 257)[..., None]).max() <= 0.51
+    buffer = io.BytesIO()
+    Image.fromarray(array.astype(np.float32) * 1000).save(buffer, "TIFF")
+    with pytest.raises(image.BrokenImageError, match="0 to 1 are expected"):
+        image.decode(buffer.getvalue())
 
 
 def test_bytes_that_need_no_change_are_passed_through():

@@ -1,4 +1,8 @@
+import io
+import os
 import shutil
+import tarfile
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -6,6 +10,7 @@ import pytest
 
 from tests.data import image_trees
 from transfer_jax.data import listing
+from transfer_jax.data.layouts import layout
 
 
 def of_split(found, split):
@@ -24,7 +29,6 @@ def test_image_folder_is_sorted_by_class_and_file(tmp_path):
     assert of_split(found, "train") == (expected, [0] * 11 + [1] * 11)
     assert of_split(found, "val") == (["val/a/0.JPEG", "val/b/0.JPEG"], [0, 1])
     assert found.read(expected[3]) == (root / expected[3]).read_bytes()
-    assert found.sizes[3] == len(found.read(expected[3]))
 
 
 def test_test_stands_for_a_missing_val_and_training_images_alone_will_do(tmp_path):
@@ -38,15 +42,22 @@ def test_test_stands_for_a_missing_val_and_training_images_alone_will_do(tmp_pat
 
 
 def test_fingerprint_follows_content_and_not_place(tmp_path):
+    def fingerprint(root):
+        return listing.image_folder(root).with_digests(tmp_path / "table.npz").fingerprint()
+
     first = image_trees.image_folder(tmp_path / "first")
     second = tmp_path / "elsewhere"
     shutil.copytree(first, second)
-    original = listing.image_folder(first).fingerprint()
-    assert listing.image_folder(second).fingerprint() == original
-    (second / "val/cat/0.JPEG").write_bytes(b"longer" * 1000)
-    changed = listing.image_folder(second).fingerprint()
-    (second / "val/cat/0.JPEG").rename(second / "val/cat/00.JPEG")
-    assert len({original, changed, listing.image_folder(second).fingerprint()}) == 3
+    original = fingerprint(first)
+    assert fingerprint(second) == original
+    image = second / "val/cat/0.JPEG"
+    content, times = bytearray(image.read_bytes()), image.stat()
+    content[-9] ^= 1
+    image.write_bytes(content)
+    os.utime(image, ns=(times.st_atime_ns, times.st_mtime_ns))
+    changed = fingerprint(second)
+    image.rename(second / "val/cat/00.JPEG")
+    assert len({original, changed, fingerprint(second)}) == 3
 
 
 @pytest.mark.parametrize("lost", ["train", "val/dog", "train/dog"])
@@ -119,6 +130,7 @@ def annotate(text):
         (annotate("val_1.JPEG\tn01\t0\t0\t9\n"), "should have 6 columns"),
         (lambda root: image_trees.write(root / "val/images/x.JPEG", b""), "the class of val/im.*x"),
         (lambda root: shutil.rmtree(root / "train/n01/images"), "class n01 has no image"),
+        (lambda root: image_trees.write(root / "train/n01/n01_boxes.txt", b""), "lacks the box of"),
     ],
 )
 def test_bad_tiny_imagenet(tmp_path, change, message):
@@ -126,6 +138,77 @@ def test_bad_tiny_imagenet(tmp_path, change, message):
     change(root)
     with pytest.raises(ValueError, match=message):
         listing.tiny_imagenet(root)
+
+
+def bomb(path, size):
+    """A file of zeros under the name of an image, and what declares another size than it has."""
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+            file.writestr("val/images/a.JPEG", bytes(size))
+        return
+    with tarfile.open(path, "w:xz", preset=1) as file:
+        header = tarfile.TarInfo("val/images/a.JPEG")
+        header.size = size
+        if "names" in path.name:
+            header.type = tarfile.GNUTYPE_LONGNAME
+        if "sparse" in path.name:
+            header.pax_headers, header.size = {"GNU.sparse.size": str(size)}, 0
+        if "property" in path.name:
+            header.pax_headers, header.size = {"size": str(size)}, 0
+        file.addfile(header, io.BytesIO(bytes(header.size)))
+        file.fileobj.write(bytes(size - header.size))
+
+
+@pytest.mark.parametrize(
+    "name", ["a.zip", "a.tar.xz", "names.tar.xz", "sparse.tar.xz", "property.tar.xz"]
+)
+def test_archives_that_unpack_to_too_much(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(listing, "_MOST_BYTES", 10**6)
+    bomb(tmp_path / name, 50 * 10**6)
+    assert (tmp_path / name).stat().st_size < 10**6
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=f"{name} is .* unpacks to more than 1,000,000 bytes"):
+        listing.tiny_imagenet(tmp_path / name)
+    assert tracemalloc.get_traced_memory()[1] < 10**7
+    tracemalloc.stop()
+
+
+def test_names_are_what_they_are_or_refused(tmp_path):
+    names = (" cat", "dog ", "o\nwl")
+    root = image_trees.image_folder(tmp_path / "photos", classes=names, train=1)
+    (root / "train/ cat/0.JPEG").rename(root / "train/ cat/ \n.JPEG")
+    found = listing.image_folder(root)
+    assert found.class_names == names
+    assert of_split(found, "train")[0] == [
+        "train/ cat/ \n.JPEG",
+        "train/dog /0.JPEG",
+        "train/o\nwl/0.JPEG",
+    ]
+    assert found.read(found.files[0]) == (root / found.files[0]).read_bytes()
+    (root / "val/ cat/0.JPEG").rename(root / "val/ cat/caf\udce9.JPEG")
+    with pytest.raises(ValueError, match=r"the name 'val/ cat/caf\\udce9.JPEG' is not UTF-8"):
+        listing.image_folder(root)
+
+
+def test_what_is_passed_over_is_said_in_one_line(tmp_path, caplog):
+    root = image_trees.image_folder(tmp_path / "photos")
+    assert listing.image_folder(root) and not caplog.text
+    for name in ("cat/a.heic", "cat/b.heic", "dog/1.jpg ", "owl/more/1.jpg", "owl/more/2.jpg"):
+        image_trees.write(root / "train" / name, b"x")
+    (root / "val/cat/gone.jpg").symlink_to(tmp_path / "nowhere")
+    image_trees.write(root / "val/cat/.hidden", b"x")
+    assert len(listing.image_folder(root).files) == 21
+    (record,) = caplog.records
+    counts = ("2 files that end in '.heic'", "1 files that end in '.jpg '", "1 dangling links")
+    for count in (*counts, "2 images a folder too deep"):
+        assert count in record.message
+
+
+def test_lists_that_are_no_text(tmp_path):
+    image_trees.write(tmp_path / "Training_01.txt", b"/a/caf\xe9/1.jpg")
+    image_trees.write(tmp_path / "Testing_01.txt", b"")
+    with pytest.raises(ValueError, match=r"caf.*not UTF-8"):
+        layout(tmp_path, "sun397", partition=1)
 
 
 def test_damaged_archives(tmp_path):

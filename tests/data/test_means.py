@@ -40,6 +40,11 @@ def test_means_do_not_drift_on_a_bright_set():
     assert (means.mean_of(dataset, np.arange(100_000), "image") == 255).all()
 
 
+def test_no_mean_of_no_images():
+    with pytest.raises(ValueError, match="no mean of no images"):
+        means.mean_of(random_dataset(3)[1], np.arange(0), "image")
+
+
 class Unreadable(Dataset):
     def read(self, rows):
         raise AssertionError("read again")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import json
 import multiprocessing
 import re
 import signal
@@ -64,8 +65,8 @@ def test_records_labels_left_out_images_and_mean(root, tmp_path, fit):
     assert dataset.labels.tolist() == labels
     expected = np.array([by_hand(root / id, fit) for id in train + val])
     np.testing.assert_array_equal([dataset.image(row) for row in range(26)], expected)
-    skipped = prepare.skipped_images(dataset.directory)
-    assert [line.split("\t")[0] for line in skipped] == list(BROKEN)
+    about = json.loads((dataset.directory / prepare.DESCRIPTION).read_text())
+    assert tuple(about["skipped"]) == BROKEN
 
 
 def test_original_bytes_are_kept(root, tmp_path):
@@ -110,6 +111,14 @@ def test_the_command_and_a_study_open_the_same_records_under_the_same_name(root,
     np.testing.assert_allclose(np.load(mean), images.astype(float).mean(axis=0), rtol=1e-6)
     with pytest.raises(ValueError, match=f"prepared with .*{SIZE}"):
         open_dataset(DatasetSpec(**flags, image_size=32), data_dir)
+
+
+def test_the_command_says_where_the_people_of_voc_are(tmp_path, capsys):
+    root = image_trees.voc_folder(tmp_path / "VOCdevkit")
+    assert prepare.main(command(root, tmp_path / "data", kind="voc_actions")) == 0
+    path = re.search(r"--config\.dataset\.path=(\S+)", capsys.readouterr().out)[1]
+    spec = DatasetSpec("voc_actions", path=path, image_size=SIZE)
+    assert open_dataset(spec, tmp_path).ids.tolist()[0] == "2008_000001/1"
 
 
 SLOWLY = """
@@ -216,7 +225,6 @@ def test_rows_that_share_a_file_go_with_it(tmp_path):
         root="",
         class_names=("x", "y"),
         files=list(images),
-        sizes=[1, 1, 1],
         read=images.__getitem__,
         labels=np.array([0, 1, 0, 1], np.int32),
         splits={"train": np.array([3, 0]), "val": np.array([1, 2])},

@@ -1,4 +1,5 @@
 import io
+import shutil
 
 import numpy as np
 import pytest
@@ -113,6 +114,8 @@ def test_views_of_people_share_records_and_not_names(root, tmp_path):
         (voc_folder, "JPEGImages/2008_000001.jpg", None, "2008_000001"),
         (voc_folder, "ImageSets/Main/val.txt", None, "lacks the lists"),
         (voc_folder, "Annotations/2008_000001.xml", "<", "no annotation"),
+        (voc_folder, "ImageSets", None, "ImageSets lacks the lists"),
+        (voc_actions, "ImageSets", None, "jumping_train.txt"),
         (voc_actions, "ImageSets/Action/running_val.txt", "x 1\n", "x 1"),
         (voc_actions, "ImageSets/Action/running_val.txt", "x 1 1\n", "x/1"),
     ],
@@ -120,8 +123,34 @@ def test_views_of_people_share_records_and_not_names(root, tmp_path):
 def test_kits_with_gaps(root, read, path, added, message):
     path = root / "VOC2012" / path
     if added is None:
-        path.unlink()
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     else:
         path.write_text(path.read_text() + added)
     with pytest.raises((FileNotFoundError, ValueError), match=message):
-        read(root)
+        read(root).with_digests(root / "table.npz")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("<width>41</width>", "", r"2008_000001.xml .*: no size/width"),
+        ("<xmin>4.0</xmin>", "", "no bndbox/xmin"),
+        ("<xmin>4.0</xmin>", "<xmin>42.0</xmin>", r"outside 41x30 pixels"),
+        ("<ymax>20.0</ymax>", "<ymax>4.0</ymax>", r"box \[5.0, 4.0, 4.0, 14.0\] is outside"),
+        ("<height>30</height>", "<height>0</height>", "outside 41x0 pixels"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")
+def test_an_annotation_without_sizes_or_with_a_box_outside_is_named(root, old, new, message):
+    path = root / "VOC2012/Annotations/2008_000001.xml"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(ValueError, match=message):
+        voc_folder(root)
+
+
+def test_of_a_box_that_reaches_beyond_its_image_the_part_inside_is_kept(root):
+    path = root / "VOC2012/Annotations/2008_000001.xml"
+    path.write_text(path.read_text().replace("<xmax>14.0", "<xmax>99.0", 1))
+    _, boxes, _ = voc_folder(root).boxes[0]
+    assert boxes[0][3] == 1 and 0 < boxes[0][1] < 1

@@ -11,8 +11,8 @@ from transfer_jax.grid.cell import Cell, all_cells, from_json, groups, to_json
 from transfer_jax.networks import alexnet, zfnet
 from transfer_jax.transfer import Treatment
 
-ALL = ("baseA", "baseB", "A1B", "A2B", "B2B", "A2B+", "R1B", "R2B")
-BASE_A, BASE_B, A1B, A2B, B2B, A2B_PLUS, R1B, R2B = small.cells(*ALL)
+ALL = ("baseA", "baseB", "A1B", "A2B", "B2B", "A2B+", "A2B+1", "R1B", "R2B")
+BASE_A, BASE_B, A1B, A2B, B2B, A2B_PLUS, A2B_HELD, R1B, R2B = small.cells(*ALL)
 
 
 def changed(**fields):
@@ -35,13 +35,13 @@ def test_names_are_no_part_of_the_identity_and_everything_else_is():
         changed(task=swapped),
         changed(network=network),
         changed(recipe=dataclasses.replace(BASE_A.recipe, steps=11)),
-        *(BASE_B, A1B, A2B, B2B, A2B_PLUS, R1B, R2B),
+        *(BASE_B, A1B, A2B, B2B, A2B_PLUS, A2B_HELD, R1B, R2B),
     ]
     assert len({cell.hash for cell in others} | {BASE_A.hash}) == len(others) + 1
 
 
 def test_treatments_of_a_task_see_the_same_batches_and_other_seeds_do_not():
-    assert len({cell.stream_seed for cell in (BASE_B, A1B, B2B, A2B_PLUS, R1B)}) == 1
+    assert len({cell.stream_seed for cell in (BASE_B, A1B, B2B, A2B_PLUS, A2B_HELD)}) == 1
     assert BASE_A.stream_seed != BASE_B.stream_seed != changed(seed=1).stream_seed
 
 
@@ -72,7 +72,7 @@ def test_a_moving_network_keeps_the_mean_of_where_it_was_pretrained():
     [
         ({"source": BASE_B}, "source=baseB"),
         ({"treatment": Treatment.parse("A1B")}, "source=None"),
-        ({"network": small.network(3)}, "3 logits for 2 classes"),
+        ({"network": small.network(3)}, "3 outputs for 2 classes"),
         ({"network": dataclasses.replace(small.network(), input_size=12)}, "12x12"),
         ({"treatment": Treatment("B", "A", 4), "source": BASE_B}, "n=4"),
     ],

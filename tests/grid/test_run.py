@@ -1,7 +1,6 @@
 """The grid: killed and resumed, failing, on eight devices, and with bases from files."""
 
 import dataclasses
-import json
 import os
 import signal
 import subprocess
@@ -62,7 +61,7 @@ def whole(tmp_path_factory):
 def same_run(one, other):
     for cell in all_cells(cell for _, cell in entries()):
         assert small.same_bits(one.params(cell), other.params(cell)), cell.treatment
-        rows = [json.loads((s.folder(cell) / "done.json").read_text()) for s in (one, other)]
+        rows = [store.outcome(cell) for store in (one, other)]
         for row in rows:
             del row["seconds"], row["images_per_second"]
         assert rows[0] == rows[1]
@@ -113,7 +112,7 @@ def test_frozen_layers_in_the_store_are_the_bases_bits(whole):
 
 
 def test_what_a_failed_base_gives_fails_with_it_and_can_be_tried_again(tmp_path, whole):
-    wild = dataclasses.replace(RECIPE, learning_rate=1e30)
+    wild = dataclasses.replace(RECIPE, learning_rate=9e3)
     base, copy = small.cells("baseA", "A1B", recipe=wild)
     healthy = small.cells("baseB", recipe=RECIPE)[0]
     wanted = [({"experiment": "e"}, cell) for cell in (base, copy, healthy)]
@@ -145,5 +144,5 @@ def test_a_network_from_a_file_is_a_base(tmp_path, whole):
         np.testing.assert_allclose(one, other, rtol=1e-6)
     assert small.same_bits(store.params(copied)["conv1"], store.params(known)["conv1"])
     path.write_bytes(path.read_bytes()[:-1] + b"x")
-    with pytest.raises(ValueError, match="has changed"):
+    with pytest.raises(ValueError, match="damaged"):
         run(tmp_path / "again", [({}, known)])

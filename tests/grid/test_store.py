@@ -1,7 +1,6 @@
 """The store: what a reader finds, whatever happened while it was written."""
 
 import dataclasses
-import json
 import subprocess
 import sys
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests import small
+from transfer_jax import seal
 from transfer_jax.grid.run import with_snapshots
 from transfer_jax.grid.store import Store, WorkdirInUseError, load_network, save_network
 from transfer_jax.networks.weights import load_weights
@@ -32,10 +32,12 @@ def test_what_is_stored_comes_back(tmp_path):
     store = finished(tmp_path, BASE_A, A1B)
     assert small.same_bits(store.params(A1B), A1B.init_params(BASE_A.init_params()))
     assert tuple(store.params(A1B)) == A1B.network.layer_names
-    assert store.outcome(A1B) == {"top1": 0.8, "steps": 10} and store.outcome(A2B) is None
-    with np.load(store.folder(A1B) / "right.npz") as file:
-        bits = np.unpackbits(file["bits"])[: file["num"]].astype(bool)
-    np.testing.assert_array_equal(bits, ROW["right"])
+    images, right = store.right(A1B)
+    assert store.outcome(A1B) == {"top1": 0.8, "steps": 10}
+    assert store.outcome(A2B) is None
+    np.testing.assert_array_equal(right, ROW["right"])
+    with np.load(tmp_path / "images" / f"{images}.npz") as file:
+        np.testing.assert_array_equal(file["rows"], A1B.task.val[0])
     trained = store.trained(A1B)
     images = A1B.task.dataset.read(A1B.task.val[0])
     expected = (images.astype(np.float32) - A1B.mean()) / 60
@@ -124,7 +126,7 @@ def test_measures_are_computed_once_for_their_inputs(tmp_path):
 
 def test_entries_say_what_a_study_wants(tmp_path):
     finished(tmp_path, BASE_A, A1B)
-    entries = json.loads((tmp_path / "entries.json").read_text())
+    entries = seal.read_entries(tmp_path)
     assert [entry["cell"] for entry in entries] == ["baseA", "A1B"]
     assert entries[1]["tags"] == {"split": "0", "condition": "transfer_frozen"}
     assert {k: entries[1][k] for k in ("treatment", "target", "source", "n", "num_classes")} == {

@@ -21,6 +21,7 @@ GEOMETRIES = {
     "zfnet conv1": (57, 3, 7, 2, 1, 1, 8),
     "mini conv1": (32, 3, 5, 1, 2, 1, 16),
     "three groups": (9, 6, 3, 2, 1, 3, 9),
+    "a dense layer over a map": (12, 32, 6, 2, 0, 1, 256),
 }
 
 

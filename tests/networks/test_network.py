@@ -10,6 +10,7 @@ from transfer_jax import networks
 from transfer_jax.networks import (
     Dense,
     Network,
+    adapted,
     alexnet,
     alexnet_mini,
     caffenet,
@@ -89,6 +90,24 @@ def test_map_sizes_of_the_papers():
         (zfnet(remove=("conv3", "conv4", "fc6")), [55, 13, 6]),
     ):
         assert [shape[0] for shape in network.output_shapes.values() if len(shape) == 3] == sides
+
+
+@pytest.mark.parametrize(
+    ("cut", "hidden", "added"),
+    [
+        ("fc7", (2048,), {"fca": (4096, 2048), "fcb": (2048, 21)}),
+        ("fc6", (), {"fcb": (4096, 21)}),
+        ("fc8", (64, 32), {"fca": (1000, 64), "fca2": (64, 32), "fcb": (32, 21)}),
+    ],
+)
+def test_adaptation_layers_stand_on_a_network_up_to_its_cut(cut, hidden, added):
+    base = caffenet()
+    network = adapted(base, cut, hidden, 21)
+    kept = LAYERS[: LAYERS.index(cut) + 1]
+    assert network.layers[: len(kept)] == base.layers[: len(kept)]
+    assert network.kernel_shapes == {name: base.kernel_shapes[name] for name in kept} | added
+    relus = [layer.then != () for layer in network.layers[len(kept) :]]
+    assert relus == [True] * len(hidden) + [False]
 
 
 def test_costs_by_hand():

@@ -49,6 +49,17 @@ def test_average_precisions_worked_by_hand():
     assert average_precision(np.array([2.0, 1.0]), np.array([0, 1]), "voc2007") == 0.5
 
 
+def test_positives_that_are_not_retrieved_lower_the_recall():
+    scores, labels = np.array([3.0, 2.0, 1.0]), np.array([1, 0, 1])
+    # Precisions 1 and 2/3 at recalls 1/4 and 2/4.
+    assert average_precision(scores, labels, "area", 4) == pytest.approx((1 + 2 / 3) / 4)
+    eleven = (3 * 1 + 3 * 2 / 3) / 11
+    assert average_precision(scores, labels, "voc2007", 4) == pytest.approx(eleven)
+    assert average_precision(scores, 0 * labels, "area", 4) == 0
+    assert np.isnan(average_precision(scores, 0 * labels, "area", 0))
+    assert average_precision(scores, labels, "area", 2) == average_precision(scores, labels)
+
+
 def test_a_recall_of_three_tenths_reaches_the_threshold_of_three_tenths():
     labels = np.array([1] * 3 + [0] * 97 + [1] * 7)
     found = average_precision(np.arange(107, 0, -1.0), labels, "voc2007")

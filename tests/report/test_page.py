@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -70,6 +71,18 @@ def test_readouts_join_the_frame_with_their_own_right_images(known, tmp_path):
     assert (digest, list(right), row["value"]) == ("test", [True, False], 0.5)
     assert found.arrays("svm/one")["bits"].sum() == 1
     assert len(network_table(found)) == len(known.frame)
+
+
+def test_a_page_says_what_it_leaves_out(workdir, tmp_path):
+    shutil.copytree(workdir, tmp_path / "run")
+    damaged = tmp_path / "run" / "cells" / "0001" / "done.json"
+    damaged.write_text("null")
+    found = load(tmp_path / "run")
+    assert "0001" not in set(found.select("top1")["hash"])
+    assert network_table(found).set_index("hash").loc["0001", "state"] == "damaged"
+    html = write_report(STUDY, found).read_text()
+    assert f"{damaged} is not what was written there: its network is left out" in html
+    assert re.search(r"\d+ networks of an earlier version have no seal", html)
 
 
 def test_a_page_needs_nothing_but_itself(workdir):

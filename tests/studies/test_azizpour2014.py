@@ -68,6 +68,7 @@ def get_config(preset="demo", **changes):
 def small_config(**changes):
     """The demo on the pictures, of which a family and a class are held out."""
     config = get_config(seeds=(0, 1), held_out=("family0", "class10"))
+    config.recipe.batch_size = 8
     config.sources.budget = {"num_classes": (5, 9), "total_images": 36}
     kinds = ("world", "world_attributes", "world_retrieval", "voc")
     groups = ("image classification", "attributes", "instance retrieval", "compositional")

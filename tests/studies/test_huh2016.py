@@ -9,15 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.data import image_trees
 from transfer_jax.data.ancestor_splits import shared_ancestors
 from transfer_jax.data.dataset import Dataset
 from transfer_jax.data.splits import ilsvrc_indices
+from transfer_jax.data.voc import CLASSES
+from transfer_jax.detection.evaluate import average_precisions, detect
 from transfer_jax.grid.run import run_grid
 from transfer_jax.grid.store import Store, TrainedNetwork
 from transfer_jax.readout.features import layer_features, probabilities
 from transfer_jax.report import Results, load, write_page
 from transfer_jax.studies import huh2016 as study
-from transfer_jax.studies.settings import runtime_from
+from transfer_jax.studies.settings import dataset_opener, planning_opener, runtime_from
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FAMILIES = ("bird", "fish", "tree", "tool", "boat", "chair")
@@ -49,9 +52,12 @@ def pictures(seed=0, multilabel=False):
 
 
 @pytest.fixture(scope="module")
-def open_dataset():
+def open_dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    image_trees.voc_folder(folder / "VOCdevkit")
     kinds = {"world": pictures(), "voc_actions": pictures(1, multilabel=True)}
-    return lambda fields: kinds[fields["kind"]]
+    really = dataset_opener(folder, folder)
+    return lambda fields: kinds.get(fields["kind"]) or really(fields)
 
 
 def get_config(preset="demo", **changes):
@@ -63,12 +69,17 @@ def get_config(preset="demo", **changes):
 def small_config(**changes):
     """The demo on the pictures, of which six classes are held out."""
     config = get_config(seeds=(0, 1), held_out=6)
+    config.recipe.batch_size = config.fine_tune_recipe.batch_size = 8
     for name, count in (("train_per_class", 3), ("test_per_class", 5)):
         config.targets.held_out[name] = config.targets.natural[name] = count
     config.experiments.images_per_class = (4,)
     config.experiments.classes.bottom_up = ("all",)
     config.experiments.halves.apart = ("A",)
     config.experiments.budget = {"num_classes": (6, 12), "total_images": 48}
+    config.targets.voc = config.targets.scenes
+    voc = {"kind": "voc", "path": "VOCdevkit/VOC2012", "image_size": 32, "fit": "squash"}
+    config.targets.voc.update({"dataset": voc, "search": {"side": 48}})
+    del config.targets.scenes
     config.update_from_flattened_dict(changes)
     return config
 
@@ -154,16 +165,18 @@ def test_halves_are_drawn_anew_for_each_seed_and_those_apart_share_less(open_dat
 
 def test_fine_tuning_copies_all_layers_but_the_last_and_shares_its_task_with_scratch(planned):
     pretrained, tuned, scratch = (planned[e] for e in ("pretrained", "fine_tuned", "scratch"))
-    # The natural target is asked of one question alone.
-    natural = [key for key in tuned if key[-1] == "natural"]
+    # Targets that are asked of some questions alone.
+    natural, found = ([key for key in tuned if key[-1] == name] for name in ("natural", "voc"))
     assert {key[0] for key in natural} == {"unrelated"} and len(natural) == 2
-    assert len(tuned) == len(pretrained) + len(natural)
+    assert {key[0] for key in found} == {"images", "classes"} and len(found) == 5
+    assert len(tuned) == len(pretrained) + len(natural) + len(found)
     for key, cell in tuned.items():
         alone = scratch["scratch", key[-1]]
         assert cell.source == pretrained[key[:-1]] and alone.source is None
         assert (cell.network, cell.task, cell.recipe) == (alone.network, alone.task, alone.recipe)
-        assert str(cell.treatment) == f"A{len(cell.network.layers) - 1}B+"
-        assert cell.recipe.steps < cell.source.recipe.steps
+        plus = "+1" if key[-1] == "voc" else "+"
+        assert str(cell.treatment) == f"A{len(cell.network.layers) - 1}B{plus}"
+        assert key[-1] == "voc" or cell.recipe.steps < cell.source.recipe.steps
 
 
 def test_targets_hold_no_image_that_pretraining_learns_from(open_dataset):
@@ -192,11 +205,53 @@ def test_targets_hold_no_image_that_pretraining_learns_from(open_dataset):
         ({"experiments.classes.bottom_up": (7,)}, "bottom_up holds 7"),
         ({"experiments.budget.num_classes": (2.5,)}, "num_classes holds 2.5"),
         ({"experiments.halves.apart": ("C",)}, "halves.apart holds 'C'"),
+        ({"targets.voc.classes": "held_out"}, "targets.voc.classes holds 'held_out'"),
+        ({"targets.voc.dataset.image_size": None}, "voc.dataset: expected an image_size"),
+        ({"targets.voc.dataset.fit": "centre"}, "expected an image_size and fit='squash'"),
+        ({"targets.voc.dataset.kind": "world"}, "has no boxes to learn detection from"),
     ],
 )
 def test_bad_configs_are_named(open_dataset, change, message):
     with pytest.raises(ValueError, match=message):
         study.entries(small_config(**change), open_dataset)
+
+
+def test_detectors_are_the_targets_of_all_boxes_but_difficult_ones(planned):
+    cell = planned["scratch"]["scratch", "voc"]
+    data, (train, labels) = cell.task.dataset, cell.task.train
+    assert train.tolist() == data.splits["trainval"].tolist()
+    assert cell.task.val[0].tolist() == data.splits["test"].tolist()
+    for row, classes in zip(train, labels["classes"], strict=True):
+        of, _, difficult = data.boxes_of(row)
+        assert classes[classes >= 0].tolist() == of[~difficult].tolist()
+    assert cell.network.input_size == 32 and cell.network.num_classes == 5 * 20 + 1
+    assert (
+        cell.recipe.batch_size == 2 != planned["scratch"]["scratch", "held_out"].recipe.batch_size
+    )
+
+
+def test_a_preset_that_asks_nothing_still_pretrains_on_everything(open_dataset):
+    config = get_config("voc2007", **{"dataset.kind": "world", "seeds": (0,)})
+    assert [*config.targets] == ["voc2007"]
+    config.targets = {}
+    ((tags, cell),) = study.entries(config, open_dataset)
+    assert tags["condition"] == "all" and len(classes_of(cell)) == 18
+
+
+def test_detection_is_planned_without_images(tmp_path):
+    config = get_config("imagenet")
+    config.seeds, config.data_dir = (0,), str(tmp_path)
+    for name in ("sun397", "voc_actions"):
+        del config.targets[name]
+    none = {"images_per_class": (), "unrelated": (), "budget": {"num_classes": ()}}
+    none |= {"classes": {"bottom_up": (), "top_down": ()}, "halves": {"random": (), "apart": ()}}
+    config.experiments.update(none)
+    opener, remarks = planning_opener(str(tmp_path), tmp_path)
+    base, alone, tuned = (cell for _, cell in study.entries(config, opener))
+    assert str(tuned.treatment) == "A7B+1" and tuned.source == base
+    assert tuned.network.kernel_shapes["fc6"] == base.network.kernel_shapes["fc6"]
+    assert [len(alone.task.select(split)[0]) for split in ("train", "val")] == [5011, 4952]
+    assert alone.recipe.steps == 40_000 and len(remarks) == 2
 
 
 def test_the_imagenet_preset_is_the_papers_ways_to_pretrain():
@@ -236,6 +291,7 @@ def run(tmp_path_factory, open_dataset):
     config.targets.actions = {**config.targets.held_out.to_dict(), "classes": "all",
                               "kind": "actions", "train_per_class": 0}  # fmt: skip
     config.targets.actions.dataset.kind = "voc_actions"
+    config.targets.voc.recipe = {"steps": 12, "eval_every": 6, "batch_size": 2}
     del config.targets.natural
     wanted = {"images_per_class": (), "overlap": False, "unrelated": (), "long": False}
     config.experiments.update(wanted)
@@ -341,6 +397,30 @@ def test_readouts_know_which_images_were_right(run):
     svm = run.results.select("svm", target="held_out").iloc[0]
     tuned = run.results.select(experiment="fine_tuned", target="held_out").iloc[0]
     assert run.results.right(svm["right"])[0] == run.results.right(tuned["right"])[0]
+
+
+def test_detectors_are_judged_and_drawn(run):
+    """The miniature's one test image shows a cow."""
+    for measure in ("map_voc07", "map_area"):
+        rows = run.results.select(measure, target="voc")
+        assert set(rows["condition"]) == {"scratch", "all", "bottom-up"}
+    planned = by_experiment(run.entries)
+    cells = {
+        "scratch": planned["scratch"]["scratch", "voc"],
+        "bottom-up": planned["fine_tuned"]["classes", "bottom-up", 2, "voc"],
+    }
+    for name, cell in cells.items():
+        network, task = run.store.trained(cell), cell.task
+        of = network.network, network.params, network.recipe, network.mean, task
+        truth = task.dataset.boxes.take(task.val[0])
+        each = average_precisions(detect(*of), truth, 20, "area")
+        assert np.isnan(each).sum() == 19
+        assert value(run, "map_area", condition=name) == pytest.approx(np.nanmax(each))
+        assert "regions_right" in run.store.outcome(cell)
+    drawing = study.detections(run.results, "voc")
+    assert {axes.get_ylabel() for axes in drawing.axes} == {"scratch", "all 12", ""}
+    texts = [text.get_text() for axes in drawing.axes for text in axes.texts]
+    assert texts and all(text.split()[0] in CLASSES and text.endswith("%") for text in texts)
 
 
 def test_actions_are_ranked_over_all_images_of_several_labels(run):

@@ -65,7 +65,7 @@ def test_random_layers_meet_distant_ones_on_the_same_task(dataset, tmp_path):
 
 
 def test_bases_of_few_images_and_random_weights_learn_the_whole_dataset(dataset):
-    few = {"counts": (2, 5), "recipe": {"steps": 30}}
+    few = {"counts": (2, 5), "recipe": {"steps": 30, "batch_size": 8}}
     found = entries(
         config(images_per_class=few, random_weights={"seeds": (4,), "ns": (1,)}), lambda _: dataset
     )

@@ -54,7 +54,7 @@ def small_config():
     config = get_config("demo")
     for fields in (config.network, config.alexnet):
         fields.widths, fields.input_size = WIDTHS, SIZE
-    config.recipe.update({"batch_size": 16, "steps": 12, "eval_every": 12})
+    config.recipe.update({"batch_size": 8, "steps": 12, "eval_every": 12})
     config.recipe.augmentation.update({"size": SIZE, "pad": 2})
     config.runtime.log_every = 4
     wanted = config.experiments

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from tests import small
+from transfer_jax.seal import digest_of
 from transfer_jax.training import Runtime, feed, loop, train, train_group
-from transfer_jax.training.checkpoint import Checkpoints, append_line, keep_lines
+from transfer_jax.training.checkpoint import CellLog, Checkpoints
 from transfer_jax.transfer import Treatment
 
 NET, RECIPE = small.network(), small.RECIPE
@@ -78,7 +79,7 @@ def test_a_cut_run_resumes_to_the_same_bits(cut, resumed, whole, tmp_path, monke
 
     def save_and_wait(self, *arguments):
         save(self, *arguments)
-        self.manager.wait_until_finished()
+        self._wait()
 
     monkeypatch.setattr(Checkpoints, "save", save_and_wait)
     with monkeypatch.context() as patch:
@@ -174,20 +175,27 @@ def test_train_splices_and_freezes_in_memory():
     with pytest.raises(ValueError, match="num_classes=2"):
         train(small.network(3), task_a, RECIPE)
     with pytest.raises(FloatingPointError, match="learning_rate"):
-        train(NET, task_a, dataclasses.replace(RECIPE, learning_rate=1e30))
+        train(NET, task_a, dataclasses.replace(RECIPE, learning_rate=9e3))
 
 
-def test_lines_behind_a_checkpoint_and_a_torn_one_are_dropped(tmp_path):
-    path = tmp_path / "cell" / "metrics.jsonl"
+def test_lines_behind_a_mark_and_a_torn_one_are_dropped(tmp_path):
+    log = CellLog(tmp_path)
+    log.begin()
+    marks = []
     for step in (1, 2, 3):
-        append_line(path, {"step": step, "loss": float("nan")})
-    with path.open("a") as file:
+        log.line({"step": step, "loss": float("nan")})
+        marks.append(log.mark())
+    with log.path.open("a") as file:
         file.write('{"step": 2, "top')
-    keep_lines(path, 2)
-    assert [json.loads(line) for line in path.read_text().splitlines()] == [
+    again = CellLog(tmp_path)
+    again.begin(marks[1])
+    again.line({"step": 3})
+    assert [json.loads(line) for line in log.path.read_text().splitlines()] == [
         {"step": 1, "loss": None},
         {"step": 2, "loss": None},
+        {"step": 3},
     ]
+    assert again.files() == {"metrics.jsonl": digest_of(log.path)}
 
 
 def test_a_full_disk_is_told_in_one_line(tmp_path, monkeypatch):

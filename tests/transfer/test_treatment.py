@@ -13,7 +13,10 @@ NET = alexnet_mini(4, widths={"conv1": 4, "conv2": 4, "fc6": 8, "fc7": 8})
 BASE = NET.init(jax.random.key(10))
 
 
-@given(st.text(max_size=6) | st.from_regex(r"base[A-Z]|[A-Z][0-9]{1,2}[A-Z]\+?", fullmatch=True))
+@given(
+    st.text(max_size=6)
+    | st.from_regex(r"base[A-Z]|[A-Z][0-9]{1,2}[A-Z](\+[0-9]?)?", fullmatch=True)
+)
 def test_what_is_read_is_written_back_and_all_else_refused(text):
     try:
         assert str(Treatment.parse(text)) == text
@@ -30,6 +33,8 @@ def test_what_is_read_is_written_back_and_all_else_refused(text):
         ("A3B", "transfer_frozen", True, 3),
         ("B7A", "transfer_frozen", True, 7),
         ("A3B+", "transfer_finetuned", True, 0),
+        ("A7B+1", "transfer_finetuned", True, 1),
+        ("B3B+2", "selffer_finetuned", True, 2),
         ("R5W", "random_frozen", False, 5),
     ],
 )
@@ -39,7 +44,10 @@ def test_what_each_cell_means(text, kind, copies, frozen):
     assert treatment.frozen_layers(NET) == lower_layers(NET, frozen)
 
 
-@pytest.mark.parametrize("text", ["A0B", "R3B+", "A3R", "baseR", "A03B", "A3B++", "a3b", "AB", ""])
+REFUSED = "A0B R3B+ A3R baseR A03B A3B++ a3b AB A3B+3 A3B+0 A3B1 R3B+1 baseA+1"
+
+
+@pytest.mark.parametrize("text", ["", *REFUSED.split()])
 def test_cells_that_cannot_be_are_refused(text):
     with pytest.raises(ValueError, match="expected a base such as"):
         Treatment.parse(text)

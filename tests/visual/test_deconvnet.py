@@ -17,8 +17,9 @@ from transfer_jax.networks import (
     Network,
     alexnet_mini,
     caffenet,
+    receptive_field,
 )
-from transfer_jax.visual import RULES, project, receptive_field, unit_signal
+from transfer_jax.visual import RULES, project, unit_signal
 
 CONVS = ("conv1", "conv2", "conv3", "conv4", "conv5")
 NARROW = dict.fromkeys(CONVS, 4) | {"fc6": 16, "fc7": 16}

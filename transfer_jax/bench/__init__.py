@@ -1,1 +1,1 @@
-"""Benchmarks against rivals in the same run: `python -m transfer_jax.bench step|grid`."""
+"""Benchmarks against rivals in the same run: `python -m transfer_jax.bench step|grid|windows`."""

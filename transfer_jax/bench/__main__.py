@@ -1,7 +1,8 @@
-"""Measures and prints a page in Markdown: `python -m transfer_jax.bench step|grid`.
+"""Measures and prints a page in Markdown: `python -m transfer_jax.bench step|grid|windows`.
 
-step   the training step of a network, images a second, against PyTorch's with --torch
-grid   the frozen cells A1B .. A7B trained together, against one by one
+step     the training step of a network, images a second, against PyTorch's with --torch
+grid     the frozen cells A1B .. A7B trained together, against one by one
+windows  all windows of an image, scanned by convolutions against cut out one by one
 
 python -m transfer_jax.bench step --network alexnet_mini --batch 32 64 128 256 --torch
 """
@@ -14,13 +15,13 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from transfer_jax.bench import grid, step
+from transfer_jax.bench import grid, step, windows
 from transfer_jax.bench.timing import provenance
 from transfer_jax.networks import build
 from transfer_jax.training import parallel
 from transfer_jax.training.recipe import CHOICES
 
-BENCHMARKS = {"step": step, "grid": grid}
+BENCHMARKS = {"step": step, "grid": grid, "windows": windows}
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Options of both benchmarks."""
+    """Options of all benchmarks."""
     whole = argparse.ArgumentParser(
         "python -m transfer_jax.bench",
         description=__doc__,
@@ -45,12 +46,23 @@ def parser() -> argparse.ArgumentParser:
     for name in BENCHMARKS:
         one = benchmarks.add_parser(name, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
         one.add_argument("--network", type=build, default="alexnet_mini", help="a built-in one")
-        one.add_argument("--batch", type=int, nargs="+", default=[64], help="images a step")
-        one.add_argument("--precision", choices=CHOICES["precision"], default="float32", help=" ")
+        one.add_argument(
+            "--batch", type=int, nargs="+", default=[64], help="images a step, or crops"
+        )
         one.add_argument("--rounds", type=int, default=10, help="how often each rival runs")
-        one.add_argument("--steps", type=int, help="of a round; by default as the backend needs")
+        one.add_argument(
+            "--steps", type=int, help="of a round; by default as the backend needs, or one image"
+        )
         if name == "step":
             one.add_argument("--torch", action="store_true", help="PyTorch's step beside ours")
+        if name == "windows":
+            size = {"type": int, "nargs": 2, "metavar": ("HEIGHT", "WIDTH")}
+            one.add_argument("--image", **size, default=[144, 192], help="pixels of an image")
+            one.add_argument("--stride", type=int, default=1, help="of the network's strides")
+        else:
+            one.add_argument(
+                "--precision", choices=CHOICES["precision"], default="float32", help=" "
+            )
     return whole
 
 

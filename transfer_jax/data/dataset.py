@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import functools
-import logging
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from transfer_jax.data.records import Arrays, Boxes, Records, digest, replacing
+from transfer_jax.data.records import Arrays, Boxes, Crops, Records, digest
+from transfer_jax.data.seals import kept_array
 
 __all__ = ["Boxes", "Dataset"]
 
@@ -48,7 +48,7 @@ class Dataset:
     class_names: tuple[str, ...]
     labels: np.ndarray
     splits: Mapping[str, np.ndarray]
-    source: Arrays | Records
+    source: Arrays | Records | Crops
     class_paths: tuple[tuple[str, ...], ...] | None = None
     boxes: Boxes | None = None
     image_shape: tuple[int, int, int] | None = None
@@ -156,24 +156,17 @@ class Dataset:
 
     def _packed(self, wanted: int) -> np.ndarray | None:
         """All pixels in a memory map, made now if `wanted` is many; None where there is none."""
-        if "_pack" in self.__dict__:
-            return self.__dict__["_pack"]
         num = len(self.labels)
         if self.directory is None or num * int(np.prod(self.image_shape)) > PACK_BYTES:
             return None
         path = self.directory / "pixels.npy"
         with _packing:
-            if not path.exists() and 10 * wanted < num:
-                return None
-            try:
-                if not path.exists():
-                    pixels = self._decoded(np.arange(num))
-                    with replacing(path) as temporary, open(temporary, "wb") as file:
-                        np.save(file, pixels)
-                self.__dict__["_pack"] = np.load(path, mmap_mode="r")
-            except OSError as error:
-                logging.warning("decoded images cannot be kept in %s: %s", path, error)
-                return None
+            if "_pack" not in self.__dict__:
+                if not path.exists() and 10 * wanted < num:
+                    return None
+                source = f"{num} images of {self.name}"
+                pack = kept_array(path, source, lambda: self._decoded(np.arange(num)))
+                self.__dict__["_pack"] = pack
         return self.__dict__["_pack"]
 
     def __getstate__(self):

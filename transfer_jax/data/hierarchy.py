@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from transfer_jax.data.dataset import Dataset
 from transfer_jax.data.label_sets import HUH2016_BOTTOM_UP, read_label_sets
@@ -61,6 +61,13 @@ def parents_of(paths: Sequence[Sequence[str]]) -> dict[str, str]:
             if parents.setdefault(child, parent) != parent:
                 raise ValueError(f"{child!r} has two parents: {parents[child]!r} and {parent!r}")
     return parents
+
+
+def relatives(paths: Sequence[Sequence[str]], classes: Iterable[int], depth: int) -> list[int]:
+    """The classes that share with one of `classes` an ancestor at `depth`, the root's being 0; at a
+    depth below all classes these themselves."""
+    nodes = {tuple(paths[index][: depth + 1]) for index in classes}
+    return [index for index, path in enumerate(paths) if tuple(path[: depth + 1]) in nodes]
 
 
 def _paths_from_table(class_names: Sequence[str], csv_path: str | os.PathLike) -> Paths:

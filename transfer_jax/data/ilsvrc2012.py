@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from transfer_jax.data.listing import (
+    ANY,
     Entry,
     Listing,
     class_folders,
@@ -54,12 +55,9 @@ def ilsvrc2012_folder(root: str | os.PathLike) -> Listing:
         )
     label_of = {wnid: label for label, wnid in enumerate(wnids)}
     if flat := images_in(root / "val", may_be_empty=True):
-        sizes = {Path(name).stem: (name, num_bytes) for name, num_bytes in flat}
-        truth = _truth(_find_list(root, given), root / "val", wnids, sizes)
-        val = [
-            Entry(f"val/{sizes[image][0]}", label_of[wnid], sizes[image][1])
-            for image, wnid in truth.items()
-        ]
+        there = {Path(name).stem: name for name in flat}
+        truth = _truth(_find_list(root, given), root / "val", wnids, there)
+        val = [Entry(f"val/{there[image]}", label_of[wnid]) for image, wnid in truth.items()]
     else:
         there = [wnid for wnid in class_folders(root / "val") if wnid in label_of]
         val = entries_in(root, {f"val/{wnid}": label_of[wnid] for wnid in there})
@@ -114,7 +112,7 @@ def _read_devkit(path: Path) -> dict[str, str]:
 
 def _read_caffe(path: Path, wnids: Sequence[str], there: Mapping) -> dict[str, str]:
     classes = {}
-    for line, row in enumerate(path.read_text().splitlines(), start=1):
+    for line, row in enumerate(path.read_text("utf-8", ANY).splitlines(), start=1):
         match = re.fullmatch(r"\s*(\S+)\s+(n\d{8}|\d+)\s*", row)
         if match:
             classes[Path(match[1]).stem] = match[2]

@@ -14,7 +14,7 @@ import scipy.io
 from PIL import Image
 
 from transfer_jax.data.batches import stream
-from transfer_jax.data.listing import Listing, listing_of_files
+from transfer_jax.data.listing import ANY, Listing, listing_of_files
 from transfer_jax.data.voc import objects_in
 
 _THREADS = 8
@@ -93,7 +93,7 @@ def _crop(root: Path, row: Row) -> tuple[float, ...]:
 
 
 def _lines(path: Path) -> list[str]:
-    return [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    return [line.strip() for line in path.read_text("utf-8", ANY).splitlines() if line.strip()]
 
 
 def _class_lists(root: Path, folder: str, train: str, val: str) -> Iterator[Row]:

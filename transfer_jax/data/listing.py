@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import logging
 import os
 import tarfile
 import zipfile
@@ -17,21 +18,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-from transfer_jax.data.batches import stream
+from transfer_jax.data.batches import permutation, stream
 from transfer_jax.data.records import Boxes, digest
+from transfer_jax.data.seals import HASH, file_digests
 
 _IMAGE_SUFFIXES = frozenset(".jpg .jpeg .png .bmp .gif .webp .tif .tiff .ppm .pgm".split())
 _TINY_IMAGENET_PIXELS = 64
-_FORMAT = 1  # raise it when the same files would give other records
+_FORMAT = 2  # raise it when the same files would give other records
 _THREADS = 16
+ANY = "surrogateescape"  # how lists are decoded: names that are not UTF-8 name no image
+_MOST_BYTES = 2**31  # of an archive's content, which is held in memory
 
 
 class Entry(NamedTuple):
-    """One image of a single-label listing: path relative to the root, class, size, box."""
+    """One image of a single-label listing: path relative to the root, class, box."""
 
     id: str
     label: int
-    num_bytes: int
     box: tuple[float, float, float, float] | None = None
 
 
@@ -40,21 +43,20 @@ class Listing:
     """All images of a dataset, and how to read their bytes.
 
     Attributes:
-      root: where it lies, for messages.
+      root: where it lies.
       class_names: in label order.
       files: paths of the images relative to the root, with '/'.
-      sizes: in bytes.
       read: takes a path and returns the file's bytes.
       labels, splits, boxes: of rows, as in `Dataset`.
       ids: of rows; None where each row is a file.
       places: (N,) the file of each row; None as well.
       crops: (N, 4) what of its file is the row's image, as boxes are; None for all of it.
+      digests: of the files' content, see `with_digests`.
     """
 
     root: str
     class_names: tuple[str, ...]
     files: Sequence[str]
-    sizes: Sequence[int]
     read: Callable[[str], bytes]
     labels: np.ndarray
     splits: Mapping[str, np.ndarray]
@@ -62,11 +64,33 @@ class Listing:
     ids: Sequence[str] | None = None
     places: np.ndarray | None = None
     crops: np.ndarray | None = None
+    digests: Mapping[str, str] | None = None
+
+    def __post_init__(self):
+        for name in (*self.class_names, *self.files):
+            if not name.isascii() and name.encode(errors="ignore").decode() != name:
+                raise ValueError(f"{self.root}: the name {name!r} is not UTF-8; rename it")
+
+    def with_digests(self, table: Path) -> Listing:
+        """The listing of a folder with what its files hold, see `file_digests`; later it reads them
+        only as they are now. Of those that hold something else than the last time, a line tells."""
+        expected, changed = file_digests(self.root, self.files, table)
+        if changed:
+            first, rest = changed[0], f" and {len(changed) - 1} more files" * (len(changed) > 1)
+            logging.warning("%s: %s%s changed since the last time", self.root, first, rest)
+
+        def read(file: str) -> bytes:
+            content = self.read(file)
+            if HASH(content).hexdigest() != expected[file]:
+                raise ValueError(f"{file} in {self.root} was changed while it was being prepared")
+            return content
+
+        return dataclasses.replace(self, read=read, digests=expected)
 
     def fingerprint(self) -> str:
-        """Twelve hex digits that change with classes, paths, sizes, labels, splits and boxes."""
-        rest = [getattr(self, field.name) for field in dataclasses.fields(self)[5:]]
-        return digest(_FORMAT, self.class_names, self.files, np.array(self.sizes), rest)[:12]
+        """Twelve hex digits that change with all but the place."""
+        known = [value for name, value in vars(self).items() if name not in ("root", "read")]
+        return digest(_FORMAT, known)[:12]
 
 
 def listing_of(
@@ -77,16 +101,19 @@ def listing_of(
     *,
     has_boxes: bool = False,
 ) -> Listing:
-    """A listing of single-label images; entries of the split '' belong to none."""
+    """A listing of single-label images; entries of the split '' belong to none. Without `read` they
+    are files, and what lies beside them and is passed over is counted in a line."""
     parts = [sorted(part, key=lambda entry: (entry.label, entry.id)) for part in splits.values()]
     entries = [entry for part in parts for entry in part]
     rows = np.split(np.arange(len(entries)), np.cumsum([len(part) for part in parts]))
     boxes = [([e.label], [e.box], [False]) if e.box else ((), (), ()) for e in entries]
+    if read is None and (passed := _passed_over(Path(root), [entry.id for entry in entries])):
+        counts = ", ".join(f"{count} {what}" for what, count in passed.items())
+        logging.warning("%s: passed over %s", root, counts)
     return Listing(
         str(root),
         tuple(class_names),
         [entry.id for entry in entries],
-        [entry.num_bytes for entry in entries],
         read or (lambda id: (Path(root) / id).read_bytes()),
         np.array([entry.label for entry in entries], np.int32),
         {split: part for split, part in zip(splits, rows, strict=False) if split},
@@ -105,12 +132,10 @@ def listing_of_files(
 ) -> Listing:
     """A listing of rows of which each is a file, or, with ids of its own, perhaps a part of one."""
     place_of = {file: place for place, file in enumerate(dict.fromkeys(files))}
-    sizes = stream(lambda file: (root / file).stat().st_size, place_of, _THREADS)
     return Listing(
         str(root),
         tuple(class_names),
         list(place_of),
-        list(sizes),
         lambda file: (root / file).read_bytes(),
         labels,
         splits,
@@ -124,9 +149,20 @@ def image_folder(root: str | os.PathLike) -> Listing:
     """Lists `ROOT/train/<class>/*` and `ROOT/val/<class>/*`, perhaps also `ROOT/test/<class>/*`.
 
     The classes are the folders under train, sorted by name. Where there is no val, test stands for
-    it. Files whose name starts with '.' or does not end like an image's are passed over.
+    it; where there is no train, the folders in ROOT are the classes and a fifth of the images of
+    each, drawn once for all, is val. Files whose name starts with '.' or does not end like an
+    image's are passed over.
     """
     root = Path(root)
+    if (folders := class_folders(root)) and not {"train", "val", "test"} & set(folders):
+        whole, fifths = class_folder(root), {"train": [], "val": []}
+        for label in range(len(whole.class_names)):
+            drawn = permutation(len(rows := np.flatnonzero(whole.labels == label)), 0, label)
+            parts = np.split(rows[drawn], [len(rows) - len(rows) // 5])
+            for split, part in zip(fifths, parts, strict=True):
+                fifths[split].append(np.sort(part))
+        splits = {split: np.concatenate(parts) for split, parts in fifths.items()}
+        return dataclasses.replace(whole, splits=splits)
     class_names = class_folders(root / "train")
     found = {name: name for name in ("train", "val", "test") if (root / name).is_dir()}
     splits = {}
@@ -165,9 +201,9 @@ def class_folder(root: str | os.PathLike) -> Listing:
             classes[name] = images
             below.clear()
     entries = [
-        Entry(f"{name}/{file}", label, num_bytes)
+        Entry(f"{name}/{file}", label)
         for label, name in enumerate(sorted(classes))
-        for file, num_bytes in classes[name]
+        for file in classes[name]
     ]
     return listing_of(root, sorted(classes), {"": entries})
 
@@ -183,25 +219,24 @@ def tiny_imagenet(path: str | os.PathLike) -> Listing:
     """
     root = Path(path)
     if root.is_dir():
-        there = (item for item in root.rglob("*") if item.is_file())
-        sizes = {item.relative_to(root).as_posix(): item.stat().st_size for item in there}
+        there = [item.relative_to(root).as_posix() for item in root.rglob("*") if item.is_file()]
         read = lambda id: (root / id).read_bytes()  # noqa: E731
     else:
-        members = dict(_members(root))
-        sizes, read = {name: len(data) for name, data in members.items()}, members.__getitem__
+        there = dict(_members(root))
+        read = there.__getitem__
     annotations = "val/val_annotations.txt"
-    top = next((id for id in sizes if f"/{id}".endswith(f"/{annotations}")), None)
+    top = next((id for id in there if f"/{id}".endswith(f"/{annotations}")), None)
     if top is None:
         raise ValueError(f"{path} is not Tiny-ImageNet: no {annotations}")
     top = top.removesuffix(annotations)
-    files = {id.removeprefix(top): size for id, size in sizes.items() if id.startswith(top)}
+    files = {id.removeprefix(top) for id in there if id.startswith(top)}
     images_of = collections.defaultdict(list)
     for id in filter(_is_image, files):
         images_of[_parent(id)].append(id)
 
     def table(name: str, width: int) -> list[tuple[str, str, tuple[float, ...]]]:
-        rows = [line.split() for line in read(top + name).decode().splitlines()]
         try:
+            rows = [line.split() for line in read(top + name).decode().splitlines()]
             return [(row[0], row[width - 5], _box(*map(int, row[width - 4 :]))) for row in rows]
         except (ValueError, IndexError, TypeError) as error:
             raise ValueError(
@@ -214,20 +249,23 @@ def tiny_imagenet(path: str | os.PathLike) -> Listing:
     for label, wnid in enumerate(wnids):
         # The lists of boxes of the training images are optional: the labels do not need them.
         name = f"train/{wnid}/{wnid}_boxes.txt"
-        boxes = {image: box for image, _, box in table(name, 5)} if name in files else {}
+        boxes = {image: box for image, _, box in table(name, 5)} if name in files else None
         if not (ids := images_of[f"train/{wnid}/images"]):
             raise ValueError(f"{path}: class {wnid} has no image in train/{wnid}/images")
         for id in ids:
-            splits["train"].append(Entry(id, label, files[id], boxes.get(PurePosixPath(id).name)))
+            box = None if boxes is None else boxes.get(PurePosixPath(id).name)
+            if box is None and boxes is not None:
+                raise ValueError(f"{path}: {name} lacks the box of {id}")
+            splits["train"].append(Entry(id, label, box))
     missing = set(images_of["val/images"])
     for image, wnid, box in table(annotations, 6):
         if wnid not in wnids or (id := f"val/images/{image}") not in missing:
             raise ValueError(f"{path}: {annotations} names {image} of {wnid}: no image or no class")
         missing.remove(id)
-        splits["val"].append(Entry(id, wnids.index(wnid), files[id], box))
+        splits["val"].append(Entry(id, wnids.index(wnid), box))
     if missing:
         raise ValueError(f"{path}: {annotations} does not name the class of {min(missing)}")
-    return listing_of(path, wnids, splits, lambda id: read(top + id), has_boxes=True)
+    return listing_of(root / top, wnids, splits, lambda id: read(top + id), has_boxes=True)
 
 
 def _box(x1: int, y1: int, x2: int, y2: int) -> tuple[float, ...]:
@@ -237,18 +275,33 @@ def _box(x1: int, y1: int, x2: int, y2: int) -> tuple[float, ...]:
 
 
 def _members(path: Path) -> Iterator[tuple[str, bytes]]:
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.infolist():
-                if not member.is_dir():
-                    yield member.filename.removeprefix("./"), archive.read(member)
-        return
+    def check(size: int) -> None:
+        if size > _MOST_BYTES:
+            raise ValueError(f"it unpacks to more than {_MOST_BYTES:,} bytes, the most expected")
+
+    class Header(tarfile.TarInfo):
+        @classmethod
+        def frombuf(cls, *arguments):
+            header = super().frombuf(*arguments)
+            check(header.size)  # for tarfile itself reads long names and properties
+            return header
+
     try:
-        with tarfile.open(path, "r|*") as archive:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                check(sum(member.file_size for member in archive.infolist()))
+                for member in archive.infolist():
+                    if not member.is_dir():  # no more than declared: it might be anything
+                        content = archive.open(member).read(member.file_size)
+                        yield member.filename.removeprefix("./"), content
+            return
+        with tarfile.open(path, "r|*", tarinfo=Header) as archive:
+            total = 0
             for member in archive:
+                check(total := total + abs(member.size))
                 if member.isfile():
                     yield member.name.removeprefix("./"), archive.extractfile(member).read()
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except Exception as error:  # of many types, from three compressors
         raise ValueError(f"{path} is not a readable tar or zip archive: {error}") from error
 
 
@@ -263,25 +316,41 @@ def class_folders(folder: Path) -> list[str]:
 
 def entries_in(root: Path, label_of: Mapping[str, int]) -> list[Entry]:
     """The images of class folders, of which the labels are given."""
-    # A million calls for the size of a file, most of which wait where the disk is far away.
     listed = stream(lambda folder: images_in(root / folder), label_of, _THREADS)
     return [
-        Entry(f"{folder}/{name}", label, num_bytes)
+        Entry(f"{folder}/{name}", label)
         for (folder, label), images in zip(label_of.items(), listed, strict=True)
-        for name, num_bytes in images
+        for name in images
     ]
 
 
-def images_in(folder: Path, *, may_be_empty: bool = False) -> list[tuple[str, int]]:
-    """Names and sizes of the images in a class's folder, sorted by name; ValueError for none."""
+def images_in(folder: Path, *, may_be_empty: bool = False) -> list[str]:
+    """Names of the images in a class's folder, sorted; ValueError for none."""
     images = []
     if folder.is_dir():
         with os.scandir(folder) as items:
-            found = (item for item in items if _is_image(item.name) and item.is_file())
-            images = sorted((item.name, item.stat().st_size) for item in found)
+            images = sorted(item.name for item in items if _is_image(item.name) and item.is_file())
     if not images and not may_be_empty:
         raise ValueError(f"class folder {folder} is empty: every class needs images there")
     return images
+
+
+def _passed_over(root: Path, files: Sequence[str]) -> dict[str, int]:
+    """What lies in the folders of some images and is none: kinds of files, and how many."""
+    passed = collections.Counter()
+    for folder in dict.fromkeys(map(_parent, files)):
+        with os.scandir(root / folder) as items:
+            for item in items:
+                if item.name[0] == ".":
+                    continue
+                if item.is_dir():
+                    below = (name for _, _, names in os.walk(item.path) for name in names)
+                    passed["images a folder too deep"] += sum(map(_is_image, below))
+                elif not item.is_file():
+                    passed["dangling links"] += 1
+                elif not _is_image(item.name):
+                    passed[f"files that end in {os.path.splitext(item.name)[1]!r}"] += 1
+    return +passed
 
 
 def _parent(id: str) -> str:
@@ -289,5 +358,5 @@ def _parent(id: str) -> str:
 
 
 def _is_image(name: str) -> bool:
-    path = PurePosixPath(name)
-    return path.suffix.lower() in _IMAGE_SUFFIXES and not path.name.startswith(".")
+    stem, suffix = os.path.splitext(name.rpartition("/")[2])
+    return suffix.lower() in _IMAGE_SUFFIXES and stem[0] != "."

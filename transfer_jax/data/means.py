@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import logging
 import weakref
 
 import numpy as np
 
 from transfer_jax.data.batches import stream
 from transfer_jax.data.dataset import Dataset, digest
-from transfer_jax.data.records import replacing
+from transfer_jax.data.seals import kept_array
 
 # Large enough for `Dataset.read` to keep the pixels of a small dataset, and for a block's sum to
 # fit the 32 bits in which NumPy adds bytes fastest.
@@ -25,6 +24,8 @@ def mean_of(dataset: Dataset, rows: np.ndarray, kind: str) -> np.ndarray:
     kept = _in_memory.setdefault(dataset, {})
     key = digest(dataset.name, rows)
     if key not in kept:
+        if not len(rows):
+            raise ValueError(f"{dataset.name}: there is no mean of no images")
         kept[key] = _kept_mean_image(dataset, rows, key)
     mean = kept[key]
     return (mean.mean(axis=(0, 1)) if kind == "channel" else mean).astype(np.float32)
@@ -34,15 +35,7 @@ def _kept_mean_image(dataset: Dataset, rows: np.ndarray, key: str) -> np.ndarray
     if dataset.directory is None:
         return _mean_image(dataset, rows)
     path = dataset.directory / f"mean-{key}.npy"
-    if path.exists():
-        return np.load(path)
-    mean = _mean_image(dataset, rows)
-    try:
-        with replacing(path) as partial, open(partial, "wb") as file:
-            np.save(file, mean)
-    except OSError as error:
-        logging.warning("the mean of %s cannot be kept in %s: %s", dataset.name, path, error)
-    return mean
+    return kept_array(path, f"{dataset.name}, rows {key}", lambda: _mean_image(dataset, rows))
 
 
 def _mean_image(dataset: Dataset, rows: np.ndarray) -> np.ndarray:

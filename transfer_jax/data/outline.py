@@ -10,7 +10,7 @@ from pathlib import PurePath
 
 import numpy as np
 
-from transfer_jax.data.dataset import Dataset
+from transfer_jax.data.dataset import Boxes, Dataset
 from transfer_jax.data.sources import DatasetSpec
 from transfer_jax.data.splits import ilsvrc_indices
 from transfer_jax.data.voc import ACTIONS, CLASSES
@@ -24,8 +24,9 @@ def outline(spec: DatasetSpec) -> Dataset | None:
     """A public dataset without its files, None where it is not known.
 
     ILSVRC2012, Caltech-101, Caltech-256, SUN397, and VOC 2007 and 2012 are known. How many images
-    each class has is not: they are spread evenly, which changes no cost. Its name says that it is
-    an outline, and reading an image raises NoImagesError.
+    each class has is not: they are spread evenly, which changes no cost, one object in the middle
+    of each of VOC's. Its name says that it is an outline, and reading an image raises
+    NoImagesError.
     """
     title = {"ilsvrc2012": "imagenet2012", "voc": "voc/2012"}.get(spec.kind, spec.kind)
     if spec.kind == "tfds":
@@ -39,8 +40,10 @@ def outline(spec: DatasetSpec) -> Dataset | None:
     labels = [np.arange(n) * len(class_names) // n for n in counts.values()]
     labels = np.concatenate(labels).astype(np.int32)
     rows = np.split(np.arange(len(labels)), np.cumsum([*counts.values()]))
-    splits = {split: part for split, part in zip(counts, rows, strict=False) if split}
+    splits, boxes = {split: part for split, part in zip(counts, rows, strict=False) if split}, None
     if title.startswith("voc"):
+        middle = np.full((len(labels), 4), (0.25, 0.25, 0.75, 0.75), np.float32)
+        boxes = Boxes(np.arange(len(labels) + 1), labels, middle, np.zeros(len(labels), bool))
         labels = (labels[:, None] == np.arange(len(class_names))).astype(np.int8)
         splits["trainval"] = np.concatenate([splits["train"], splits["val"]])
     return Dataset(
@@ -49,11 +52,15 @@ def outline(spec: DatasetSpec) -> Dataset | None:
         labels=labels,
         splits=splits,
         source=_NoImages(),
+        boxes=boxes,
         image_shape=(spec.image_size, spec.image_size, 3) if spec.image_size else None,
     )
 
 
 class _NoImages:
+    def shape(self, row: int) -> tuple[int, int]:
+        return 375, 500
+
     def image(self, row: int) -> np.ndarray:
         raise NoImagesError("only classes and counts are known: this dataset serves to plan")
 

@@ -7,6 +7,8 @@ kill -9: the same command goes on where it was stopped, and ends with the same f
 A prepared dataset is a folder of ArrayRecord files that hold encoded images alone, `index.npz` with
 labels, ids, boxes and splits, and `dataset.json`. Each file is written under a temporary name and
 renamed when complete; the folder gets its name last, so that what can be seen there is complete.
+`dataset.json` has digests of all, which are compared whenever it is opened: what is damaged, or has
+none because an earlier version prepared it, is prepared again.
 """
 
 from __future__ import annotations
@@ -15,28 +17,27 @@ import argparse
 import contextlib
 import io
 import itertools
-import json
-import logging
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import filelock
 import numpy as np
 import tqdm
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 
+from transfer_jax.data import seals
 from transfer_jax.data.batches import stream
 from transfer_jax.data.dataset import Dataset
 from transfer_jax.data.image import FITS, BrokenImageError, size_name, to_square
 from transfer_jax.data.listing import Listing
-from transfer_jax.data.records import Records, read_index, replacing, write_index
+from transfer_jax.data.records import Crops, Records, read_index, write_index
 
 DESCRIPTION = "dataset.json"
-SKIPPED = "skipped.txt"
 
 _BLOCK = 16
 _SHARD_LIMITS = (256, 8192)
@@ -56,29 +57,28 @@ def prepare(
     """Writes what is listed to `directory`, unless that has been done, as squares of `image_size`
     or, for None, the files' bytes. Boxes are kept with fit 'squash' only, as the other cuts through
     them. An image that cannot be decoded raises BrokenImageError, or, with on_broken 'skip', is
-    left out and listed in `skipped.txt`. `workers` threads, by default one per core."""
+    left out and listed in `dataset.json`. `workers` threads, by default one per core."""
 
-    def encode(file: str) -> bytes | BrokenImageError:
-        try:
-            return to_square(listing.read(file), image_size, fit)
-        except BrokenImageError as error:
-            if on_broken == "skip":
-                return error
-            raise BrokenImageError(
-                f"broken image {file} in {listing.root}: {error}. Replace or remove it, or say "
-                "on_broken='skip' to leave broken images out"
-            ) from error
-
-    with unless_there(directory / DESCRIPTION) as wanted:
-        if not wanted:
-            return
+    def write() -> None:
         listing = make_listing()
+
+        def encode(file: str) -> bytes | BrokenImageError:
+            try:
+                return to_square(listing.read(file), image_size, fit)
+            except BrokenImageError as error:
+                if on_broken == "skip":
+                    return error
+                raise BrokenImageError(
+                    f"broken image {file} in {listing.root}: {error}. Replace or remove it, or say "
+                    "on_broken='skip' to leave broken images out"
+                ) from error
+
         partial = directory.with_name(f".{directory.name}.partial")
         partial.mkdir(exist_ok=True)
         for leftover in partial.glob(".*"):  # of a killed process
             leftover.unlink()
         shards = _shards(listing, partial, image_size)
-        unfinished = {path: files for path, files in shards.items() if not path.exists()}
+        unfinished = {path: files for path, files in shards.items() if not _is_finished(path)}
         # One stream over all shards: no thread waits where one ends and the next begins.
         files = [file for part in unfinished.values() for file in part]
         blocks = (files[i : i + _BLOCK] for i in range(0, len(files), _BLOCK))
@@ -90,11 +90,14 @@ def prepare(
             for path, part in unfinished.items():
                 _write_shard(path, part, images)
             next(images, None)  # ends the bar
-        if not (partial / DESCRIPTION).exists():
-            _write_index(listing, partial, name, shards, image_size, fit)
-        for path in shards:
-            _note(path).unlink(missing_ok=True)
+        _write_index(listing, partial, name, shards, image_size, fit)
+        if directory.exists():  # damaged
+            shutil.rmtree(directory)
         os.replace(partial, directory)
+        for path in shards:
+            (directory / _note(path).name).unlink()
+
+    seals.kept(directory, write, lambda: _checked(directory, name))
 
 
 def read_prepared(
@@ -104,67 +107,64 @@ def read_prepared(
     margin: float = 0.0,
     on_broken: str = "skip",
 ) -> Dataset:
-    """Opens what `prepare` wrote; with on_broken 'raise' only if no image was left out.
+    """Opens what `prepare` wrote, DamagedError where a file is not; with on_broken 'raise' only if
+    no image was left out.
 
     Where rows are parts of images, they are cut out with `margin` on each side, a share of their
     own height and width, and made squares of `image_size` as they are read.
     """
-    about = json.loads((directory / DESCRIPTION).read_text())
+    try:
+        about = _checked(directory)
+    except seals.DamagedError as error:
+        raise seals.DamagedError(
+            f"{error}; delete {directory} and open the dataset from its images again"
+        ) from error
     index = directory / "index.npz"
     with np.load(index) as file:
         places, crops = (file.get(key) for key in ("places", "crops"))
     found, wanted = (about["image_size"], about["fit"]), (image_size, fit)
     if found != (wanted if crops is None else (None, "squash")):
         raise ValueError(f"{directory} was prepared with image_size, fit {found}, not {wanted}")
-    if (skipped := skipped_images(directory)) and on_broken == "raise":
+    if (skipped := about["skipped"]) and on_broken == "raise":
         raise BrokenImageError(
             f"{directory} was prepared without {len(skipped)} broken images, the first being "
-            f"{skipped[0]!r}; say on_broken='skip' to use it as it is"
+            f"{next(iter(skipped.items()))}; say on_broken='skip' to use it as it is"
         )
-    name, shape, cache, size = about["name"], about["image_shape"], directory, None
+    name, shape, cache = about["name"], about["image_shape"], directory
+    files = [f"{directory / file}[0:{count}]" for file, count in about["files"]]
+    source = Records(ArrayRecordDataSource(files), index, places=places)
     if crops is not None:
         sides = crops[:, 2:] - crops[:, :2]
         crops = crops + margin * np.concatenate([-sides, sides], axis=1)
         view = f"{size_name(image_size, fit)}_margin{margin:g}"
-        name, cache, size = f"{name}/{view}", directory / view, image_size
+        name, cache = f"{name}/{view}", directory / view
+        source = Crops(source, np.arange(len(crops)), crops, image_size, fit)
         shape = [image_size, image_size, 3] if image_size else None
         cache.mkdir(exist_ok=True)
-    files = [f"{directory / file}[0:{count}]" for file, count in about["files"]]
     return Dataset(
         name=name,
         class_names=tuple(about["class_names"]),
-        source=Records(ArrayRecordDataSource(files), index, False, size, fit, places, crops),
+        source=source,
         image_shape=tuple(shape) if shape else None,
         directory=cache,
-        **read_index(index),
+        **read_index(index, about["name"]),
     )
 
 
-def skipped_images(directory: Path) -> list[str]:
-    """The lines '<file>\\t<reason>' on the broken images that a prepared dataset lacks."""
-    path = directory / SKIPPED
-    return path.read_text().splitlines() if path.exists() else []
-
-
-@contextlib.contextmanager
-def unless_there(path: Path) -> Iterator[bool]:
-    """Whether a dataset's last file is still to be made, which then happens in one process at a
-    time: the lock on its folder goes away with the process, however that ends."""
-    if path.exists():
-        yield False
-        return
-    folder = path.parent
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder.with_name(f".{folder.name}.lock"))
+def _checked(directory: Path, name: str | None = None) -> dict[str, Any]:
+    """What is known of a prepared dataset; DamagedError unless all its files are as it says."""
+    about = seals.read_json(directory / DESCRIPTION)
+    if about["name"] != (name or about["name"]):
+        raise seals.DamagedError(f"{directory / DESCRIPTION} is of {about['name']}")
     try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        logging.warning("another process is preparing %s; waiting for it", folder)
-        lock.acquire()
-    try:
-        yield not path.exists()
-    finally:
-        lock.release()
+        table = directory.with_name(f".{directory.name}.files.json")
+        found, _ = seals.file_digests(directory, about["digests"], table)
+    except FileNotFoundError as error:
+        raise seals.DamagedError(f"{error.filename} is missing") from error
+    for file, digest in about["digests"].items():
+        if found[file] != digest:
+            raise seals.DamagedError(f"{directory / file} is not what was prepared")
+    return about
 
 
 def _shards(listing: Listing, folder: Path, image_size: int | None) -> dict[Path, Sequence[str]]:
@@ -179,6 +179,13 @@ def _shards(listing: Listing, folder: Path, image_size: int | None) -> dict[Path
 def _note(shard: Path) -> Path:
     """Says what a shard lacks and which shapes it holds, until all shards are there."""
     return shard.with_suffix(".json")
+
+
+def _is_finished(shard: Path) -> bool:
+    try:
+        return seals.read_json(_note(shard))["digest"] == seals.digest_of(shard)
+    except (FileNotFoundError, seals.DamagedError):
+        return False
 
 
 def _write_shard(
@@ -198,7 +205,9 @@ def _write_shard(
                 skipped[file] = " ".join(str(image).split())
     finally:
         writer.close()
-    _note(path).write_text(json.dumps({"skipped": skipped, "shapes": sorted(shapes)[:2]}))
+    about = {"skipped": skipped, "shapes": sorted(shapes)[:2]}
+    about["digest"] = seals.digest_of(unfinished)
+    seals.write_json(_note(path), about)
     os.replace(unfinished, path)
 
 
@@ -211,15 +220,17 @@ def _write_index(
     fit: str,
 ) -> None:
     """What is known of the rows whose images are there, in their order."""
-    notes = [json.loads(_note(path).read_text()) for path in shards]
+    notes = [seals.read_json(_note(path)) for path in shards]
     skipped = {file: reason for note in notes for file, reason in note["skipped"].items()}
     shapes = {tuple(shape) for note in notes for shape in note["shapes"]}
     readable = np.array([file not in skipped for file in listing.files])
     places = np.arange(len(readable)) if listing.places is None else listing.places
     kept = readable[places]
     new_row, new_place = np.cumsum(kept) - 1, np.cumsum(readable) - 1
+    index = partial / "index.npz"
     write_index(
-        partial / "index.npz",
+        index,
+        name,
         listing.labels[kept],
         {split: new_row[rows[kept[rows]]] for split, rows in listing.splits.items()},
         listing.boxes.take(np.flatnonzero(kept)) if listing.boxes and fit == "squash" else None,
@@ -227,9 +238,7 @@ def _write_index(
         places=None if listing.places is None else new_place[places[kept]],
         crops=None if listing.crops is None else listing.crops[kept],
     )
-    if skipped:
-        lines = (f"{file}\t{reason}\n" for file, reason in skipped.items())
-        (partial / SKIPPED).write_text("".join(lines))
+    digests = {path.name: note["digest"] for path, note in zip(shards, notes, strict=True)}
     about = {
         "name": name,
         "class_names": listing.class_names,
@@ -240,9 +249,10 @@ def _write_index(
             (path.name, len(files) - len(note["skipped"]))
             for (path, files), note in zip(shards.items(), notes, strict=True)
         ],
+        "skipped": skipped,
+        "digests": {**digests, index.name: seals.digest_of(index)},
     }
-    with replacing(partial / DESCRIPTION) as temporary:
-        temporary.write_text(json.dumps(about, indent=1))
+    seals.write_json(partial / DESCRIPTION, about, indent=1)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -278,10 +288,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     counts = ", ".join(f"{len(rows)} {split}" for split, rows in dataset.splits.items())
     print(f"{dataset.name}: {len(dataset.labels)} images ({counts or 'no splits'})")
-    if skipped := skipped_images(dataset.directory):
-        print(f"left out {len(skipped)} broken images, see {dataset.directory / SKIPPED}")
+    folder = dataset.directory
+    if not (folder / DESCRIPTION).exists():  # a view of it
+        folder = folder.parent
+    if skipped := seals.read_json(folder / DESCRIPTION)["skipped"]:
+        print(f"left out {len(skipped)} broken images, see {folder / DESCRIPTION}")
     flags = {field: getattr(spec, field) for field in ("kind", "image_size", "fit", "on_broken")}
-    flags["path"] = dataset.directory
+    flags["path"] = folder
     words = [f"--config.dataset.{name}={value}" for name, value in flags.items()]
     print("open it with", f"--config.data_dir={data_dir}", *words)
     return 0

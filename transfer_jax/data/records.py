@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
-import os
-import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import io
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,8 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from PIL import Image
 
 from transfer_jax.data.image import BrokenImageError, decode_rgb, resized
+from transfer_jax.data.seals import DamagedError, check_seal, write_sealed
+from transfer_jax.data.seals import replacing as replacing  # other rooms take it from here
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,6 +71,9 @@ class Arrays:
     def image(self, row: int) -> np.ndarray:
         return self.pixels[row]
 
+    def shape(self, row: int) -> tuple[int, int]:
+        return self.pixels[row].shape[:2]
+
     def ids(self, num: int) -> np.ndarray:
         return np.array([str(row) for row in range(num)])
 
@@ -88,47 +91,75 @@ class Records:
     image_size: int | None = None  # of the squares that images are made as they are decoded
     fit: str = "squash"
     places: np.ndarray | None = None  # (N,) the record of each row, None where they are the same
-    crops: np.ndarray | None = None  # (N, 4) what is cut out of each row's image, as Boxes.boxes
+
+    def record(self, place: int) -> bytes:
+        try:
+            return self.files[place]
+        except RuntimeError as error:  # records have checksums
+            raise DamagedError(
+                f"record {place} in {self.index.parent} is damaged; delete that folder to have it "
+                f"prepared again: {error}"
+            ) from error
 
     def encoded(self, row: int) -> bytes:
-        record = self.files[int(row if self.places is None else self.places[row])]
+        record = self.record(int(row if self.places is None else self.places[row]))
         return example_features(record)["image"].bytes_list.value[0] if self.is_example else record
 
     def image(self, row: int) -> np.ndarray:
         encoded = self.encoded(row)
         try:
-            if self.crops is None:
-                return decode_rgb(encoded, self.image_size, self.fit)
-            image = Image.fromarray(decode_rgb(encoded))
+            return decode_rgb(encoded, self.image_size, self.fit)
         except BrokenImageError as error:
             raise BrokenImageError(f"row {row} of {self.index.parent}: {error}") from error
-        image = image.crop(whole_pixels(self.crops[row], *image.size))
-        return np.asarray(resized(image, self.image_size, self.fit) if self.image_size else image)
+
+    def shape(self, row: int) -> tuple[int, int]:
+        """(height, width) of the file's image, which is not decoded."""
+        return Image.open(io.BytesIO(self.encoded(row))).size[::-1]
 
     def ids(self, num: int) -> np.ndarray:
         with np.load(self.index) as file:
             return file["ids"]
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Crops:
+    """Parts of another source's images, cut out as they are read."""
+
+    source: Arrays | Records
+    rows: np.ndarray  # (N,) the image of each part
+    boxes: np.ndarray  # (N, 4) where it lies in it, as Boxes.boxes
+    size: int | None = None  # of the squares that parts are made
+    fit: str = "squash"
+
+    def image(self, row: int) -> np.ndarray:
+        image = Image.fromarray(self.source.image(self.rows[row]))
+        image = image.crop(whole_pixels(self.boxes[row], *image.size))
+        return np.asarray(resized(image, self.size, self.fit) if self.size else image)
+
+    def ids(self, num: int) -> np.ndarray:
+        return self.source.ids(int(self.rows.max(initial=-1)) + 1)[self.rows]
+
+
 def write_index(
     path: Path,
+    source: str,
     labels: np.ndarray,
     splits: Mapping[str, np.ndarray],
     boxes: Boxes | None,
     **arrays: np.ndarray | None,
 ) -> None:
-    """Keeps what a dataset knows besides its pixels in an .npz file, whole or not at all."""
+    """Keeps what a dataset knows besides its pixels in an .npz file, sealed with its source."""
     named = {"labels": labels, **{f"split:{name}": rows for name, rows in splits.items()}}
     if boxes is not None:
         named |= {f"boxes:{name}": array for name, array in vars(boxes).items()}
     named |= {name: array for name, array in arrays.items() if array is not None}
     save = np.savez if "images" in named else np.savez_compressed
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        save(file, **named)
+    write_sealed(path, source, save, **named)
 
 
-def read_index(path: Path) -> dict:
+def read_index(path: Path, source: str) -> dict:
     """The arguments labels, splits, boxes of a `Dataset`, kept by `write_index`."""
+    check_seal(path, source)
     with np.load(path) as file:
         splits = {name[6:]: file[name] for name in file if name.startswith("split:")}
         boxes = None
@@ -181,15 +212,3 @@ def example_features(record: bytes) -> Mapping:
     from tensorflow_datasets.proto import tf_example_pb2
 
     return tf_example_pb2.Example.FromString(record).features.feature
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A name to write a file under, which takes the place of `path` once it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

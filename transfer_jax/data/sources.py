@@ -11,19 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from transfer_jax.data.dataset import Dataset
+from transfer_jax.data.dataset import Dataset, digest
 from transfer_jax.data.ilsvrc2012 import ilsvrc2012_folder
 from transfer_jax.data.image import FITS, size_name
 from transfer_jax.data.layouts import LAYOUTS, layout
 from transfer_jax.data.listing import class_folder, image_folder, tiny_imagenet
-from transfer_jax.data.prepare import DESCRIPTION, prepare, read_prepared, unless_there
+from transfer_jax.data.prepare import DESCRIPTION, prepare, read_prepared
 from transfer_jax.data.records import Arrays, read_index, write_index
-from transfer_jax.data.tfds_records import (
-    read_tfds,
-    tfds_directory,
-    tfds_fingerprint,
-    tfds_listing,
-)
+from transfer_jax.data.seals import kept
+from transfer_jax.data.tfds_records import read_tfds, tfds_directory, tfds_listing
 from transfer_jax.data.voc import voc_actions, voc_folder
 
 _LISTINGS = {
@@ -129,7 +125,8 @@ def open_dataset(
 ) -> Dataset:
     """Opens a dataset, preparing it under `data_dir` at its first use by `workers` threads (None:
     one per core). Its `name` changes with everything that changes its content (kind, size, seed,
-    the list of files with their sizes, labels, boxes and splits), not with where it lies.
+    the files' names and content, labels, boxes and splits), not with where it lies. The first
+    opening reads all files; later ones those whose size, times or inode have changed.
 
       dataset = open_dataset(DatasetSpec("tiny_imagenet", path="tiny.tar.xz"), "~/datasets")
       images = dataset.read(dataset.splits["val"][:10])
@@ -152,14 +149,16 @@ def open_dataset(
     cut = False
     if spec.kind == "ilsvrc2012" and spec.name:
         stored = tfds_directory(spec.name, path, progress)
-        fingerprint, make_listing = tfds_fingerprint(stored), lambda: tfds_listing(stored)
+        fingerprint = digest(read_tfds(stored).name)[:12]
+        make_listing = functools.partial(tfds_listing, stored)
     elif spec.kind == "tiny_imagenet" and path.is_file():
         with open(path, "rb") as file:
             fingerprint = hashlib.file_digest(file, "sha256").hexdigest()[:12]
         make_listing = functools.partial(tiny_imagenet, path)
     else:
         options = {"partition": spec.partition} if spec.kind == "sun397" else {}
-        listing = _LISTINGS[spec.kind](path, **options)
+        table = data_dir / spec.kind / f".{digest(os.path.abspath(path))}.files.json"
+        listing = _LISTINGS[spec.kind](path, **options).with_digests(table)
         fingerprint, make_listing = listing.fingerprint(), lambda: listing
         cut = listing.crops is not None
     # What are parts of images are cut out of them as they are read.
@@ -182,20 +181,21 @@ def _open_world(spec: DatasetSpec, data_dir: Path) -> Dataset:
     leaf = "_".join(f"{key}{value}" for key, value in bound.arguments.items())
     name = f"{spec.kind}/v{_WORLD_VERSION}_{leaf}"
     index = data_dir / name / "arrays.npz"
-    with unless_there(index) as wanted:
-        if wanted:
-            made = Dataset.from_arrays(**make(**bound.arguments))
-            more = {"images": made.source.pixels, "class_paths": np.array(made.class_paths)}
-            write_index(index, made.labels, made.splits, made.boxes, **more)
+
+    def draw() -> None:
+        made = Dataset.from_arrays(**make(**bound.arguments))
+        more = {"images": made.source.pixels, "class_paths": np.array(made.class_paths)}
+        write_index(index, name, made.labels, made.splits, made.boxes, **more)
+
+    known = kept(index, draw, lambda: read_index(index, name))
     with np.load(index) as file:
-        # Files that were drawn before there were other kinds hold none.
-        paths = tuple(map(tuple, file.get("class_paths", world.class_paths())))
+        paths = tuple(map(tuple, file["class_paths"].tolist()))
     return Dataset(
         name=name,
-        class_names=tuple(str(path[-1]) for path in paths),
+        class_names=tuple(path[-1] for path in paths),
         class_paths=paths,
         source=Arrays(path=index),
         image_shape=(spec.image_size, spec.image_size, 3),
         directory=index.parent,
-        **read_index(index),
+        **known,
     )

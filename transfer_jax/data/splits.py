@@ -6,12 +6,13 @@ A division is `(A, B)`: two sorted lists of class indices, disjoint and together
 from __future__ import annotations
 
 import functools
-import importlib.resources
 import os
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
+
+from transfer_jax.data.seals import package_text
 
 NATURAL: tuple[int, ...] = (*range(398), *range(936, 959), 970, *range(972, 999))
 """The 449 natural classes of ILSVRC2012, as indices into its sorted wnids (Yosinski et al. 2014,
@@ -44,13 +45,16 @@ def random_classes(classes: Iterable[int], count: int, seed: int) -> list[int]:
 @functools.cache
 def ilsvrc_indices() -> dict[str, int]:
     """The ILSVRC2012 index (0 .. 999) of each of its 1000 wnids; the order is that of the wnids."""
-    table = importlib.resources.files("transfer_jax.data").joinpath("ilsvrc2012_wnids.txt")
-    return {wnid: index for index, wnid in enumerate(table.read_text().split())}
+    table = package_text("ilsvrc2012_wnids.txt", "01621ee5571db6feb15ba3fe0cb2d57e")
+    return {wnid: index for index, wnid in enumerate(table.split())}
 
 
 def read_table(path: str | os.PathLike, *columns: str) -> pd.DataFrame:
     """Some columns of a CSV of the user's, all text."""
-    table = pd.read_csv(path, dtype=str, skipinitialspace=True, encoding="utf-8-sig")
+    try:
+        table = pd.read_csv(path, dtype=str, skipinitialspace=True, encoding="utf-8-sig")
+    except ValueError as error:
+        raise ValueError(f"{path} is no CSV in UTF-8: {' '.join(str(error).split())}") from error
     if missing := set(columns) - set(table.columns):
         raise ValueError(f"{path} has no column {' nor '.join(sorted(missing))}")
     return table[[*columns]]

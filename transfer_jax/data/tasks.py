@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,6 +30,8 @@ class Task:
     `train` and `val` are pairs of rows of the dataset, int64 (n,), and their labels in the task:
     int32 (n,) in 0 .. num_classes - 1, or int8 (n, num_classes) for several labels an image, coded
     as in the dataset. `name` is what reports call the task ('A', 'B', ...), no part of the digest.
+    `objective` says how it is learned, see `training.objective`; None stands for one class an
+    image. Others may take other labels: any tree of arrays with a leading axis n.
     """
 
     name: str
@@ -36,11 +39,18 @@ class Task:
     class_names: tuple[str, ...]
     train: tuple[np.ndarray, np.ndarray]
     val: tuple[np.ndarray, np.ndarray]
+    objective: Any = None
 
     @property
     def num_classes(self) -> int:
         """How many classes are told apart."""
         return len(self.class_names)
+
+    @property
+    def num_outputs(self) -> int:
+        """Outputs of a network that learns it."""
+        num = self.num_classes
+        return num if self.objective is None else self.objective.num_outputs(num)
 
     def select(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """`(rows, labels)` of 'train' or 'val'."""
@@ -49,7 +59,8 @@ class Task:
     @functools.cached_property
     def digest(self) -> str:
         """Identity of the content: 16 hex digits of the dataset's name, the rows and labels."""
-        return digest(self.dataset.name, self.num_classes, self.train, self.val)
+        how = () if self.objective is None else (repr(self.objective),)
+        return digest(self.dataset.name, self.num_classes, self.train, self.val, *how)
 
     def __eq__(self, other):
         return isinstance(other, Task) and self.digest == other.digest

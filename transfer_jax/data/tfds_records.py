@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import functools
 import logging
 import shutil
 from pathlib import Path
@@ -12,11 +12,11 @@ import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from transfer_jax.data.batches import stream
-from transfer_jax.data.dataset import Dataset
+from transfer_jax.data.dataset import Dataset, digest
 from transfer_jax.data.image import size_name
 from transfer_jax.data.listing import Entry, Listing, listing_of, with_val
-from transfer_jax.data.prepare import unless_there
 from transfer_jax.data.records import Boxes, Records, example_features, read_index, write_index
+from transfer_jax.data.seals import file_digests, kept
 
 _IDS = ("id", "file_name", "image/filename")
 _THREADS = 8
@@ -29,19 +29,24 @@ def read_tfds(directory: Path, image_size: int | None = None, fit: str = "squash
     Its features are `image` and either `label` (a class) or `labels` (a sequence of classes) with
     perhaps `labels_no_difficult`; `objects` (`bbox`, perhaps `label` and `is_difficult`) or `bbox`
     become boxes, unless `fit` cuts through them. Labels and boxes are read once and then kept
-    beside the data. 'validation' or else 'test' stands for 'val'. Splits of several labels without
+    beside the data. The name ends in twelve digits of the classes, the splits and the records'
+    content. 'validation' or else 'test' stands for 'val'. Splits of several labels without
     any are left out (VOC 2012's 'test'), and 'trainval' is both 'train' and 'val' there.
     """
     import tensorflow_datasets as tfds
 
-    info = tfds.builder_from_directory(directory).info
+    try:
+        info = tfds.builder_from_directory(directory).info
+        pieces = [piece for split in info.splits.values() for piece in split.file_instructions]
+    except Exception as error:  # of many types
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{directory} holds no dataset that TFDS can read: {reason}") from error
     formats = [file_format.value for file_format in info.available_file_formats()]
     if "array_record" not in formats:
         raise ValueError(
             f"{info.full_name} in {directory} is stored as {', '.join(formats)}, which cannot be "
             "read at random: prepare it again with file_format='array_record'"
         )
-    pieces = [piece for split in info.splits.values() for piece in split.file_instructions]
     files = ArrayRecordDataSource(pieces)  # all splits in a row
     features = dict(info.features)
     image, feature = features.get("image"), features.get("label", features.get("labels"))
@@ -50,19 +55,23 @@ def read_tfds(directory: Path, image_size: int | None = None, fit: str = "squash
     if not is_image or not isinstance(label, tfds.features.ClassLabel):
         raise ValueError(
             f"{info.full_name} should have the features image and label or labels (of classes); "
-            f"its features are {info.features}"
+            f"it has {', '.join(features)}"
         )
-    index = directory / "index.npz"
-    if index.exists():
-        known = read_index(index)
-    else:
-        known = _index_of(files, label is not feature, label.num_classes)
-        try:
-            write_index(index, splits={}, **known)
-        except OSError as error:
-            logging.warning("labels cannot be kept in %s: %s", directory, error)
-    labels, boxes = known["labels"], known["boxes"] if fit == "squash" else None
+    class_names = tuple(label.names or map(str, range(label.num_classes)))
     counts = {split: info.splits[split].num_examples for split in info.splits}
+    names = sorted({Path(piece.filename).name for piece in pieces})
+    digests, _ = file_digests(directory, names, directory / ".files.json")
+    name = f"{info.full_name}_{digest(class_names, counts, digests)[:12]}"
+    index = directory / "index.npz"
+    source = Records(files, index, is_example=True, image_size=image_size, fit=fit)
+    describe = functools.partial(_index_of, source, label is not feature, label.num_classes)
+    write = lambda: write_index(index, name, splits={}, **describe())  # noqa: E731
+    try:
+        known = kept(index, write, lambda: read_index(index, name))
+    except OSError as error:
+        logging.warning("labels cannot be kept in %s: %s", directory, error)
+        known = describe()
+    labels, boxes = known["labels"], known["boxes"] if fit == "squash" else None
     starts = dict(zip(counts, np.cumsum([0, *counts.values()]), strict=False))
     splits = with_val({split: starts[split] + np.arange(n) for split, n in counts.items()})
     if labels.ndim == 2:
@@ -74,12 +83,12 @@ def read_tfds(directory: Path, image_size: int | None = None, fit: str = "squash
     with contextlib.suppress(OSError):
         cache.mkdir(exist_ok=True)
     return Dataset(
-        name=info.full_name + (f"/{cache.name}" if image_size else ""),
-        class_names=tuple(label.names or map(str, range(label.num_classes))),
+        name=name + (f"/{cache.name}" if image_size else ""),
+        class_names=class_names,
         labels=labels,
         splits=splits,
         boxes=boxes,
-        source=Records(files, index, is_example=True, image_size=image_size, fit=fit),
+        source=source,
         image_shape=None if None in shape else (*shape, 3),
         directory=cache,
     )
@@ -98,12 +107,15 @@ def tfds_directory(name: str, data_dir: Path, progress: bool = True) -> Path:
     except tfds.core.DatasetNotFoundError as error:
         raise ValueError(f"there is no dataset {name!r}, under {data_dir} or in TFDS") from error
     directory = Path(builder.data_dir)
-    with unless_there(directory / "dataset_info.json") as wanted:
+
+    def download() -> None:
         # What a killed preparation left: nobody else can be at work here now.
-        for leftover in directory.parent.glob(f"incomplete.*_{directory.name}") if wanted else ():
+        for leftover in directory.parent.glob(f"incomplete.*_{directory.name}"):
             shutil.rmtree(leftover)
         (tfds.enable_progress_bar if progress else tfds.disable_progress_bar)()
         builder.download_and_prepare(file_format="array_record")
+
+    kept(directory, download, (directory / "dataset_info.json").stat)
     return directory
 
 
@@ -126,23 +138,15 @@ def tfds_listing(directory: Path) -> Listing:
     )
 
 
-def tfds_fingerprint(directory: Path) -> str:
-    """Twelve hex digits that change with a TFDS dataset's metadata: splits, sizes, classes."""
-    state = hashlib.sha256()
-    for path in sorted(directory.glob("*.json")) + sorted(directory.glob("*.labels.txt")):
-        state.update(path.name.encode() + b"\n" + path.read_bytes())
-    return state.hexdigest()[:12]
-
-
 def _version(folder: Path) -> list[int]:
     return [int(part) if part.isdecimal() else -1 for part in folder.name.split(".")]
 
 
-def _index_of(files: ArrayRecordDataSource, several: bool, num_classes: int) -> dict:
+def _index_of(source: Records, several: bool, num_classes: int) -> dict:
     """Labels, boxes and ids of all records; no image is decoded."""
 
     def describe(row: int) -> tuple:
-        features = example_features(files[row])
+        features = example_features(source.record(row))
 
         def numbers(key: str) -> list[int]:
             return list(features[key].int64_list.value)
@@ -161,11 +165,11 @@ def _index_of(files: ArrayRecordDataSource, several: bool, num_classes: int) -> 
         id = features[id_key].bytes_list.value[0].decode() if id_key else str(row)
         return label, boxes, id
 
-    known = set(example_features(files[0]))
+    known = set(example_features(source.record(0)))
     box_key = next((key for key in ("objects/bbox", "bbox") if key in known), None)
     id_key = next((key for key in _IDS if key in known), None)
     has_clear = "labels_no_difficult" in known
-    rows = stream(describe, range(len(files)), _THREADS)
+    rows = stream(describe, range(len(source.files)), _THREADS)
     labels, boxes, ids = zip(*rows, strict=True)
     return {
         "labels": np.array(labels, np.int8 if several else np.int32),

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from transfer_jax.data.batches import stream
-from transfer_jax.data.listing import Listing, listing_of_files
+from transfer_jax.data.listing import ANY, Listing, listing_of_files
 from transfer_jax.data.records import Boxes
 
 CLASSES = (
@@ -40,7 +40,7 @@ def voc_folder(root: str | os.PathLike) -> Listing:
     root, listed = _root(root), {}
     for split in ("train", "val", "trainval", "test"):
         path = root / "ImageSets/Main" / f"{split}.txt"
-        names = path.read_text().split() if path.exists() else []
+        names = path.read_text("utf-8", ANY).split() if path.exists() else []
         if names and all((root / "Annotations" / f"{name}.xml").exists() for name in names):
             listed[split] = [(name,) for name in names]
         elif names and split != "test":
@@ -73,7 +73,7 @@ def voc_actions(root: str | os.PathLike) -> Listing:
             path = root / "ImageSets/Action" / f"{action}_{split}.txt"
             if split == "test" and not path.exists():
                 continue
-            for line in path.read_text().splitlines():
+            for line in path.read_text("utf-8", ANY).splitlines():
                 *key, mark = line.split()
                 if len(key) != 2 or mark not in ("1", "0", "-1"):
                     raise ValueError(f"{path}: expected '<image> <object> <mark>', got {line!r}")
@@ -123,17 +123,24 @@ def objects_in(root: Path, image: str) -> list[tuple[str, tuple[float, ...], boo
     found = []
     try:
         tree = ElementTree.parse(path).getroot()
-        height, width = (float(tree.findtext(f"size/{side}")) for side in ("height", "width"))
+        height, width = (_number(tree, f"size/{side}") for side in ("height", "width"))
         for each in tree.findall("object"):
             sides = ("ymin", "xmin", "ymax", "xmax")
-            top, left, bottom, right = (float(each.findtext(f"bndbox/{side}")) for side in sides)
+            edges = np.array([_number(each, f"bndbox/{side}") for side in sides])
             # Pixels are counted from 1, and the last one belongs to the box.
-            edges = ((top - 1) / height, (left - 1) / width, bottom / height, right / width)
-            box = tuple(min(max(edge, 0.0), 1.0) for edge in edges)
-            found.append((each.findtext("name"), box, each.findtext("difficult") == "1"))
-    except (ElementTree.ParseError, TypeError, ValueError, ZeroDivisionError) as error:
+            box = np.clip((edges - [1, 1, 0, 0]) / [height, width, height, width], 0, 1)
+            if not (box[2:] > box[:2]).all():
+                raise ValueError(f"the box {edges.tolist()} is outside {width:g}x{height:g} pixels")
+            found.append((each.findtext("name"), tuple(box), each.findtext("difficult") == "1"))
+    except (ElementTree.ParseError, ValueError) as error:
         raise ValueError(f"{path} is no annotation with sizes and boxes: {error}") from error
     return found
+
+
+def _number(element: ElementTree.Element, tag: str) -> float:
+    if (text := element.findtext(tag)) is None:
+        raise ValueError(f"no {tag}")
+    return float(text)
 
 
 def _person(root: Path, image: str, place: str) -> tuple[float, ...]:

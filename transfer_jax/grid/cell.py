@@ -55,11 +55,14 @@ class Cell:
             refuse(f"source={self.source and self.source.treatment}")
         if self.imported and self.treatment.source is not None:
             refuse(f"{self.imported.path} can only be a base")
-        if self.network.num_classes != self.task.num_classes:
-            refuse(f"{self.network.num_classes} logits for {self.task.num_classes} classes")
+        if self.network.num_classes != self.task.num_outputs:
+            refuse(f"{self.network.num_classes} outputs for {self.task.num_classes} classes")
         size, (height, width, _) = self.recipe.augmentation.size, self.network.input_shape
-        if {size} != {height, width}:
+        if self.task.objective is None and {size} != {height, width}:
             refuse(f"recipe.augmentation.size={size}: the network takes {height}x{width} pixels")
+        if not self.imported and self.recipe.batch_size > len(self.task.train[0]):
+            count = len(self.task.train[0])
+            refuse(f"recipe.batch_size={self.recipe.batch_size}: there are {count} training images")
         shape, origin = self.task.dataset.image_shape, self.root.task.dataset.image_shape
         if shape is None:
             refuse("its images have several shapes: set config.dataset.image_size")
@@ -114,6 +117,7 @@ class Cell:
             "task": self.task.digest,
             "copied_layers": self.treatment.n,
             "fine_tuned": self.treatment.fine_tuned,
+            **({"held": self.treatment.held} if self.treatment.held else {}),
             "source": self.source.hash if self.source else self.treatment.source and "random",
             "recipe": to_json(self.recipe),
             "seed": self.seed,
@@ -191,7 +195,9 @@ def groups(
     for cell in wanted.values():
         if cell.hash not in taken:
             source = cell.source.hash if cell.source else cell.treatment.n and "random"
-            key = (cell.network, cell.stream_seed, source, cell.frozen > 0)
+            # Of activations that are kept, cells share those of one layer.
+            frozen = cell.frozen if cell.recipe.frozen_once else cell.frozen > 0
+            key = (cell.network, cell.stream_seed, source, frozen)
             together.setdefault(key, []).append(cell)
     for sharing in together.values():
         sharing.sort(key=lambda cell: cell.treatment.n)
@@ -247,6 +253,7 @@ _LAYER_TYPES = (
     layers.Relu,
     layers.MaxPool,
     layers.AdaptiveAvgPool,
+    layers.RoiPool,
     layers.LocalResponseNorm,
     layers.Dropout,
 )

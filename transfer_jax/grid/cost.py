@@ -31,9 +31,10 @@ def eval_flops(cell: Cell) -> int:
 def measured_rate(cell: Cell) -> float:
     """Operations a second of the training step of a cell on this machine's devices, from a few
     steps on empty images after the one that compiles."""
-    devices = jax.device_count()
-    batch = devices * max(1, min(cell.recipe.batch_size // devices, 32))
-    network, recipe, frozen = cell.network, cell.recipe, (0,)
+    network, recipe, frozen, devices = cell.network, cell.recipe, (0,), jax.device_count()
+    # Of large networks a few images, so that a plan is there within seconds.
+    images = min(recipe.batch_size // devices, 32, 20_000_000_000 // network.train_flops())
+    batch = devices * max(1, images)
     state, shared = step.initial_state(network, recipe, frozen, [network.init(jax.random.key(0))])
     shape = cell.task.dataset.image_shape
     images, labels = np.zeros((batch, *shape), np.uint8), np.zeros(batch, np.int32)
@@ -87,7 +88,7 @@ def dry_run(
     images = sum(cell.recipe.steps * cell.recipe.batch_size for cell in left)
     rows = [
         ("networks", f"{len(left)} to train in {len(plan)} groups, {len(finished)} finished"),
-        ("time", f"{_time(seconds)} of {workers} x {rate / 1e12:.3g} TFLOP/s ({origin})"),
+        ("time", f"{_time(seconds)} on {workers} x {rate / 1e12:.3g} TFLOP/s, {origin}"),
         ("training", f"{training / 1e12:,.1f} TFLOP, and {evaluation / 1e12:,.1f} of evaluation"),
         ("images", f"{images:,} training views"),
         ("disk", f"{_size(disk)} of weights, up to {_size(2 * state)} of checkpoints at a time"),
@@ -118,7 +119,7 @@ def _depth(cell: Cell) -> int:
 
 
 def _time(seconds: float) -> str:
-    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+    for unit, size in (("years", 365 * 86400), ("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.0f} seconds"

@@ -128,7 +128,7 @@ def _session(options: Ray):
     try:
         import ray
     except ImportError as error:
-        raise ImportError("config.executor='ray': install transfer_jax[ray]") from error
+        raise ImportError("--config.executor='ray': install transfer_jax[ray]") from error
     connected_before = ray.is_initialized()
     if not connected_before:
         quiet = {"logging_level": logging.WARNING}
@@ -139,7 +139,7 @@ def _session(options: Ray):
         except (RuntimeError, ValueError, OSError) as error:
             reason = " ".join(str(error).split())
             raise ConnectionError(
-                f"config.ray.address={options.address!r}: no Ray cluster answers there ({reason})"
+                f"--config.ray.address={options.address!r}: no Ray cluster answers there ({reason})"
             ) from error
     try:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -147,7 +147,7 @@ def _session(options: Ray):
         # Ray would let tasks wait for ever that fit on no node.
         if not any(c >= options.num_cpus and g >= options.num_gpus for c, g in has):
             raise ValueError(
-                f"config.ray.num_cpus={options.num_cpus:g}, num_gpus={options.num_gpus:g}: the "
+                f"--config.ray.num_cpus={options.num_cpus:g}, num_gpus={options.num_gpus:g}: the "
                 f"cluster's nodes have (CPUs, GPUs) {sorted(set(has))}"
             )
         yield ray

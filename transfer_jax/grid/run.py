@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from transfer_jax.grid import on_ray
 from transfer_jax.grid.cell import Cell, Entry, Group, all_cells, group_hash, groups
+from transfer_jax.grid.frozen_once import frozen_once
 from transfer_jax.grid.store import Store
 from transfer_jax.training import loop, parallel
 from transfer_jax.training.loop import Runtime
@@ -54,11 +55,11 @@ def run_grid(
     cells = all_cells(cell for _, cell in entries)
     names = {cell.hash: _label(tags, cell) for tags, cell in reversed(entries)}
     if parallel.is_first():
+        store.mend(cells)
         for cell in cells:
             if retry_failed:
                 store.forget_failure(cell)
             if cell.imported and store.outcome(cell) is None:
-                store.describe(cell)
                 keep_imported(store, cell, runtime)
         store.sweep()
     parallel.barrier("the store is tidy")
@@ -105,8 +106,6 @@ def train_group(workdir: Path, group: Group, runtime: Runtime, bar: tqdm | None 
     store, writes = Store(workdir), parallel.is_first()
     lost = [c for c in group if c.source and "error" in (store.outcome(c.source) or {})]
     if writes:
-        for cell in group:
-            store.describe(cell)
         for cell in lost:
             error = f"cell {cell.treatment}: its base {cell.source.treatment} failed"
             store.finish(cell, {}, {"error": error, "steps": 0})
@@ -128,13 +127,15 @@ def train_group(workdir: Path, group: Group, runtime: Runtime, bar: tqdm | None 
             return
         checkpoints = store.open_group(group) if writes else _checkpoints(store, group)
         source = store.params(first.source) if first.source else None
-        params = [cell.init_params(source) for cell in group]
+        params, task = [cell.init_params(source) for cell in group], first.task
+        if first.recipe.frozen_once and first.frozen:
+            task = frozen_once(store.workdir / "features", first, params[0])
         results = loop.train_group(
             first.network,
             first.recipe,
             [cell.treatment for cell in group],
             params,
-            first.task,
+            task,
             first.mean(),
             stream_seed=first.stream_seed,
             folder=checkpoints,
@@ -174,9 +175,9 @@ def _tell(name: str, outcome: dict | None) -> None:
     if outcome and "error" in outcome:
         log.error("%s: %s", name, outcome["error"])
     elif outcome:
-        log.info("%s: top-1 %.2f %%, %d steps in %.0f s, %.0f images/s", name,
-                 100 * outcome["top1"], outcome["steps"], outcome["seconds"],
-                 outcome["images_per_second"])  # fmt: skip
+        scored = f"top-1 {outcome['top1']:.2%}, " if "top1" in outcome else ""
+        log.info("%s: %s%d steps in %.0f s, %.0f images/s", name, scored, outcome["steps"],
+                 outcome["seconds"], outcome["images_per_second"])  # fmt: skip
 
 
 def with_snapshots(cell: Cell, steps: Sequence[int]) -> Cell:

@@ -6,12 +6,14 @@ import contextlib
 import dataclasses
 import datetime
 import hashlib
+import io
 import json
+import logging
 import os
+import re
 import shutil
 import socket
 import sys
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,13 +23,19 @@ import jax.numpy as jnp
 import numpy as np
 from filelock import FileLock, Timeout
 
+from transfer_jax import seal
 from transfer_jax.data.records import replacing
 from transfer_jax.data.views import eval_view, ten_crop_view
 from transfer_jax.grid.cell import Cell, Entry, Group, from_json, group_hash, to_json
 from transfer_jax.networks import Network
 from transfer_jax.networks.weights import save_weights, scaled_input
-from transfer_jax.training.checkpoint import load_params, save_params, write_json
+from transfer_jax.seal import DamagedError
+from transfer_jax.training.checkpoint import load_params, save_params, write, write_json
 from transfer_jax.training.recipe import Recipe
+
+log = logging.getLogger(__name__)
+PARTIAL = re.compile(r"\..+\.([0-9a-f]{32}|partial)")
+"""Names of files and folders that are being written."""
 
 
 class WorkdirInUseError(RuntimeError):
@@ -70,11 +78,12 @@ class TrainedNetwork:
 class Store:
     """Files of one workdir.
 
-    `cells/<hash>/` holds cell.json, params.safetensors, mean.npy, metrics.jsonl, right.npz (which
-    validation images were right, as bits), snapshots/<step>.safetensors where they were asked for
-    and, last of all, done.json or failed.json. `images/` says which validation images those were,
-    by digest. `groups/<hash>/` holds the checkpoints of a group in training. `entries.json` says
-    what the study wants, `measures/` what was read out of networks.
+    `cells/<hash>/` holds cell.json, params.safetensors, mean.npy, conv1.npy (the first kernel),
+    metrics.jsonl, right.npz (which validation images were right, as bits),
+    snapshots/<step>.safetensors where they were asked for and, last of all, done.json or
+    failed.json, with the digests of all. `images/` says which validation images those were, by
+    digest. `groups/<hash>/` holds the checkpoints of a group in training. `entries.json` says what
+    the study wants, `measures/` what was read out of networks.
     """
 
     def __init__(self, workdir: str | Path):
@@ -88,7 +97,9 @@ class Store:
         try:
             lock.acquire()
         except Timeout:
-            holder = json.loads(owner.read_text()) if owner.exists() else {}
+            holder = {}
+            with contextlib.suppress(DamagedError):
+                holder = seal.read_json(owner, "")
             raise WorkdirInUseError(
                 f"workdir {self.workdir} is in use by process {holder.get('pid', '?')} on "
                 f"{holder.get('host', '?')}, started {holder.get('started', '?')} as "
@@ -97,7 +108,8 @@ class Store:
         try:
             started = datetime.datetime.now().isoformat(timespec="seconds")
             process = {"pid": os.getpid(), "host": socket.gethostname(), "started": started}
-            write_json(owner, {**process, "command": " ".join(sys.orig_argv)})
+            write_json(owner, {**process, "command": " ".join(sys.orig_argv)}, "")
+            self._remove_partial_files()
             yield
         finally:
             owner.unlink(missing_ok=True)
@@ -117,18 +129,68 @@ class Store:
         return self.workdir / "cells" / cell.hash
 
     def outcome(self, cell: Cell) -> dict | None:
-        """What done.json or failed.json says, None while the cell is not finished; a cell whose
-        snapshots are asked for anew is not."""
+        """What done.json or failed.json says, None while the cell is not finished; one that is
+        damaged, or whose snapshots are asked for anew, is not."""
         folder = self.folder(cell)
-        if (folder / "failed.json").exists():
-            return json.loads((folder / "failed.json").read_text())
-        kept = all((folder / "snapshots" / f"{s}.safetensors").exists() for s in cell.snapshots)
-        if kept and (folder / "done.json").exists():
-            return json.loads((folder / "done.json").read_text())
-        return None
+        try:
+            found = seal.outcome(folder)
+        except DamagedError as error:
+            log.warning("%s: the cell counts as not trained", error)
+            return None
+        row, files = found or (None, {})
+        names = [f"snapshots/{step}.safetensors" for step in cell.snapshots]
+        kept = all((folder / name).exists() if files is None else name in files for name in names)
+        return row if found and (kept or "error" in row) else None
 
-    def write_entries(self, entries: Sequence[Entry]) -> None:
-        """Says what the study wants, for reports."""
+    def mend(self, cells: Sequence[Cell]) -> None:
+        """Looks for damage among finished cells, in their small files and, where others are still
+        to be copied from them, in their params; what is damaged is trained again. Cells that were
+        finished by an earlier version get a seal."""
+        for cell in cells:
+            with self._again_if_damaged(cell):
+                try:
+                    found = seal.outcome(self.folder(cell))
+                except DamagedError as error:
+                    self.keep_images(cell.task.dataset.name, cell.task.val[0])
+                    found = seal.outcome(self.folder(cell))
+                    log.warning("%s: it is written again", error)
+                if found and found[1] is None:
+                    self._seal(cell, found[0])
+        for cell in cells:
+            if cell.source and self.outcome(cell) is None:
+                with self._again_if_damaged(cell.source):
+                    self._check_weights(cell.source, "params.safetensors")
+
+    @contextlib.contextmanager
+    def _again_if_damaged(self, cell: Cell) -> Iterator[None]:
+        try:
+            yield
+        except DamagedError as error:
+            log.warning("%s: %s is trained again", error, cell.treatment)
+            self._forget(cell)
+
+    def _seal(self, cell: Cell, row: dict) -> None:
+        folder = self.folder(cell)
+        files = seal.digests(folder, without=seal.MARKS)
+        if "right.npz" in files:
+            files |= self._images(folder, seal.read_right(folder)[0])
+        self._mark(cell, row, files)
+        log.info("%s, finished by an earlier version, is sealed as it is", folder)
+
+    def _check_weights(self, cell: Cell, name: str) -> None:
+        _, files = seal.outcome(self.folder(cell)) or ({}, None)
+        seal.check(self.folder(cell), {name: files[name]} if files else {})
+
+    def _mark(self, cell: Cell, row: Mapping, files: seal.Files) -> None:
+        path = self.folder(cell) / ("failed.json" if "error" in row else "done.json")
+        write_json(path, {**row, "files": files}, cell.hash)
+
+    def _forget(self, cell: Cell) -> None:
+        for mark in seal.MARKS:
+            (self.folder(cell) / mark).unlink(missing_ok=True)
+
+    def write_entries(self, entries: Sequence[Entry]) -> str:
+        """Says what the study wants, for reports; returns the file's digest."""
         described = [
             {
                 "tags": tags,
@@ -145,10 +207,11 @@ class Store:
             }
             for tags, cell in entries
         ]
-        write_json(self.workdir / "entries.json", described)
+        return write_json(self.workdir / "entries.json", {"entries": described}, "entries")
 
-    def describe(self, cell: Cell) -> None:
-        """Writes what a reader of the cell's folder may ask: cell.json and mean.npy."""
+    def describe(self, cell: Cell) -> dict[str, str]:
+        """Writes what a reader of the cell's folder may ask, cell.json and mean.npy; returns their
+        digests."""
         content = {
             "cell": str(cell.treatment),
             "hash": cell.hash,
@@ -162,46 +225,53 @@ class Store:
             "network": to_json(cell.network),
             "recipe": to_json(cell.recipe),
         }
-        write_json(self.folder(cell) / "cell.json", content)
-        with replacing(self.folder(cell) / "mean.npy") as partial, partial.open("wb") as file:
-            np.save(file, cell.mean())
+        folder = self.folder(cell)
+        mean = write(folder / "mean.npy", _bytes(np.save, cell.mean()))
+        return {"cell.json": write_json(folder / "cell.json", content, cell.hash), "mean.npy": mean}
 
     def finish(self, cell: Cell, params: Mapping, row: Mapping) -> None:
         """Stores what came of a cell; the mark that it is done, or has failed, comes last."""
         folder, row = self.folder(cell), dict(row)
-        right = row.pop("right", None)
-        if "error" in row:
-            write_json(folder / "failed.json", row)
-            return
-        save_params(folder / "params.safetensors", params)
-        if right is not None:
-            images = self.keep_rows(cell.task.dataset.name, cell.task.val[0])
-            bits = np.packbits(right)
-            _save_arrays(folder / "right.npz", bits=bits, num=len(right), images=images)
-        write_json(folder / "done.json", row)
+        right, files = row.pop("right", None), row.pop("files", {}) | self.describe(cell)
+        if "error" not in row:
+            files["params.safetensors"] = save_params(folder / "params.safetensors", params)
+            first = np.asarray(next(iter(params.values()))["kernel"])
+            if first.ndim == 4:
+                files["conv1.npy"] = write(folder / "conv1.npy", _bytes(np.save, first))
+            if right is not None:
+                images = self.keep_images(cell.task.dataset.name, cell.task.val[0])
+                kept = {"bits": np.packbits(right), "num": len(right), "images": images}
+                files["right.npz"] = write(folder / "right.npz", _bytes(np.savez, **kept))
+                files |= self._images(folder, images)
+        self._mark(cell, row, files)
+
+    def right(self, cell: Cell) -> tuple[str, np.ndarray]:
+        """The digest of a finished cell's validation images, and which of them were right."""
+        return seal.read_right(self.folder(cell))
+
+    def keep_images(self, dataset: str, rows: np.ndarray) -> str:
+        """Notes which images some results are about; returns the digest that names them."""
+        content = _bytes(np.savez, dataset=dataset, rows=rows)
+        name = seal.HASH(content).hexdigest()
+        write(self.workdir / "images" / f"{name}.npz", content)
+        return name
+
+    def _images(self, folder: Path, *names: str) -> dict[str, str]:
+        """Digests of the files in images/ of these names, by their paths from a folder."""
+        paths = [self.workdir / "images" / f"{name}.npz" for name in names]
+        found = {os.path.relpath(path, folder): path for path in paths if path.exists()}
+        return {name: seal.digest_of(path) for name, path in found.items()}
 
     def forget_failure(self, cell: Cell) -> None:
         """Removes a failed mark, so that the cell is trained again."""
         (self.folder(cell) / "failed.json").unlink(missing_ok=True)
 
-    def keep_rows(self, dataset: str, rows: np.ndarray) -> str:
-        """Says which images were tested, in images/, for whoever compares networks on them; returns
-        the digest that names them. `dataset` is its name."""
-        digest = hashlib.sha256(f"{dataset}\n".encode() + rows.tobytes()).hexdigest()[:16]
-        shown = self.workdir / "images" / f"{digest}.npz"
-        if not shown.exists():
-            _save_arrays(shown, dataset=dataset, rows=rows)
-        return digest
-
-    def right(self, cell: Cell) -> np.ndarray:
-        """Which of its validation images a finished cell got right, bool (N,)."""
-        with np.load(self.folder(cell) / "right.npz") as file:
-            return np.unpackbits(file["bits"], count=int(file["num"])).astype(bool)
-
     def open_group(self, group: Group) -> Path:
         """Notes that a group's training begins; returns the folder of its checkpoints."""
         folder = self.workdir / "groups" / group_hash(group)
-        write_json(folder / "group.json", [cell.hash for cell in group])
+        write_json(folder / "group.json", {"cells": [cell.hash for cell in group]}, folder.name)
+        for cell in group:  # Some may be finished, but lack snapshots or the others of the group.
+            self._forget(cell)
         return folder / "checkpoints"
 
     def close_group(self, group: Group) -> None:
@@ -211,12 +281,17 @@ class Store:
     def opened_groups(self) -> list[list[str]]:
         """Hashes of the cells of each group whose training was cut off."""
         found = sorted((self.workdir / "groups").glob("*/group.json"))
-        return [json.loads(path.read_text()) for path in found]
+        return [seal.read_json(path, path.parent.name)["cells"] for path in found]
 
     def params(self, cell: Cell, step: int | None = None) -> dict[str, Any]:
         """A finished cell's params, or those of a snapshot, NumPy arrays in network order."""
-        name = "params" if step is None else f"snapshots/{step}"
-        return load_params(self.folder(cell) / f"{name}.safetensors", cell.network.layer_names)
+        name = f"{'params' if step is None else f'snapshots/{step}'}.safetensors"
+        try:
+            self._check_weights(cell, name)
+        except DamagedError as error:
+            self._forget(cell)
+            raise DamagedError(f"{error}: the same command trains {cell.treatment} again") from None
+        return load_params(self.folder(cell) / name, cell.network.layer_names)
 
     def trained(self, cell: Cell, step: int | None = None) -> TrainedNetwork:
         """A finished cell, or a snapshot of it, ready to be shown images."""
@@ -234,29 +309,40 @@ class Store:
         for other in others:
             if not (other.workdir / "cells").is_dir():
                 raise FileNotFoundError(f"config.reuse names {other.workdir}, which holds no cells")
-        adopted = []
-        for cell in cells:
-            done = [o for o in others if (o.outcome(cell) or {"error": 0}).get("error") is None]
-            if not done or self.outcome(cell) is not None:
-                continue
-            partial = self.workdir / "cells" / f".{cell.hash}.partial"
-            shutil.rmtree(partial, ignore_errors=True)
-            shutil.copytree(done[0].folder(cell), partial)
-            for images in (done[0].workdir / "images").glob("*.npz"):
-                (self.workdir / "images").mkdir(exist_ok=True)
-                shutil.copy2(images, self.workdir / "images" / images.name)
-            shutil.rmtree(self.folder(cell), ignore_errors=True)
-            os.replace(partial, self.folder(cell))
-            adopted.append(cell)
-        return adopted
+        return [
+            cell
+            for cell in cells
+            if others and self.outcome(cell) is None and any(self._copy(cell, o) for o in others)
+        ]
+
+    def _copy(self, cell: Cell, other: Store) -> bool:
+        if (other.outcome(cell) or {"error": ""}).get("error") is not None:
+            return False
+        try:
+            _, files = seal.outcome(other.folder(cell))
+            seal.check(other.folder(cell), files or {})
+        except DamagedError as error:
+            log.warning("%s: %s is not copied", error, cell.treatment)
+            return False
+        partial = self.workdir / "cells" / f".{cell.hash}.partial"
+        shutil.copytree(other.folder(cell), partial)
+        for images in (other.workdir / "images").glob("*.npz"):
+            (self.workdir / "images").mkdir(exist_ok=True)
+            shutil.copy2(images, self.workdir / "images" / images.name)
+        shutil.rmtree(self.folder(cell), ignore_errors=True)
+        os.replace(partial, self.folder(cell))
+        return True
 
     def sweep(self) -> None:
-        """Removes what is left of groups whose cells are all finished."""
+        """Removes what is left of groups whose cells are all finished, or that are damaged."""
         for folder in (self.workdir / "groups").glob("*"):
-            members = folder / "group.json"
-            hashes = json.loads(members.read_text()) if members.exists() else []
+            try:
+                hashes = seal.read_json(folder / "group.json", folder.name)["cells"]
+            except DamagedError as error:
+                log.warning("%s: its networks are trained from their beginning", error)
+                hashes = []
             cells = [self.workdir / "cells" / name for name in hashes]
-            if all((c / "done.json").exists() or (c / "failed.json").exists() for c in cells):
+            if all(any((cell / mark).exists() for mark in seal.MARKS) for cell in cells):
                 shutil.rmtree(folder)
 
     def measure(
@@ -282,20 +368,51 @@ class Store:
         content = [inputs, version, jax.default_backend()]
         content = json.dumps(content, sort_keys=True, default=str)
         key = hashlib.sha256(content.encode()).hexdigest()[:16]
-        with contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile):
-            found = json.loads(path.read_text())
-            if found["key"] == key:
-                with np.load(path.with_suffix(".npz")) as file:
-                    return found["rows"], dict(file)
+        if path.exists():
+            try:
+                found = seal.read_json(path, name)
+                seal.check(path.parent, found["files"])
+                if found["key"] == key:
+                    return found["rows"], seal.read_arrays(path.with_suffix(".npz"))
+            except DamagedError as error:
+                log.warning("%s: it is measured again", error)
         rows, arrays = compute()
-        _save_arrays(path.with_suffix(".npz"), **arrays)
-        write_json(path, {"name": name, "key": key, "rows": rows})
+        npz = path.with_suffix(".npz")
+        files = {npz.name: write(npz, _bytes(np.savez_compressed, **arrays))}
+        files |= self._images(path.parent, *{row["images"] for row in rows if "images" in row})
+        write_json(path, {"name": name, "key": key, "rows": rows, "files": files}, name)
         return rows, arrays
 
+    def _remove_partial_files(self) -> None:
+        """Removes what killed runs were writing."""
+        found = list(self.workdir.glob(".*"))
+        for part in ("cells", "images", "groups", "measures", "features"):
+            found += (self.workdir / part).rglob(".*")
+        for path in found:
+            if PARTIAL.fullmatch(path.name):
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
-def _save_arrays(path: Path, **arrays: Any) -> None:
-    with replacing(path) as partial, partial.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+
+def kept_array(folder: Path, key: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
+    """What `compute` gives, computed once and kept in a file that key and digest name; read without
+    loading it."""
+    for path in folder.glob(f"{key}-*.npy"):
+        if seal.digest_of(path) == path.stem.removeprefix(f"{key}-"):
+            return np.load(path, mmap_mode="r")
+        log.warning("%s: it is computed again", seal.damaged(path))
+        path.unlink()
+    with replacing(folder / f"{key}.npy") as partial:
+        with partial.open("wb") as file:
+            np.save(file, compute())
+        path = folder / f"{key}-{seal.digest_of(partial)}.npy"
+    os.replace(folder / f"{key}.npy", path)
+    return np.load(path, mmap_mode="r")
+
+
+def _bytes(save: Callable, *arrays: Any, **named: Any) -> bytes:
+    file = io.BytesIO()
+    save(file, *arrays, **named)
+    return file.getvalue()
 
 
 def load_network(workdir: str | Path, name: str) -> TrainedNetwork:
@@ -307,16 +424,15 @@ def load_network(workdir: str | Path, name: str) -> TrainedNetwork:
         both ('0 A3B').
 
     Raises:
-      ValueError: no finished network, or several different ones, are called so.
+      ValueError: no finished network, or several different ones, are called so; or it is damaged.
 
     Example:
       zfnet = load_network("runs/zeiler", "zfnet")
       down = project_units(zfnet.network, zfnet.params, zfnet.view(images), "conv3", maps=5)
     """
     store = Store(workdir)
-    entries = json.loads((store.workdir / "entries.json").read_text())
     there, found = [], set()
-    for entry in entries:
+    for entry in seal.read_entries(store.workdir):
         folder = store.workdir / "cells" / entry["hash"]
         if not (folder / "done.json").exists():
             continue
@@ -329,7 +445,9 @@ def load_network(workdir: str | Path, name: str) -> TrainedNetwork:
         listed = ", ".join(dict.fromkeys(there))
         raise ValueError(f"{len(found)} networks are called {name!r}; there are {listed}")
     (folder,) = found
-    cell = json.loads((folder / "cell.json").read_text())
+    _, files = seal.outcome(folder)
+    seal.check(folder, files or {})
+    cell = seal.read_json(folder / "cell.json", folder.name, old=dict)
     network = from_json(cell["network"])
     params = load_params(folder / "params.safetensors", network.layer_names)
     recipe, mean = from_json(cell["recipe"]), np.load(folder / "mean.npy")

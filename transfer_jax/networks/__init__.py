@@ -1,5 +1,6 @@
 """Networks as immutable descriptions with pure functions: `net.init`, `net.apply`, ..."""
 
+from transfer_jax.networks.convolutional import as_convolutions, fully_convolutional
 from transfer_jax.networks.layers import (
     AdaptiveAvgPool,
     Conv,
@@ -8,9 +9,12 @@ from transfer_jax.networks.layers import (
     LocalResponseNorm,
     MaxPool,
     Relu,
+    RoiPool,
 )
 from transfer_jax.networks.network import Network, Params
+from transfer_jax.networks.receptive_field import ReceptiveField, receptive_field
 from transfer_jax.networks.zoo import (
+    adapted,
     alexnet,
     alexnet_mini,
     build,
@@ -29,12 +33,18 @@ __all__ = [
     "MaxPool",
     "Network",
     "Params",
+    "ReceptiveField",
     "Relu",
+    "RoiPool",
+    "adapted",
     "alexnet",
     "alexnet_mini",
+    "as_convolutions",
     "build",
     "caffenet",
     "deep",
+    "fully_convolutional",
+    "receptive_field",
     "torchvision_alexnet",
     "zfnet",
 ]

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+from transfer_jax.networks.files import read_bytes, read_npy
 
 _PACKAGE = "transfer_jax.caffe"
 # message: {field: (number, type, repeated)}; fields left out are skipped in parsing.
@@ -64,17 +66,27 @@ def load_mean(path: str | Path) -> np.ndarray:
     with path.open("rb") as file:
         is_numpy = file.read(6) == b"\x93NUMPY"
     if is_numpy:
-        array = np.load(path, allow_pickle=False)
+        try:
+            array = read_npy(read_bytes(path))
+        except Exception as error:  # a damaged file raises whatever its bytes happen to mean
+            raise ValueError(f"{path}: damaged: {error}") from error
     else:
         array = _array(_parsed("BlobProto", path), path)
-        array = array[0] if array.ndim == 4 else array
+        array = array[0] if array.ndim == 4 and len(array) == 1 else array
     if array.ndim == 3 and array.shape[0] == 3 and (not is_numpy or array.shape[2] != 3):
         array = array[::-1].transpose(1, 2, 0)
+    return checked_mean(array, path)
+
+
+def checked_mean(array: np.ndarray, path: Path) -> np.ndarray:
+    """A file's mean as float32; ValueError unless it is one of pixels."""
     if array.shape[-1:] != (3,) or array.ndim not in (1, 3):
         raise ValueError(
             f"{path}: a mean of shape {array.shape}; (3, h, w) in BGR, (h, w, 3) or (3,) in RGB "
             "expected"
         )
+    if array.dtype.kind not in "fiu" or not (array.min() >= 0 and array.max() <= 255):
+        raise ValueError(f"{path}: a mean of {array.reshape(-1)[:3]}...; 0 to 255 expected")
     return np.ascontiguousarray(array, np.float32)
 
 
@@ -90,8 +102,8 @@ def _array(blob: Any, path: Path) -> np.ndarray:
 
 def _parsed(kind: str, path: Path) -> Any:
     try:
-        return _message_class(kind).FromString(path.read_bytes())
-    except message.DecodeError as error:
+        return _message_class(kind).FromString(read_bytes(path))
+    except Exception as error:
         raise ValueError(f"{path}: damaged, cut short or no {kind} of Caffe: {error}") from error
 
 

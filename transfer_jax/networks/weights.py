@@ -26,11 +26,13 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import safetensors
 from safetensors.numpy import save_file
 
-from transfer_jax.networks.caffe import load_mean, read_caffemodel
+from transfer_jax.networks.caffe import checked_mean, load_mean, read_caffemodel
+from transfer_jax.networks.files import check_size, read_npy, read_zip
 from transfer_jax.networks.layers import Conv, Layer, Shape
 from transfer_jax.networks.network import Network, Params
 from transfer_jax.networks.torch_file import LEGACY_MAGIC, read_torch
@@ -41,6 +43,8 @@ _TORCHVISION = {f"conv{i}": f"features.{n}" for i, n in enumerate((0, 3, 6, 8, 1
 _TORCHVISION |= {f"fc{i}": f"classifier.{n}" for i, n in ((6, 1), (7, 4), (8, 6))}
 _TORCHVISION_MEAN = np.float32([0.485 * 255, 0.456 * 255, 0.406 * 255])
 _TORCHVISION_STD = np.array([[0.229], [0.224], [0.225]]) * 255
+TORCHVISION_SCALE = float(1 / _TORCHVISION_STD.mean())
+"""The `pixel_scale` of recipes for torchvision's AlexNet, which takes pixels of unit variance."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,7 +67,8 @@ def load_weights(path: str | Path, network: Network) -> Weights:
     `torchvision_alexnet()` (the division by its std is folded into the first kernel); other files
     must name their layers as the network does. The network's number of classes must be the file's,
     which `num_classes_in` tells. A file that is damaged or does not fit is a ValueError that names
-    the layer, what was found and what was expected.
+    the layer, what was found and what was expected. Damage of numbers alone is seen in zip archives
+    and in what `save_weights` wrote; elsewhere only `digest` changes.
 
     Example:
       >>> weights = load_weights('alexnet-owt-7be5be79.pth', torchvision_alexnet(1000))
@@ -88,9 +93,10 @@ def load_weights(path: str | Path, network: Network) -> Weights:
     }
     if content.first_kernel is not None:
         params = _with_first_kernel(params, network, content.first_kernel)
+    mean = None if content.mean is None else checked_mean(content.mean, path)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Weights(params, content.mean, digest)
+    return Weights(params, mean, digest)
 
 
 def num_classes_in(path: str | Path, network: Network) -> int:
@@ -141,13 +147,14 @@ def save_weights(
         image = mean.reshape(*mean.shape[:-1] or (1, 1), 3)
         named["mean"] = np.moveaxis(image, -1, 0) if format == "torch_safetensors" else mean
     named = {name: np.ascontiguousarray(array) for name, array in named.items()}
+    about = {"network": network.name, "blake2b": _digest(named)}
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         if format == "npz":
             with partial.open("wb") as file:
-                np.savez(file, network=np.array(network.name), **named)
+                np.savez(file, **{key: np.array(text) for key, text in about.items()}, **named)
         else:
-            save_file(named, partial, {"network": network.name, "format": "pt"})
+            save_file(named, partial, {**about, "format": "pt"})
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
@@ -197,6 +204,29 @@ def _check(params: Params, network: Network, path: Path | str) -> None:
                 f"{path}: layer {name}: {network.name} with {network.num_classes} classes expects "
                 f"{expected or 'no such layer'}, found {found or f'only {list(params)}'}"
             )
+        for kind, array in params[name].items():
+            if odd := _oddity(array):
+                raise ValueError(
+                    f"{path}: layer {name}: {kind} holds {odd}, finite floating-point numbers "
+                    "expected"
+                )
+
+
+def _oddity(array: np.ndarray) -> str:
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        return f"numbers of type {array.dtype}"
+    with np.errstate(over="ignore"):
+        infinite = ~np.isfinite(array.astype(np.float32))
+    return str(array[infinite][0]) if infinite.any() else ""
+
+
+def _digest(named: Mapping[str, np.ndarray]) -> str:
+    """Of arrays by name; files that `save_weights` writes hold it."""
+    state = hashlib.blake2b(digest_size=16)
+    for name in sorted(named):
+        state.update(f"{name} {named[name].dtype} {named[name].shape}".encode())
+        state.update(np.ascontiguousarray(named[name]))
+    return state.hexdigest()
 
 
 def _with_first_kernel(params: Params, network: Network, change: Callable) -> Params:
@@ -211,25 +241,30 @@ def _with_first_kernel(params: Params, network: Network, change: Callable) -> Pa
 def _read(path: Path) -> _Content:
     with path.open("rb") as file:
         head = file.read(64)
+    is_torch = head[:1] == b"\x80" and LEGACY_MAGIC in head
     try:
+        arrays = None
         if head.startswith(b"PK\x03\x04"):
             with zipfile.ZipFile(path) as archive:
-                names = archive.namelist()
-            if not all(name.endswith(".npy") for name in names):
-                return _from_torch(read_torch(path))
-            with np.load(path, allow_pickle=False) as archive:
-                arrays = dict(archive)
-            return _from_ours(arrays, str(arrays.pop("network", "")))
-        if head[:1] == b"\x80" and LEGACY_MAGIC in head:
-            return _from_torch(read_torch(path))
-        if head[8:9] == b"{":
+                is_torch = not all(name.endswith(".npy") for name in archive.namelist())
+            if not is_torch:
+                members = read_zip(path).items()
+                arrays = {name.removesuffix(".npy"): read_npy(data) for name, data in members}
+                about = {key: str(arrays.pop(key, "")) for key in ("network", "blake2b")}
+        elif head[8:9] == b"{":
+            check_size(path.stat().st_size)
             with safetensors.safe_open(path, "numpy") as file:
                 arrays = {key: file.get_tensor(key) for key in file.keys()}
-                network = (file.metadata() or {}).get("network", "")
+                about = file.metadata() or {}
+        if arrays is not None:
+            if (digest := about.get("blake2b")) and digest != _digest(arrays):
+                raise ValueError("its numbers are not those that were written")
             ours = any(key.endswith("/kernel") for key in arrays)
-            return (_from_ours if ours else _from_torch)(arrays, network)
-    except (zipfile.BadZipFile, safetensors.SafetensorError, EOFError) as error:
+            return (_from_ours if ours else _from_torch)(arrays, about.get("network", ""))
+    except Exception as error:  # a damaged file raises whatever its bytes happen to mean
         raise ValueError(f"{path}: damaged or cut short: {error}") from error
+    if is_torch:
+        return _from_torch(read_torch(path))
     network, blobs = read_caffemodel(path)
     kinds = ("kernel", "bias", *(f"blob {i}" for i in range(2, 9)))
     layers = {name: dict(zip(kinds, arrays, strict=False)) for name, arrays in blobs.items()}

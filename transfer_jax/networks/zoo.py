@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 from transfer_jax.networks.layers import (
     AdaptiveAvgPool,
@@ -131,6 +132,21 @@ BUILT_IN = {
 }
 
 
+def adapted(network: Network, cut: str, hidden: Sequence[int], num_classes: int) -> Network:
+    """A network up to and with layer `cut`, under new adaptation layers: FCa, ... with ReLUs, of
+    the widths `hidden`, and FCb, the logits (Oquab et al. 2014, section 3.1: on fc7, of 2048).
+
+    Example:
+      >>> adapted(caffenet(), 'fc7', (2048,), 21).layer_names[-3:]
+      ('fc7', 'fca', 'fcb')
+    """
+    kept = network.layers[: network.position(cut, 0) + 1]
+    names = ["fca", *(f"fca{i}" for i in range(2, len(hidden) + 1))]
+    new = (Dense(name, width, then=(RELU,)) for name, width in zip(names, hidden, strict=False))
+    layers = (*kept, *new, Dense("fcb", num_classes))
+    return Network(f"{network.name}_{cut}", network.input_size, layers)
+
+
 def build(name: str, **arguments) -> Network:
     """Builds a built-in network by name, as configs do: build('caffenet', num_classes=500)."""
     if name not in BUILT_IN:
@@ -173,4 +189,9 @@ def _network(name, input_size, layers, width=1, widths=None, remove=()) -> Netwo
         for layer in layers
         if layer.name not in remove
     )
+    for layer in kept:
+        if not 1 <= layer.features <= 2**20:
+            raise ValueError(
+                f"{name}: widths of {layer.name}={layer.features}: expected 1..{2**20}"
+            )
     return Network(name, input_size if isinstance(input_size, int) else tuple(input_size), kept)

@@ -36,7 +36,9 @@ def mean_per_class_accuracy(right: np.ndarray, labels: np.ndarray) -> float:
     return float((np.bincount(classes, weights=right) / np.bincount(classes)).mean())
 
 
-def average_precision(scores: np.ndarray, labels: np.ndarray, rule: str = "area") -> float:
+def average_precision(
+    scores: np.ndarray, labels: np.ndarray, rule: str = "area", positives: int | None = None
+) -> float:
     """Average precision of one class, its images retrieved from the highest score down.
 
     The precision at a recall is the highest that any recall at least as high has. Rule 'voc2007'
@@ -49,13 +51,16 @@ def average_precision(scores: np.ndarray, labels: np.ndarray, rule: str = "area"
       scores: (N,), finite.
       labels: (N,), 1 for images of the class, 0 for others, -1 for difficult ones, left out.
       rule: 'voc2007', 'area' or 'trapezoid'.
+      positives: how many there are, where not all were retrieved.
 
     Returns:
-      In 0 .. 1; NaN where no image is of the class.
+      In 0 .. 1; NaN where there are no positives.
     """
     scores, labels = np.asarray(scores), np.asarray(labels)
-    if not (labels == 1).any():
-        return float("nan")
+    retrieved = int((labels == 1).sum())
+    positives = retrieved if positives is None else positives
+    if not retrieved:
+        return 0.0 if positives else float("nan")
     known = labels >= 0
     if rule == "trapezoid":
         right = labels[known][np.lexsort((labels[known], -scores[known]))] == 1
@@ -64,10 +69,11 @@ def average_precision(scores: np.ndarray, labels: np.ndarray, rule: str = "area"
     precision, recall, _ = precision_recall_curve(labels[known], scores[known])
     # From recall 1 down; the last point (recall 0, precision 1) is scikit-learn's own addition.
     envelope = np.maximum.accumulate(precision[:-1])
+    recall *= retrieved / positives
     if rule == "area":
         return float(-np.diff(recall) @ envelope)
     tenths = np.arange(11) / 10 - 1e-9  # a recall of 3 / 10 reaches 0.3
-    return float(np.mean([envelope[recall[:-1] >= tenth].max() for tenth in tenths]))
+    return float(np.mean([envelope[recall[:-1] >= tenth].max(initial=0) for tenth in tenths]))
 
 
 def average_precisions(scores: np.ndarray, labels: np.ndarray, rule: str = "area") -> np.ndarray:

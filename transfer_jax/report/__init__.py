@@ -1,7 +1,7 @@
 """Reports: from a workdir's files to effects, verdicts and one page."""
 
 from transfer_jax.report.claims import MARGIN, Claim, converged, judge
-from transfer_jax.report.effects import Effect, Verdict, all_of, paired
+from transfer_jax.report.effects import Effect, Verdict, all_of, level, paired
 from transfer_jax.report.frame import (
     Results,
     load,
@@ -21,6 +21,7 @@ __all__ = [
     "all_of",
     "converged",
     "judge",
+    "level",
     "load",
     "networks",
     "paired",

@@ -230,6 +230,12 @@ def paired(
     return Effect(float(values.mean()), se, count - 1, count, noise)
 
 
+def level(rows: pd.DataFrame) -> Effect:
+    """Mean of rows of one measure, with its interval between seeds."""
+    values = rows.groupby("seed")["value"].mean()
+    return Effect(values.mean(), values.sem(), len(values) - 1, len(values))
+
+
 def _table(rows: np.ndarray, side: np.ndarray, length: int = 0, weights=None) -> np.ndarray:
     """(rows, 2) counts, or sums of weights."""
     length = max(length, rows.max(initial=-1) + 1)
@@ -254,4 +260,5 @@ def _noise(results: Results, keys: pd.Series, unit: np.ndarray, weight: np.ndarr
 
 
 def _points(value: float) -> str:
-    return f"{100 * value:+.1f}".replace("-", "\N{MINUS SIGN}")
+    # Adding zero turns -0.0 into 0.0.
+    return f"{round(100 * value, 1) + 0.0:+.1f}".replace("-", "\N{MINUS SIGN}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -14,8 +15,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from transfer_jax import seal
+
 NETWORK_COLUMNS = ("experiment", "split", "cell", "target", "n", "treatment")
 NETWORK_MEASURES = ("top1", "top1_best_mean", "steps", "seconds", "images_per_second")
+UNSEALED = "networks of an earlier version have no seal: damage to them would not be noticed"
 _ALWAYS = (
     *("entry", "experiment", "split", "seed", "hash", "cell", "treatment", "target", "n"),
     *("measure", "value", "right", "state", "error"),
@@ -30,14 +34,16 @@ class Results:
       frame: a row for each (entry, measure) and for each row of measures/*.json, with the columns
         entry (number in entries.json, missing for readouts), all tags, hash, cell, treatment,
         target, source, n, seed, num_classes, task, steps; measure, value (float; accuracies are
-        fractions); right (key of `right`, or missing); state ('done', 'failed', 'planned'), error.
-        A tag goes before a field of the cell that has its name.
+        fractions); right (key of `right`, or missing); state ('done', 'failed', 'planned', or
+        'damaged', which takes part in nothing), error. A tag goes before a field of the cell that
+        has its name.
       about: about.json.
       right: key -> (digest of the validation images, bool array: which of them were right), None
         where that was not kept. A readout may name an array of its own: its row has the tags
         'right' (the array's name) and 'images' (a digest).
       rows_of: digest of validation images -> (dataset, rows), None where that was not kept.
       workdir: its folder; None for numbers that come from elsewhere.
+      remarks: what was left out because it is damaged, and what has no seal; a line each.
     """
 
     frame: pd.DataFrame
@@ -45,6 +51,7 @@ class Results:
     right: Callable[[str], tuple[str, np.ndarray] | None] = lambda key: None
     rows_of: Callable[[str], tuple[str, np.ndarray] | None] = lambda digest: None
     workdir: Path | None = None
+    remarks: tuple[str, ...] = ()
 
     def select(self, measure: str = "top1", **tags: Any) -> pd.DataFrame:
         """Rows of one measure whose tags have these values; a list or range stands for any of it.
@@ -66,49 +73,77 @@ class Results:
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
         """The arrays of measures/<name>.npz; none where there is no such file."""
-        path = self._path("measures", f"{name}.npz")
-        return dict(np.load(path)) if path.exists() else {}
+        workdir = Path(self.workdir or "/nowhere")
+        with contextlib.suppress(seal.DamagedError):
+            _measure(workdir, name)
+            return seal.read_arrays(workdir / "measures" / f"{name}.npz")
+        return {}
 
     def metrics(self, hash: str) -> pd.DataFrame:
-        """The lines of a cell's metrics.jsonl by step; a line that is being written is left out."""
-        path = self._path("cells", hash, "metrics.jsonl")
-        lines = path.read_text().split("\n")[:-1] if path.exists() else []
+        """The lines of a finished cell's metrics.jsonl by step."""
+        path = self._of_cell(hash, "metrics.jsonl")
+        lines = path.read_text().split("\n")[:-1] if path else []
         return pd.DataFrame([json.loads(line) for line in lines])
 
     def cell(self, hash: str) -> dict[str, Any]:
-        """A cell's cell.json: its dataset, class names, numbers of images, network, recipe."""
-        path = self._path("cells", hash, "cell.json")
-        return _json(path) if path.exists() else {}
+        """A finished cell's cell.json: its dataset, class names, numbers of images, network,
+        recipe."""
+        path = self._of_cell(hash, "cell.json")
+        return seal.read_json(path, hash, old=dict) if path else {}
 
     def conv1(self, hash: str) -> np.ndarray | None:
-        """A cell's first layer, (height, width, channels, filters)."""
-        path = self._path("cells", hash, "conv1.npy")
-        return np.load(path) if path.exists() else None
+        """A finished cell's first layer, (height, width, channels, filters)."""
+        path = self._of_cell(hash, "conv1.npy")
+        return np.load(path) if path else None
 
-    def _path(self, *parts: str) -> Path:
-        return Path(self.workdir or "/nowhere", *parts)
+    def _of_cell(self, hash: str, name: str) -> Path | None:
+        folder = Path(self.workdir or "/nowhere", "cells", hash)
+        with contextlib.suppress(seal.DamagedError):
+            _, files = seal.outcome(folder) or ({}, {})
+            if (folder / name).exists() and (files is None or name in files):
+                return folder / name
+        return None
 
 
 def load(workdir: Path | str) -> Results:
-    """Reads a workdir, of a finished run or not; networks themselves are not touched."""
+    """Reads a workdir, of a finished run or not; networks themselves are not touched.
+
+    Raises:
+      DamagedError: entries.json or about.json is damaged; a run writes them anew.
+    """
     workdir = Path(workdir)
-    rows = []
-    for number, entry in enumerate(_json(workdir / "entries.json")):
+    try:
+        about = seal.read_json(workdir / "about.json", "about", old=dict)
+        seal.check(workdir, about.pop("files", {}))
+        entries, measures, rows = seal.read_entries(workdir), workdir / "measures", []
+    except seal.DamagedError as error:
+        raise seal.DamagedError(f"{error}: a run writes it anew") from None
+    told = {hash: _cell(workdir, hash) for hash in dict.fromkeys(e["hash"] for e in entries)}
+    for number, entry in enumerate(entries):
         fields = {**entry, **entry["tags"], "entry": number}
         del fields["tags"]
-        rows += [fields | found for found in _cell(workdir / "cells" / entry["hash"])]
-    for path in sorted((workdir / "measures").rglob("*.json")):
-        read = _json(path)
-        for row in read["rows"]:
-            key = f"{read['name']}:{row['right']}:{row['images']}" if "right" in row else None
+        rows += [fields | found for found in told[entry["hash"]][0]]
+    remarks = [remark for _, remark in told.values() if remark and remark != UNSEALED]
+    if unsealed := sum(remark == UNSEALED for _, remark in told.values()):
+        remarks.append(f"{unsealed} {UNSEALED}")
+    paths = [path for kind in ("json", "npz") for path in measures.rglob(f"[!.]*.{kind}")]
+    for name in sorted({str(path.relative_to(measures).with_suffix("")) for path in paths}):
+        try:
+            found = _measure(workdir, name)
+        except seal.DamagedError as error:
+            remarks.append(f"{error}: its numbers are left out until a run has measured them again")
+            continue
+        for row in found:
+            key = f"{name}:{row['right']}:{row['images']}" if "right" in row else None
             rows.append({**row, "right": key, "state": "done"})
     frame = pd.DataFrame(rows, columns=_columns(rows, _ALWAYS))
     return Results(
         frame,
-        _json(workdir / "about.json"),
+        about,
         functools.cache(functools.partial(_right, workdir)),
         functools.cache(functools.partial(_rows_of, workdir)),
         workdir,
+        tuple(remarks),
     )
 
 
@@ -139,44 +174,52 @@ def read_published(name: str) -> pd.DataFrame:
         return pd.read_csv(lines)
 
 
-def _cell(folder: Path) -> list[dict[str, Any]]:
-    """What a cell's folder says: a row for every number, or one row where there is none."""
+def _cell(workdir: Path, hash: str) -> tuple[list[dict[str, Any]], str]:
+    """What a cell's folder says: a row for every number, or one row where there is none; and what
+    there is to remark."""
     none = {"measure": "", "value": np.nan, "error": ""}
-    if (folder / "failed.json").exists():
-        return [none | {"state": "failed", "error": _json(folder / "failed.json")["error"]}]
-    if not (folder / "done.json").exists():
-        return [none | {"state": "planned"}]
-    numbers = {k: v for k, v in _json(folder / "done.json").items() if isinstance(v, int | float)}
-    return [
+    try:
+        found = seal.outcome(workdir / "cells" / hash)
+    except seal.DamagedError as error:
+        remark = f"{error}: its network is left out until a run has trained it again"
+        return [none | {"state": "damaged", "error": str(error)}], remark
+    if not found:
+        return [none | {"state": "planned"}], ""
+    row, remark = found[0], "" if found[1] else UNSEALED
+    if "error" in row:
+        return [none | {"state": "failed", "error": row["error"]}], remark
+    numbers = {name: value for name, value in row.items() if isinstance(value, int | float)}
+    rows = [
         {"measure": name, "value": float(value), "state": "done", "error": ""}
-        | {"right": folder.name if name == "top1" else None}
+        | {"right": hash if name == "top1" else None}
         for name, value in numbers.items()
-    ] or [none | {"state": "done"}]
+    ]
+    return rows or [none | {"state": "done"}], remark
+
+
+def _measure(workdir: Path, name: str) -> list[dict[str, Any]]:
+    """The rows of measures/<name>.json."""
+    path = workdir / "measures" / f"{name}.json"
+    found = seal.read_json(path, name, old=dict)
+    seal.check(path.parent, found.get("files", {}))
+    return found["rows"]
 
 
 def _right(workdir: Path, key: str) -> tuple[str, np.ndarray] | None:
     if ":" in key:
         name, array, digest = key.split(":")
-        return digest, np.load(workdir / "measures" / f"{name}.npz")[array].astype(bool)
-    path = workdir / "cells" / key / "right.npz"
-    if not path.exists():
-        return None
-    with np.load(path) as file:
-        bits = np.unpackbits(file["bits"], count=int(file["num"])).astype(bool)
-        return str(file["images"]), bits
+        return digest, seal.read_arrays(workdir / "measures" / f"{name}.npz")[array].astype(bool)
+    folder = workdir / "cells" / key
+    return seal.read_right(folder) if (folder / "right.npz").exists() else None
 
 
 def _rows_of(workdir: Path, digest: str) -> tuple[str, np.ndarray] | None:
     path = workdir / "images" / f"{digest}.npz"
     if not path.exists():
         return None
-    with np.load(path) as file:
-        return str(file["dataset"]), file["rows"]
+    found = seal.read_arrays(path)
+    return str(found["dataset"]), found["rows"]
 
 
 def _columns(rows: list[dict[str, Any]], first: tuple[str, ...]) -> list[str]:
     return list(dict.fromkeys([*first, *(name for row in rows for name in row)]))
-
-
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text())

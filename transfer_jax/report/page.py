@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,20 +16,22 @@ from matplotlib.figure import Figure
 from transfer_jax.report.claims import OUTCOMES, Claim, converged, judge, wrong_by_chance
 from transfer_jax.report.effects import ALPHA
 from transfer_jax.report.frame import NETWORK_COLUMNS, NETWORK_MEASURES, Results, networks
-from transfer_jax.report.plots import data_url
+from transfer_jax.report.plots import panels
 
 FOLDED = 40  # rows beyond which a table is shown on request
-SHOWN = (*NETWORK_COLUMNS, "seed", "condition", *NETWORK_MEASURES, "hash")
+SHOWN = (*NETWORK_COLUMNS, "seed", "condition", "num_classes", *NETWORK_MEASURES, "note", "hash")
 
 
 @dataclasses.dataclass(frozen=True)
 class Section:
     """A part of the page: heading, a paragraph, then figures and tables in order, each with its
-    caption. Items without a figure or rows are left out, and so is a section without items."""
+    caption. Items without a figure or rows are left out; of a section without items one line says
+    that it was not run, and which field of the config asks for it."""
 
     title: str
     text: str
     items: Sequence[tuple[Figure | pd.DataFrame | None, str]]
+    field: str = ""
 
 
 def write_report(study: Any, results: Results) -> Path:
@@ -58,12 +61,14 @@ def write_page(
     judged.to_csv(folder / "claims.csv", index=False, float_format="%.5g")
     outcome = judged.loc[judged["claim"] != "", "verdict"]
     done = trained[trained["state"] == "done"].drop_duplicates("hash")
+    trained = trained.assign(note=_near_chance(results, trained))
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("transfer_jax.report"), autoescape=True, trim_blocks=True
     )
     environment.filters["item"] = _html
     html = environment.get_template("page.html").render(
         about=results.about,
+        remarks=results.remarks,
         counts={word: int((outcome == word).sum()) for word in OUTCOMES},
         wrong=wrong_by_chance(judged),
         converged=converged(results),
@@ -71,7 +76,8 @@ def write_page(
         hours=done["seconds"].sum() / 3600,
         data=_data(results, done),
         judged=_judged(judged),
-        sections=[s for s in sections if any(_shown(item) for item, _ in s.items)],
+        sections=[s for s in sections if _run(s)],
+        not_run=[s for s in sections if not _run(s) and s.field],
         failed=trained.loc[trained["state"] == "failed", [*NETWORK_COLUMNS, "error"]],
         planned=int((trained["state"] == "planned").sum()),
         networks=trained[[name for name in SHOWN if name in trained]],
@@ -82,15 +88,35 @@ def write_page(
 
 
 def _data(results: Results, done: pd.DataFrame) -> pd.DataFrame:
-    """What the networks saw: classes, images, pixels, chance; a row for each kind of task."""
-    found = []
-    for cell in map(results.cell, done["hash"]):
-        if cell:
-            classes, pixels = len(cell["class_names"]), cell["network"]["input_size"]
-            row = [cell["dataset"], classes, cell["num_train"], cell["num_val"], pixels]
-            found.append([*row, f"{1 / classes:.2%}"])
-    names = ["dataset", "classes", "training images", "validation images", "input pixels", "chance"]
-    return pd.DataFrame(found, columns=names).drop_duplicates()
+    """What the networks saw: a row for each kind of task, with the classes of all its draws."""
+    kinds: dict[tuple, dict[str, None]] = {}
+    for cell in filter(None, map(results.cell, done["hash"])):
+        names, pixels = cell["class_names"], cell["network"]["input_size"]
+        kind = cell["dataset"], len(names), cell["num_train"], cell["num_val"], str(pixels)
+        kinds.setdefault(kind, {}).update(dict.fromkeys(names))
+    columns = ["dataset", "classes", "training images", "validation images", "input pixels"]
+    frame = pd.DataFrame(list(kinds), columns=columns)
+    frame.insert(2, "chance", [f"{1 / count:.2%}" for count in frame["classes"]])
+    frame["which classes"] = [_some(list(names)) for names in kinds.values()]
+    return frame
+
+
+def _some(names: list[str], most: int = 12) -> str:
+    more = f", ... ({len(names)} in all)" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _near_chance(results: Results, trained: pd.DataFrame) -> list[str]:
+    """Marks networks whose accuracy guessing would reach once in forty times."""
+    marks = []
+    for name, top1, classes in zip(
+        trained["hash"], trained["top1"], trained["num_classes"], strict=True
+    ):
+        count = results.cell(name).get("num_val", 0)
+        known = count and not pd.isna(top1)
+        luck = 2 * math.sqrt((1 - 1 / classes) / classes / count) if known else 0
+        marks.append("near chance" if known and top1 < 1 / classes + luck else "")
+    return marks
 
 
 def _judged(judged: pd.DataFrame) -> pd.DataFrame:
@@ -99,7 +125,8 @@ def _judged(judged: pd.DataFrame) -> pd.DataFrame:
     several = whole & (judged.groupby("number")["number"].transform("size") > 1)
     known = judged["p"].notna() & ~several
     survives = (judged["holm"] < ALPHA) & (judged["verdict"] != "undecided")
-    mean, low, high = (100 * judged[name] for name in ("effect", "low", "high"))
+    # Adding zero turns -0.0 into 0.0.
+    mean, low, high = ((100 * judged[name]).round(1) + 0.0 for name in ("effect", "low", "high"))
     shown = {
         "": judged["number"].where(whole, "").astype(str),
         "claim": judged["claim"],
@@ -117,8 +144,16 @@ def _judged(judged: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(shown)
 
 
+def _run(section: Section) -> bool:
+    return any(_shown(item) for item, _ in section.items)
+
+
 def _shown(item: Figure | pd.DataFrame | None) -> bool:
-    return isinstance(item, Figure) or (item is not None and len(item) > 0)
+    return isinstance(item, Figure) or (item is not None and _without_empty(item).size > 0)
+
+
+def _without_empty(table: pd.DataFrame) -> pd.DataFrame:
+    return table.loc[:, (table.notna() & table.ne("")).any().to_numpy()]
 
 
 def _html(item: Figure | pd.DataFrame, caption: str) -> str:
@@ -126,14 +161,17 @@ def _html(item: Figure | pd.DataFrame, caption: str) -> str:
         return ""
     text = markupsafe.escape(caption)
     if isinstance(item, Figure):
-        width, height = (round(96 * inches) for inches in item.get_size_inches())
-        size = f'width="{width}" height="{height}"'
-        return f'<figure><img {size} src="{data_url(item)}" alt="{text}">{_caption(text)}</figure>'
+        images = [
+            f'<img width="{width}" height="{height}" src="{url}" alt="{text}">'
+            for url, width, height in panels(item)
+        ]
+        return f'<figure><div class="panels">{"".join(images)}</div>{_caption(text)}</figure>'
+    item = _without_empty(item)
     numbered = isinstance(item.index, pd.RangeIndex) or item.index.names == [None]
     table = item.to_html(index=not numbered, border=0, na_rep="", float_format="{:.3f}".format)
     if len(item) > FOLDED:
-        return f"<details><summary>{text}</summary><div>{table}</div></details>"
-    return f"<figure><div>{table}</div>{_caption(text)}</figure>"
+        return f"<details><summary>{text}</summary><div class='table'>{table}</div></details>"
+    return f"<figure><div class='table'>{table}</div>{_caption(text)}</figure>"
 
 
 def _caption(text: str) -> str:

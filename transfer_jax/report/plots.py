@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
 import PIL.Image
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -30,7 +32,8 @@ COLOURS: Mapping[str, str] = {
 too pale for lines on white."""
 
 DASHED, DOTTED = (0, (4, 2.5)), (0, (1, 2))
-DPI = 130
+DPI, CSS_DPI = 130, 96
+STRIP = 500  # CSS pixels
 LARGE = 2**17  # bytes
 STYLE = {
     "font.size": 10,
@@ -58,12 +61,40 @@ def new_figure(width: float, height: float, **subplots) -> tuple[Figure, np.ndar
     return figure, figure.subplots(squeeze=False, **subplots)
 
 
-def data_url(figure: Figure) -> str:
-    """A figure as text for a page: PNG of at most 256 colours, or WebP where that is large."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=DPI, format="png")
-    with PIL.Image.open(buffer) as image, io.BytesIO() as small:
-        drawn = image.convert("RGB")
+def panels(figure: Figure) -> list[tuple[str, int, int]]:
+    """A figure as (data URL, width, height in CSS pixels) of the strips that a page sets side by
+    side, and below each other where it is narrow. It is cut between columns of axes, into strips of
+    at most `STRIP` pixels where that can be done."""
+    figure.set_dpi(DPI)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    drawn = PIL.Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    items = [*figure.axes, *figure.legends, *figure.texts]
+    boxes = [box for item in items if (box := item.get_tightbbox(canvas.get_renderer()))]
+    cuts, scale = _cuts([(box.x0, box.x1) for box in boxes], drawn.width), CSS_DPI / DPI
+    return [
+        (_data_url(part), round(part.width * scale), round(part.height * scale))
+        for part in (drawn.crop((left, 0, right, drawn.height)) for left, right in cuts)
+    ]
+
+
+def _cuts(spans: Sequence[tuple[float, float]], width: int) -> list[tuple[int, int]]:
+    """(left, right) of strips that divide no span and are as wide as may be."""
+    gaps, end = [], 0.0
+    for start, stop in sorted(spans):
+        if 0 < end < start:
+            gaps.append(round((start + end) / 2))
+        end = max(end, stop)
+    cuts = [0]
+    for gap, following in itertools.pairwise([*gaps, width]):
+        if (following - cuts[-1]) * CSS_DPI / DPI > STRIP:
+            cuts.append(gap)
+    return list(itertools.pairwise([*cuts, width]))
+
+
+def _data_url(drawn: PIL.Image.Image) -> str:
+    """PNG of at most 256 colours, or WebP where that is large."""
+    with io.BytesIO() as small:
         drawn.quantize(256).save(small, "png", optimize=True)
         kind = "png"
         if small.tell() > LARGE:
@@ -84,6 +115,15 @@ def band(axes: Axes, effects: Mapping[float, Effect], colour: str, marker: str, 
     )
     axes.plot(x, mean, color=colour, marker=marker, label=label, zorder=3)
     axes.fill_between(x, mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
+
+
+def dots(axes: Axes, effects: Mapping[float, Effect], **looks) -> None:
+    """Effects by x, in points, with bars for the 95 % interval where there is one."""
+    known = {x: effect for x, effect in effects.items() if effect.units}
+    mean = [100 * effect.mean for effect in known.values()]
+    half = [100 * e.half_width() if e.units > 1 else 0.0 for e in known.values()]
+    if known:
+        axes.errorbar(list(known), mean, yerr=half, capsize=3, **looks)
 
 
 def layer_axis(axes: Axes, last: int = 7) -> None:

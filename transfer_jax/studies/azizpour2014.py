@@ -375,7 +375,7 @@ def _read(store, source: Source, step, target: Target, ways, whole: bool, tuned:
         known = {}
         if right is not None:
             arrays[f"{len(arrays)}"] = right[HALVES["test"]]
-            images = store.keep_rows(task.dataset.name, task.val[0][HALVES["test"]])
+            images = store.keep_images(task.dataset.name, task.val[0][HALVES["test"]])
             known = {"right": f"{len(arrays) - 1}", "images": images}
         for factor, setting, place in settings:
             of = {"factor": factor, "setting": setting, "place": place, "candidate": candidate}
@@ -392,7 +392,7 @@ def _read(store, source: Source, step, target: Target, ways, whole: bool, tuned:
         candidate = f"{source.name}: {name_of(reading)}"
         tell(candidate, settings, values, right, default=default, **dataclasses.asdict(reading))
     if tuned and step is None and _finished(store, tuned):
-        right = store.right(tuned)
+        _, right = store.right(tuned)
         values = {p: share_right(right[h], task.val[1][h], metric) for p, h in HALVES.items()}
         settings = [("fine-tuning", "fine-tuned", None)]
         tell("fine-tuned", settings, values, right, default=False)

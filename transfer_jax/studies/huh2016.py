@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -19,12 +20,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from ml_collections import ConfigDict
 
 from transfer_jax.data.ancestor_splits import split_by_ancestors
 from transfer_jax.data.dataset import Dataset
 from transfer_jax.data.hierarchy import class_hierarchy
 from transfer_jax.data.label_sets import HUH2016_TOP_DOWN, Level, bottom_up, published, top_down
+from transfer_jax.data.outline import NoImagesError
 from transfer_jax.data.splits import man_made_natural, random_classes, random_halves
 from transfer_jax.data.tasks import (
     Task,
@@ -34,13 +37,17 @@ from transfer_jax.data.tasks import (
     single_label_task,
     subset_task,
 )
+from transfer_jax.detection import evaluate
+from transfer_jax.detection.network import detector
+from transfer_jax.detection.objective import detection_task
+from transfer_jax.detection.proposals import SelectiveSearch, proposals
 from transfer_jax.grid.cell import Cell, Entry
 from transfer_jax.grid.store import Store, TrainedNetwork
 from transfer_jax.readout.features import layer_features, probabilities
 from transfer_jax.readout.linear import layer_accuracy
 from transfer_jax.readout.metrics import average_precisions
 from transfer_jax.readout.neighbours import class_means, nearest, neighbours_right, sibling_share
-from transfer_jax.report import Effect, Results, Section, plots, read_published
+from transfer_jax.report import Results, Section, level, plots, read_published
 from transfer_jax.report.plots import COLOURS, DOTTED
 from transfer_jax.studies.base import Study
 from transfer_jax.studies.huh2016_claims import (
@@ -62,6 +69,7 @@ from transfer_jax.studies.settings import (
     imported_cell,
     imported_from,
     integers,
+    network_from,
     recipe_from,
 )
 from transfer_jax.transfer import Treatment
@@ -78,9 +86,14 @@ TITLES = {
 }
 """The questions, and what they ask."""
 
-KINDS = ("classification", "actions")
+FIELDS = {name: f"experiments.{name}" for name in TITLES}
+FIELDS |= {"images": "experiments.images_per_class", "imported": "imported.path"}
+"""What in a config asks for them."""
+
+KINDS = ("classification", "actions", "detection")
 """Of targets. 'actions' are multi-label data of which images with one label are learned from, and
-the average precision over all of them is measured beside the accuracy."""
+the average precision over all of them is measured beside the accuracy. 'detection' is Fast R-CNN on
+images with boxes, conv1 held, of which the mean average precision is measured."""
 
 
 # Cells
@@ -111,6 +124,7 @@ class Target:
     pool: Dataset
     classes: Sequence[int]
     splits: tuple[str, ...]
+    proposals: np.ndarray | None = dataclasses.field(default=None, repr=False)
 
     @property
     def tags(self) -> dict:
@@ -120,11 +134,27 @@ class Target:
     def task(self, seed: int) -> Task:
         """One draw of training and test images; the pool's own split where none are drawn."""
         wanted = self.settings
+        if wanted.kind == "detection":
+            return self.found
         if wanted.train_per_class == 0:
             return single_label_task("B", self.pool)
         sizes = {name: wanted[name] for name in ("train_per_class", "test_per_class")}
         of = {"classes": self.classes, "splits": self.splits}
         return fold_task("B", self.pool, seed=seed, **sizes, **of)
+
+    @functools.cached_property
+    def found(self) -> Task:
+        """The task of detection, the same for all seeds."""
+        return detection_task("B", self.pool, self.proposals, splits=self.splits)
+
+    def cell(self, config: ConfigDict, seed: int) -> Cell:
+        """The network of the config trained on the target alone."""
+        task, changes = self.task(seed), {**config.fine_tune_recipe, **self.settings.recipe}
+        recipe = recipe_from(config.recipe, **changes)
+        network = network_from(config.network, task.num_classes)
+        if self.settings.kind == "detection":
+            network = detector(network, task.num_classes, self.pool.image_shape[0])
+        return Cell(network, task, Treatment("B"), recipe, seed)
 
 
 def entries(config: ConfigDict, open_dataset: Opener) -> list[Entry]:
@@ -132,16 +162,16 @@ def entries(config: ConfigDict, open_dataset: Opener) -> list[Entry]:
     imported = imported_from(config, config.network)  # A wrong file comes out before data are read.
     source = _source(config, open_dataset)
     targets = list(_targets(config, source, open_dataset))
-    tuning = recipe_from(config.recipe, **dict(config.fine_tune_recipe))
     found: list[Entry] = []
     for seed in integers(config.seeds, "seeds"):
         bases = list(_pretrained(config, source, imported, seed))
         found += [({**tags, "experiment": "pretrained"}, cell) for tags, cell in bases]
         for target in targets:
-            alone = base_cell(config.network, target.task(seed), tuning, seed, "B")
+            alone = target.cell(config, seed)
             tags = {"study": "huh2016", "experiment": "scratch", "condition": "scratch"}
             found.append(({**tags, "seed": seed, **target.tags}, alone))
-            treatment = Treatment("B", "A", len(alone.network.layers) - 1, fine_tuned=True)
+            held = 1 if target.settings.kind == "detection" else 0
+            treatment = Treatment("B", "A", len(alone.network.layers) - 1, True, held)
             for tags, base in bases:
                 if tags["question"] in (target.settings.questions or tags["question"]):
                     cell = dataclasses.replace(alone, treatment=treatment, source=base)
@@ -155,7 +185,8 @@ def _pretrained(config, source: Source, imported, seed: int) -> Iterator[Entry]:
     found = list(_ways(config, source, config.seed + seed))
     amounts = {"images": len(whole.train[0]) / whole.num_classes, "classes": whole.num_classes}
     # What the other ways of a question are compared with; a budget's are with each other.
-    for question in dict.fromkeys(question for question, _, _ in found if question != "budget"):
+    asked = dict.fromkeys(question for question, _, _ in found if question != "budget")
+    for question in asked or ("images",):
         found.append((question, {"condition": "all", "amount": amounts.get(question)}, whole))
     for question, way, task in found:
         long = way["condition"] == "long"
@@ -204,14 +235,15 @@ def _ways(config, source: Source, seed: int) -> Iterator[tuple[str, dict, Task]]
         )
 
     # Section 6: does the other half of the classes help, near or far? Do unrelated classes?
-    if any(wanted.halves.values()):
-        every = class_hierarchy(dataset, config.hierarchy_csv or None)
-        apart = split_by_ancestors([every[c] for c in classes], seed)
-        halves = {"random": random_halves(len(classes), seed), "apart": apart}
-        for kind, sides in wanted.halves.items():
-            for side in chosen(sides, "AB", f"experiments.halves.{kind}"):
-                half = [classes[i] for i in halves[kind]["AB".index(side)]]
-                yield "halves", {"condition": f"half, {kind}", "side": side}, source.task(half)
+    for kind in filter(wanted.halves.get, ("random", "apart")):
+        if kind == "random":
+            halves = random_halves(len(classes), seed)
+        else:
+            every = class_hierarchy(dataset, config.hierarchy_csv or None)
+            halves = split_by_ancestors([every[c] for c in classes], seed)
+        for side in chosen(wanted.halves[kind], "AB", f"experiments.halves.{kind}"):
+            half = [classes[i] for i in halves["AB".index(side)]]
+            yield "halves", {"condition": f"half, {kind}", "side": side}, source.task(half)
     for kind in chosen(wanted.unrelated, ("natural", "man-made"), "experiments.unrelated"):
         kept = [c for c in classes if (c in source.natural) == (kind == "natural")]
         yield "unrelated", {"condition": kind}, source.task(kept)
@@ -242,7 +274,7 @@ def _source(config, open_dataset: Opener) -> Source:
     held_out = random_classes(every, config.held_out, config.seed)
     classes = sorted(set(every) - set(held_out))
     if len(classes) < 2:
-        raise ValueError(f"config.held_out={config.held_out} leaves {len(classes)} classes")
+        raise ValueError(f"--config.held_out={config.held_out} leaves {len(classes)} classes")
     if config.experiments.unrelated:
         table = config.superclass_csv or None
         _, natural = man_made_natural(dataset.class_names, dataset.class_paths, table)
@@ -253,8 +285,10 @@ def _targets(config, source: Source, open_dataset: Opener) -> Iterator[Target]:
     for name, wanted in config.targets.items():
         field = f"targets.{name}"
         chosen([wanted.kind], KINDS, f"{field}.kind")
-        chosen([wanted.classes], ("all", "held_out", "held_out_natural"), f"{field}.classes")
+        held_out = () if wanted.kind == "detection" else ("held_out", "held_out_natural")
+        chosen([wanted.classes], ("all", *held_out), f"{field}.classes")
         chosen(wanted.questions, TITLES, f"{field}.questions")
+        boxes = None
         if wanted.classes == "all":
             pool, splits = open_dataset(wanted.dataset), ("train", "val")
             classes = range(len(pool.class_names))
@@ -265,25 +299,38 @@ def _targets(config, source: Source, open_dataset: Opener) -> Iterator[Target]:
                 classes = sorted(set(classes) & source.natural)
             if len(classes) < 2 or wanted.train_per_class == 0:
                 raise ValueError(
-                    f"config.{field}: {len(classes)} held-out classes of train_per_class="
+                    f"--config.{field}: {len(classes)} held-out classes of train_per_class="
                     f"{wanted.train_per_class} images; expected at least 2, of 1 (natural ones are "
                     "known where config.experiments.unrelated asks)"
                 )
-        yield Target(name, wanted, pool, classes, splits)
+        if wanted.kind == "detection":
+            if pool.image_shape is None or wanted.dataset.fit != "squash":
+                raise ValueError(
+                    f"--config.{field}.dataset: expected an image_size and fit='squash', so that "
+                    "boxes fit their images"
+                )
+            splits = ("trainval", "test") if "test" in pool.splits else splits
+            try:
+                boxes = proposals(pool, wanted.proposals or SelectiveSearch(**wanted.search))
+            except NoImagesError:  # it is planned with public counts
+                boxes = np.zeros((len(pool.labels), 1, 4), np.float32)
+        yield Target(name, wanted, pool, classes, splits, boxes)
 
 
 # What is read out of the networks
 
 
 def measure(config: ConfigDict, open_dataset, entries: Sequence[Entry], store: Store) -> None:
-    """Linear SVMs on frozen features, average precisions of actions, neighbours and siblings; of
-    networks that are finished."""
+    """Linear SVMs on frozen features, average precisions of actions and of detections, neighbours
+    and siblings; of networks that are finished."""
     del open_dataset
     parts: dict[tuple, list[Entry]] = {}
     for tags, cell in entries:
         if "error" in (store.outcome(cell) or {"error": ""}):
             continue
-        if tags["experiment"] == "fine_tuned":
+        if tags.get("kind") == "detection":
+            name, compute = f"detection_{tags['target']}", _detection
+        elif tags["experiment"] == "fine_tuned":
             name, compute = f"transfer_{tags['target']}", _transfer
         elif tags.get("question") == "classes" and config.experiments.neighbours:
             name, compute = "neighbours", _neighbours
@@ -316,6 +363,32 @@ def _transfer(store: Store, found: Sequence[Entry]):
     return rows, arrays
 
 
+SHOWN = 5
+"""Test images whose detections the page shows, and detections in each."""
+
+
+def _detection(store: Store, found: Sequence[Entry]):
+    """Mean average precisions of detectors, and what some find in a few test images."""
+    rows, known, task = [], {}, found[0][1].task
+    truth = task.dataset.boxes.take(task.val[0])
+    shown = np.linspace(0, len(task.val[0]) - 1, SHOWN).astype(int)
+    arrays = {"shown": shown, "images": task.dataset.read(task.val[0][shown])}
+    arrays |= {f"truth:{name}": array for name, array in vars(truth.take(shown)).items()}
+    for tags, cell in found:
+        if cell.hash not in known:
+            network = store.trained(cell)
+            of = network.network, network.params, network.recipe, network.mean, task
+            detections = known[cell.hash] = evaluate.detect(*of)
+            best = [np.flatnonzero(detections.images == place)[:SHOWN] for place in shown]
+            name = name_of((tags["condition"], tags.get("amount")))
+            for field, array in detections._asdict().items():
+                arrays[f"{name}:{field}"] = array[np.concatenate(best)]
+        for measure, rule in (("map_voc07", "voc2007"), ("map_area", "area")):
+            each = evaluate.average_precisions(known[cell.hash], truth, task.num_classes, rule)
+            rows.append({**tags, "measure": measure, "value": float(np.nanmean(each))})
+    return rows, arrays
+
+
 def _neighbours(store: Store, found: Sequence[Entry]):
     """Question 3: what features of networks that were trained on coarse classes know of the fine
     ones, and whether classes of one parent become neighbours; an untrained network beside them."""
@@ -343,14 +416,15 @@ def _neighbours(store: Store, found: Sequence[Entry]):
         x = untrained if cell is None else _features(store.trained(cell), task)[0]
         right = neighbours_right(x["train"], y["train"], x["val"], y["val"])
         tell(tags, "neighbours", right[1])
-        tell(tags, "neighbours_top5", right[5])
+        if task.num_classes > 5:
+            tell(tags, "neighbours_top5", right[5])
         means = class_means(x["val"], y["val"])
-        for level, of in parents.items():
+        for merged, of in parents.items():
             siblings = sibling_share(means, of)
             some = ~np.isnan(siblings.by_class)
             if some.any():
-                more = {"level": level, "chance": siblings.chance}
-                tell(tags, "siblings", siblings.by_class[some] == 1, f"classes {level}", **more)
+                more = {"level": merged, "chance": siblings.chance}
+                tell(tags, "siblings", siblings.by_class[some] == 1, f"classes {merged}", **more)
         of = parents.get(name_of((tags["condition"], tags["amount"])))
         if of is not None:
             said = _probabilities(store.trained(cell), task.dataset, task.val[0]).argmax(axis=1)
@@ -390,8 +464,7 @@ def _probabilities(network: TrainedNetwork, dataset: Dataset, rows: np.ndarray) 
 
 def _tested(store: Store, cell: Cell) -> str:
     """The digest of a cell's validation images."""
-    with np.load(store.folder(cell) / "right.npz") as file:
-        return str(file["images"])
+    return store.right(cell)[0]
 
 
 # Tables and figures
@@ -407,6 +480,7 @@ LOOKS = (
     ("pretrained", "top1", "own task", "black", "D"),
     ("fine_tuned", "top1", "fine-tuned", "blue", "o"),
     ("fine_tuned", "svm", "linear SVM", "vermilion", "s"),
+    ("fine_tuned", "map_voc07", "detection, mAP", "green", "^"),
 )
 BARS = "Bars: 95 % intervals over seeds, none with one seed."
 
@@ -425,6 +499,7 @@ def sections(results: Results, folder: Path) -> list[Section]:
                 (table(results, name), "Top-1 (%), mean and standard deviation over seeds, on the "
                  "pretraining's own task and on targets; points against the reference."),
             ],
+            FIELDS[name],
         )
         for name, title in TITLES.items()
     ]  # fmt: skip
@@ -434,11 +509,14 @@ def sections(results: Results, folder: Path) -> list[Section]:
     names = [name_of(way) for way in zip(bases["condition"], bases["amount"], strict=True)]
     lines = list(zip(names, colours, bases["hash"], strict=False))
     scratch = {
-        target: {
-            f"{condition} {MINUS} scratch": str(over_scratch(results, condition, target=target))
+        f"{target}, {measure}": {
+            f"{condition} {MINUS} scratch": str(
+                over_scratch(results, condition, measure, target=target)
+            )
             for condition in ("all", "imported")
         }
-        for target in results.select(experiment="scratch")["target"].unique()
+        for measure in ("top1", "map_voc07", "map_area")
+        for target in results.select(measure, experiment="scratch")["target"].unique()
     }
     return [
         *found,
@@ -458,7 +536,18 @@ def sections(results: Results, folder: Path) -> list[Section]:
         Section(
             "Against training from scratch",
             "",
-            [(pd.DataFrame.from_dict(scratch, orient="index"), "Points of top-1 by target.")],
+            [(pd.DataFrame.from_dict(scratch, orient="index"), "Points by target and measure.")],
+        ),
+        Section(
+            "What detectors find",
+            "",
+            [
+                (precisions(results), "Mean average precision in percent, mean and standard "
+                 "deviation over seeds: VOC 2007's eleven points, and the area."),
+                *((detections(results, target), f"{target}, one seed: the {SHOWN} best detections "
+                   "of an image with their probabilities; dotted, the marked objects.")
+                  for target in results.select("map_voc07")["target"].unique()),
+            ],
         ),
         Section(
             "The networks themselves",
@@ -485,13 +574,15 @@ def table(results: Results, question: str) -> pd.DataFrame | None:
         return None
     rows, tuned = rows[rows["question"] == question], rows["experiment"] == "fine_tuned"
     column = (rows["target"] + ", " + rows["measure"]).where(tuned, "own task")
-    found = _spread(rows.assign(column=column), ["top1", "svm", "mean_ap"], "column")
+    measures = ["top1", "svm", "mean_ap", "map_voc07", "map_area"]
+    found = _spread(rows.assign(column=column), measures, "column")
     for experiment, measure, label, *_ in LOOKS[question != "images" :]:
         change = {way: gain(results, question, way, against, measure, experiment=experiment)
                   for way in ways(results, question) if way != against}  # fmt: skip
         change = {name_of(way): str(effect) for way, effect in change.items()}
         found[f"{label} {MINUS} {name_of(against)}"] = pd.Series(change, dtype=str)
-    return found.fillna("")
+    found = found.fillna("")
+    return found.loc[:, (found != "").any()]
 
 
 def _spread(rows: pd.DataFrame, measures: Sequence[str], column: str) -> pd.DataFrame | None:
@@ -503,12 +594,6 @@ def _spread(rows: pd.DataFrame, measures: Sequence[str], column: str) -> pd.Data
     values = (100 * rows["value"]).groupby([way, rows[column]], sort=False)
     spread = values.std().map(" ± {:.1f}".format).where(values.std().notna(), "")
     return (values.mean().map("{:.1f}".format) + spread).unstack(fill_value="")
-
-
-def level(rows: pd.DataFrame) -> Effect:
-    """Mean accuracy with its interval between seeds."""
-    values = rows.groupby("seed")["value"].mean()
-    return Effect(values.mean(), values.sem(), len(values) - 1, len(values))
 
 
 @mpl.rc_context(plots.STYLE)
@@ -528,9 +613,9 @@ def figure(results: Results, question: str) -> Figure | None:
             looks = {"fmt": marker + line * bool(axis), "color": COLOURS[colour], "label": label}
             levels = {place[w]: level(networks(results, question, w, **of)) for w in own}
             changes = {place[w]: gain(results, question, w, against, **of) for w in own}
-            _draw(left, levels, **looks)
+            plots.dots(left, levels, **looks)
             if question == "images" or experiment == "fine_tuned":
-                _draw(right, changes, **looks)
+                plots.dots(right, changes, **looks)
     if question in _costs() and (pair := {"images": halved, "classes": fewer}[question](results)):
         right.plot(place[pair[1]], -_costs()[question], "*", color=COLOURS["grey"], markersize=12)
     for axes in (left, right):
@@ -539,12 +624,67 @@ def figure(results: Results, question: str) -> Figure | None:
         axes.set_xticks(list(place.values()), names)
         axes.minorticks_off()
         axes.set_xlabel(axis or "pretrained on")
-    left.set_ylabel("top-1 (%)")
+    left.set_ylabel("top-1, mAP (%)")
     right.axhline(0, color="black", linewidth=0.8)
     right.set_ylabel(f"minus {name_of(against)} (points)")
     labelled = dict(zip(*left.get_legend_handles_labels()[::-1], strict=True))
     drawing.legend(labelled.values(), labelled.keys(), loc="outside right center")
     return drawing
+
+
+def precisions(results: Results) -> pd.DataFrame | None:
+    """Mean average precisions of detectors by what they were pretrained on."""
+    rows = results.frame[results.frame["measure"].isin(["map_voc07", "map_area"])]
+    if rows.empty:
+        return None
+    rows = rows.drop_duplicates(["target", "condition", "amount", "seed", "measure"])
+    return _spread(
+        rows.assign(column=rows["target"] + ", " + rows["measure"]),
+        ["map_voc07", "map_area"],
+        "column",
+    )
+
+
+@mpl.rc_context(plots.STYLE)
+def detections(results: Results, target: str) -> Figure | None:
+    """A few test images with what the detectors from scratch and pretrained on everything find."""
+    seed = results.select("map_voc07", target=target)["seed"].min()
+    kept = results.arrays(f"detection_{target}_{seed:.0f}")
+    if not kept:
+        return None
+    found = [name.removesuffix(":scores") for name in kept if name.endswith(":scores")]
+    found = [name for name in found if name.split()[0] in ("scratch", "all", "imported")]
+    planned = results.frame
+    planned = planned[(planned["experiment"] == "scratch") & (planned["target"] == target)]
+    class_names = results.cell(planned["hash"].dropna().iloc[0])["class_names"]
+    images, (truth, starts) = kept["images"], (kept["truth:boxes"], kept["truth:offsets"])
+    drawing, grid = plots.new_figure(
+        2.4 * len(images), 2.55 * len(found), nrows=len(found), ncols=len(images)
+    )
+    for (name, line), (column, image) in itertools.product(
+        zip(found, grid, strict=True), enumerate(images)
+    ):
+        axes, (height, width) = line[column], image.shape[:2]
+        axes.imshow(image, extent=(0, width, height, 0))
+        axes.set(xticks=[], yticks=[], ylabel="" if column else name)
+        axes.grid(False)
+        scale = np.array([height, width, height, width])
+        for box in truth[starts[column] : starts[column + 1]] * scale:
+            _frame(axes, box, "white", DOTTED)
+        of = np.flatnonzero(kept[f"{name}:images"] == kept["shown"][column])[::-1]
+        for place, colour in zip(of, itertools.cycle(COLOURS.values())):
+            box, score = kept[f"{name}:boxes"][place] * scale, kept[f"{name}:scores"][place]
+            label = class_names[kept[f"{name}:labels"][place]]
+            _frame(axes, box, colour, "-")
+            axes.text(box[1], box[0], f"{label} {score:.0%}", fontsize=6.5, color="white",
+                      va="top", bbox={"facecolor": colour, "pad": 0.8, "linewidth": 0})  # fmt: skip
+    return drawing
+
+
+def _frame(axes: Axes, box: np.ndarray, colour: str, line) -> None:
+    top, left, bottom, right = box
+    looks = {"edgecolor": colour, "linestyle": line, "facecolor": "none", "linewidth": 1.4}
+    axes.add_patch(Rectangle((left, top), right - left, bottom - top, **looks))
 
 
 @functools.cache
@@ -566,7 +706,7 @@ def features(results: Results) -> Figure | None:
     for measure, colour, marker in looks:
         of = results.select(measure)
         means = {x: level(y) for x, y in of[of["condition"] != "untrained"].groupby("amount")}
-        _draw(left, means, fmt=marker, color=COLOURS[colour], label=measure)
+        plots.dots(left, means, fmt=marker, color=COLOURS[colour], label=measure)
     plain = 100 * rows.loc[rows["condition"] == "untrained", "value"].mean()
     left.axhline(plain, color=COLOURS["green"], linestyle=DOTTED, label="untrained")
     rows = results.select("siblings")
@@ -574,7 +714,7 @@ def features(results: Results) -> Figure | None:
     for condition, colour, shift in (("all", "blue", -0.1), ("untrained", "green", 0.1)):
         of = rows[rows["condition"] == condition]
         means = {i + shift: level(of[of["level"] == name]) for i, name in enumerate(names)}
-        _draw(right, means, fmt="o", color=COLOURS[colour], label=condition)
+        plots.dots(right, means, fmt="o", color=COLOURS[colour], label=condition)
     chance = 100 * rows.groupby("level", sort=False)["chance"].mean()
     right.plot(range(len(names)), chance, "_", color="black", markersize=14, label="chance")
     left.set(xscale="log", xlabel=AXES["classes"], ylabel="right (%)")
@@ -590,14 +730,6 @@ def features(results: Results) -> Figure | None:
     for axes in (left, right):
         axes.legend()
     return drawing
-
-
-def _draw(axes: Axes, effects: dict[float, Effect], **looks) -> None:
-    known = {x: effect for x, effect in effects.items() if effect.units}
-    mean = [100 * effect.mean for effect in known.values()]
-    half = [100 * e.half_width() if e.units > 1 else 0.0 for e in known.values()]
-    if known:
-        axes.errorbar(list(known), mean, yerr=half, capsize=3, **looks)
 
 
 STUDY = Study(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
 import logging
 import os
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ml_collections.config_dict import placeholder
 from transfer_jax import networks
 from transfer_jax.data.benchmarks import Benchmark
 from transfer_jax.data.dataset import Dataset
+from transfer_jax.data.listing import image_folder
 from transfer_jax.data.outline import outline
 from transfer_jax.data.sources import DatasetSpec, open_dataset
 from transfer_jax.data.tasks import Task
@@ -28,7 +30,7 @@ from transfer_jax.grid.imported import Imported, read_imported
 from transfer_jax.grid.on_ray import Ray
 from transfer_jax.networks import Network
 from transfer_jax.networks.caffe import load_mean
-from transfer_jax.networks.weights import num_classes_in
+from transfer_jax.networks.weights import TORCHVISION_SCALE, num_classes_in
 from transfer_jax.readout.reading import Reading
 from transfer_jax.training.loop import Runtime
 from transfer_jax.training.recipe import Recipe
@@ -50,6 +52,7 @@ def study_config(
     imported: a file of weights that stands for a trained base: its path, '' for none; mean, a file
     of the mean image or 'red,green,blue' in pixel values, '' where the file tells it; same_classes,
     whether it tells the classes of the config's dataset apart, so that its accuracy is measured.
+    notes: lines for the head of the report.
     """
     return ConfigDict(
         {
@@ -62,11 +65,33 @@ def study_config(
             "runtime": as_config(runtime),
             "imported": {"path": "", "mean": "", "same_classes": False},
             "reuse": (),
+            "notes": (),
             "executor": "local",
             "ray": as_config(Ray()),
         },
         type_safe=False,
     )
+
+
+def check(config: Mapping) -> None:
+    """Refuses what nobody can mean, also in parts of a config that its experiments do not use."""
+    reuse, sizes = config["reuse"], dict(config["dataset"])
+    if not isinstance(reuse, tuple | list) or not all(isinstance(path, str) for path in reuse):
+        raise ValueError(f"config.reuse={reuse!r}: expected folders, as in ('runs/demo',)")
+    for name in ("train_per_class", "val_per_class", "max_objects", "seed"):
+        if (sizes.get(name) or 0) < 0:
+            raise ValueError(f"config.dataset.{name}={sizes[name]}: expected at least 0")
+    network_from(config["network"], 2)
+    _build(Ray, config["ray"], "ray")
+    for changes in _recipes(config):
+        recipe_from(config["recipe"], **changes)
+
+
+def _recipes(config: Mapping) -> Iterator[dict]:
+    """The recipe, and what parts of a config change in it."""
+    for name, value in config.items():
+        if isinstance(value, Mapping | ConfigDict):
+            yield from [dict(value)] if name.endswith("recipe") else _recipes(value)
 
 
 def as_config(value: Any) -> Any:
@@ -87,6 +112,50 @@ def as_config(value: Any) -> Any:
     return ConfigDict(fields)
 
 
+def pick(preset: str, *presets: Callable[..., ConfigDict]) -> ConfigDict:
+    """The config of a preset by its name; 'folder=PATH' hands the path to the preset 'folder'."""
+    name, _, argument = preset.partition("=")
+    known = {make.__name__: make for make in presets}
+    if name not in known:
+        raise ValueError(f"preset {name!r} is unknown; expected one of {sorted(known)}")
+    return known[name](argument) if argument else known[name]()
+
+
+@dataclasses.dataclass(frozen=True)
+class UserFolder:
+    """A folder of the user's: its dataset, how many classes it has, and how many images to train
+    and to test on the smallest of them."""
+
+    dataset: DatasetSpec
+    classes: int
+    train: int
+    val: int
+
+
+def user_folder(path: str, image_size: int) -> UserFolder:
+    """Counts the images of a folder, for presets that are cut to its size; no image is read.
+
+    Raises:
+      ValueError: there is no folder, or it has less than two classes.
+    """
+    root = Path(path).expanduser()
+    if not path or not root.is_dir():
+        raise ValueError(
+            f"preset 'folder' of {path!r}: expected folder=PATH, a folder of a folder for each "
+            "class, or of train/ and val/ that hold these"
+        )
+    listing = image_folder(root)
+    if (classes := len(listing.class_names)) < 2:
+        raise ValueError(f"preset 'folder': {root} has {classes} classes, expected at least 2")
+    least = {
+        split: int(
+            np.bincount(listing.labels[listing.splits.get(split, [])], minlength=classes).min()
+        )
+        for split in ("train", "val")
+    }
+    return UserFolder(DatasetSpec("folder", path=path, image_size=image_size), classes, **least)
+
+
 def network_config(name: str, **arguments: Any) -> ConfigDict:
     """The fields of a config's `network`; those not given keep the network's own defaults."""
     fields = {"name": name, "width": 1.0, "widths": {}, "remove": ()}
@@ -99,6 +168,15 @@ def recipe_from(config: Mapping, **changes: Any) -> Recipe:
     fields = {**dict(config), **changes}
     augmentation = _build(Augmentation, fields.pop("augmentation"), "recipe.augmentation")
     return _build(Recipe, {**fields, "augmentation": augmentation}, "recipe")
+
+
+def own_scale(config: ConfigDict) -> None:
+    """Gives the recipe of torchvision's AlexNet its scale of pixels where the config has none: on
+    raw pixels its loss stops being finite within a few steps."""
+    if config.network.name == "torchvision_alexnet" and config.recipe.pixel_scale == 1:
+        config.recipe.pixel_scale = TORCHVISION_SCALE
+        note = f"recipe.pixel_scale={TORCHVISION_SCALE:.4f}, which torchvision's AlexNet takes."
+        config.notes = (*config.notes, note)
 
 
 def runtime_from(config: Mapping) -> Runtime:
@@ -120,7 +198,7 @@ def reading_from(config: Mapping) -> Reading:
 def ray_from(config: Mapping) -> Ray | None:
     """The cluster that a config asks for, None to train here."""
     if config["executor"] not in ("local", "ray"):
-        raise ValueError(f"config.executor={config['executor']!r}: expected 'local' or 'ray'")
+        raise ValueError(f"--config.executor={config['executor']!r}: expected 'local' or 'ray'")
     return _build(Ray, config["ray"], "ray") if config["executor"] == "ray" else None
 
 
@@ -152,7 +230,7 @@ def imported_from(config: Mapping, network: Mapping) -> tuple[Imported, Network]
         return None
     path = _found(fields["path"], folder)
     if not path.is_file():
-        raise FileNotFoundError(f"config.imported.path={fields['path']}: there is no such file")
+        raise FileNotFoundError(f"--config.imported.path={fields['path']}: there is no such file")
     stamp, described = (path.stat().st_mtime_ns, path.stat().st_size), network_from(network, 2)
     return _read_once(path, stamp, described, str(_found(fields["mean"], folder)))
 
@@ -184,7 +262,7 @@ def _read_once(path: Path, stamp, described: Network, mean: str) -> tuple[Import
         red, green, blue = map(float, mean.split(","))
     except ValueError:
         raise ValueError(
-            f"config.imported.mean={mean!r}: expected a file of a mean image, or three numbers "
+            f"--config.imported.mean={mean!r}: expected a file of a mean image, or three numbers "
             "'red,green,blue' in pixel values 0..255"
         ) from None
     return read_imported(path, network, np.array([red, green, blue], np.float32)), network
@@ -207,7 +285,15 @@ def dataset_opener(data_dir: str, workdir: Path) -> Opener:
     def open_once(config: Mapping) -> Dataset:
         key = json.dumps(dict(config), sort_keys=True, default=str)
         if key not in opened:
-            opened[key] = open_dataset(spec_from(config, data_dir), _kept(data_dir, workdir))
+            spec = spec_from(config, data_dir)
+            try:
+                opened[key] = open_dataset(spec, _kept(data_dir, workdir))
+            except (FileNotFoundError, ValueError) as error:
+                raise type(error)(
+                    f"dataset {spec.kind!r} at {spec.path or data_dir}: {error}; its folder or "
+                    "archive is named by the dataset's path, such as --config.dataset.path, or by "
+                    "--config.data_dir"
+                ) from error
         return opened[key]
 
     return open_once
@@ -252,11 +338,20 @@ def _kept(data_dir: str, workdir: Path) -> Path:
     return folder
 
 
+@contextlib.contextmanager
+def asked_by(field: str) -> Iterator[None]:
+    """Names the config's field in what is wrong with what it asks for."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"--config.{field}: {error}") from error
+
+
 def integers(values: Iterable, name: str) -> tuple[int, ...]:
     """The integers that the config's field of this name holds."""
     for value in values:
         if isinstance(value, bool) or not isinstance(value, int):
-            raise ValueError(f"config.{name} holds {value!r}: expected integers")
+            raise ValueError(f"--config.{name} holds {value!r}: expected integers")
     return tuple(values)
 
 
@@ -264,7 +359,7 @@ def chosen(values: Iterable[str], legal: Iterable[str], name: str) -> tuple[str,
     """The words that the config's field of this name holds, each one of `legal`."""
     values, legal = tuple(values), tuple(legal)
     if unknown := [value for value in values if value not in legal]:
-        raise ValueError(f"config.{name} holds {unknown[0]!r}: expected some of {legal}")
+        raise ValueError(f"--config.{name} holds {unknown[0]!r}: expected some of {legal}")
     return values
 
 
@@ -272,5 +367,9 @@ def _build(kind: type, fields: Mapping, name: str) -> Any:
     known = {field.name for field in dataclasses.fields(kind)}
     for field in dict(fields):
         if field not in known:
-            raise ValueError(f"config.{name}.{field} is unknown; expected one of {sorted(known)}")
-    return kind(**dict(fields))
+            raise ValueError(f"--config.{name}.{field} is unknown; expected one of {sorted(known)}")
+    try:
+        return kind(**dict(fields))
+    except ValueError as error:
+        where = "" if str(error).startswith(name) else f"{name}: "
+        raise ValueError(f"--config.{where}{error}") from error

@@ -27,6 +27,7 @@ from transfer_jax.report.plots import COLOURS, DASHED, DOTTED
 from transfer_jax.studies.base import Study
 from transfer_jax.studies.settings import (
     Opener,
+    asked_by,
     base_cell,
     chosen,
     imported_cell,
@@ -65,7 +66,7 @@ def entries(config: ConfigDict, open_dataset: Opener) -> list[Entry]:
         *(_imported(config, dataset, recipe, imported) if imported else ()),
     ]
     if not found:
-        raise ValueError("config.experiments asks for no network at all")
+        raise ValueError("--config.experiments asks for no network at all")
     return found
 
 
@@ -74,7 +75,8 @@ def _random_halves(config, dataset: Dataset, recipe: Recipe) -> Iterator[Entry]:
     wanted = config.experiments.random_halves
     twice = dataclasses.replace(recipe, steps=2 * recipe.steps, decay_every=2 * recipe.decay_every)
     for split in integers(wanted.splits, "experiments.random_halves.splits"):
-        tasks = _pair(dataset, random_halves(len(dataset.class_names), split))
+        with asked_by("dataset"):
+            tasks = _pair(dataset, random_halves(len(dataset.class_names), split))
         for seed in integers(wanted.seeds, "experiments.random_halves.seeds"):
             bases = _bases(config, tasks, recipe, seed)
             yield from _tagged("random_halves", split, _all_towards(config, bases, wanted))
@@ -88,7 +90,8 @@ def _man_natural(config, dataset: Dataset, recipe: Recipe) -> Iterator[Entry]:
     wanted = config.experiments.man_natural
     for seed in integers(wanted.seeds, "experiments.man_natural.seeds"):
         paths, table = dataset.class_paths, wanted.superclass_csv or None
-        tasks = _pair(dataset, man_made_natural(dataset.class_names, paths, table))
+        with asked_by("experiments.man_natural.superclass_csv"):
+            tasks = _pair(dataset, man_made_natural(dataset.class_names, paths, table))
         bases = _bases(config, tasks, recipe, seed)
         yield from _tagged("man_natural", "natman", _all_towards(config, bases, wanted))
 
@@ -107,7 +110,8 @@ def _images_per_class(config, dataset: Dataset) -> Iterator[Entry]:
     wanted = config.experiments.images_per_class
     recipe = recipe_from(config.recipe, **dict(wanted.recipe))
     for count in integers(wanted.counts, "experiments.images_per_class.counts"):
-        task = whole_task("W", dataset, images_per_class=count)
+        with asked_by("experiments.images_per_class.counts"):
+            task = whole_task("W", dataset, images_per_class=count)
         cell = base_cell(config.network, task, recipe, config.seed, "W")
         yield from _tagged("images_per_class", "whole", [cell], images_per_class=count)
 
@@ -190,14 +194,15 @@ def sections(results: Results, folder: Path) -> list[Section]:
     del folder
     theirs, found = published(), []
 
-    def section(title, *items, text=""):
-        found.append(Section(title, text, items))
+    def section(title, *items, text="", field=""):
+        found.append(Section(title, text, items, field))
 
     section(
         "Figure 2: similar tasks, random halves of the classes",
         (figure2(results, theirs), f"Above: every network. Below: minus its own base. {BAND}"),
         (accuracies(results), "Mean top-1 (%) of the networks by n."),
         (contrasts(results), DROP),
+        field="experiments.random_halves.splits",
     )
     section("Table 1: what fine-tuned transfer gains", (boosts(results, theirs), TABLE1))
     section(
@@ -210,15 +215,18 @@ def sections(results: Results, folder: Path) -> list[Section]:
     section(
         "Figure 3: dissimilar tasks and random weights",
         (figure3(results, theirs), f"Left, middle: top-1 by target. Right: minus own base. {BAND}"),
+        field="experiments.man_natural.seeds and experiments.random_weights.seeds",
     )
     section(
         "Transfer from an imported network",
         (figure2(results, None, "imported"), f"Base A is a file, the base that of B. {BAND}"),
+        field="imported.path",
     )
     section(
         "Images per class",
         (images_per_class(results, theirs), "Bases on the first images of each class, all classes. "
          "Dashed: the authors' networks."),
+        field="experiments.images_per_class.counts",
     )  # fmt: skip
     section(
         "The networks themselves",

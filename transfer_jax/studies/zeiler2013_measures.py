@@ -26,7 +26,6 @@ from threadpoolctl import threadpool_limits
 
 from transfer_jax.data.dataset import Dataset
 from transfer_jax.data.outline import NoImagesError
-from transfer_jax.data.records import replacing
 from transfer_jax.data.splits import random_halves
 from transfer_jax.data.tasks import (
     Task,
@@ -39,8 +38,8 @@ from transfer_jax.data.tasks import (
 )
 from transfer_jax.grid.cell import Cell, Entry
 from transfer_jax.grid.run import with_snapshots
-from transfer_jax.grid.store import Store, TrainedNetwork
-from transfer_jax.networks import Conv, Network
+from transfer_jax.grid.store import Store, TrainedNetwork, kept_array
+from transfer_jax.networks import Conv, Network, receptive_field
 from transfer_jax.readout.duplicates import describe, find_duplicates
 from transfer_jax.readout.features import layer_features, map_images, probabilities
 from transfer_jax.readout.linear import KINDS, layer_accuracy, multilabel_scores
@@ -67,7 +66,6 @@ from transfer_jax.visual import (
     filter_statistics,
     occlusion_maps,
     project_units,
-    receptive_field,
     top_activations,
 )
 
@@ -168,16 +166,15 @@ def near_duplicates(task: Task, target: Target) -> np.ndarray:
     source, rows, others = task.dataset, task.train[0], target.rows()
     key = hashlib.sha256(repr((source.name, target.dataset.name)).encode())
     key.update(rows.tobytes() + others.tobytes())
-    path = source.directory and source.directory / f"duplicates-{key.hexdigest()[:16]}.npy"
-    if path and path.exists():
-        return np.load(path)
-    one = map_images(describe, source.read, rows)
-    found = find_duplicates(one, map_images(describe, target.dataset.read, others))
-    pairs = np.stack([rows[found.source], others[found.target], found.correlation])
-    if path:
-        with replacing(path) as partial, partial.open("wb") as file:
-            np.save(file, pairs)
-    return pairs
+
+    def compute():
+        one = map_images(describe, source.read, rows)
+        found = find_duplicates(one, map_images(describe, target.dataset.read, others))
+        return np.stack([rows[found.source], others[found.target], found.correlation])
+
+    if not source.directory:
+        return compute()
+    return kept_array(source.directory, f"duplicates-{key.hexdigest()[:16]}", compute)
 
 
 def entries(config: ConfigDict, open_dataset: Opener) -> list[Entry]:
@@ -335,14 +332,14 @@ def _ensembles(store: Store, standard: Sequence[Entry]) -> Measured:
             probabilities(one.network, one.params, dataset.read, tested, view=one.view)
             for one in map(store.trained, members)
         ]
-        with np.load(store.folder(members[0]) / "right.npz") as file:
-            images = str(file["images"])
+        images, _ = store.right(members[0])
         top1, top5 = (right_bits(ensemble(told), labels, k) for k in (1, 5))
         bits[str(group)] = top1
         tags = {"experiment": "ensemble", "network": f"{members[0].network.name} x {size}"}
         tags["group"] = group
         rows += _numbers({**tags, "right": str(group), "images": images}, {"top1": top1.mean()})
-        rows += _numbers(tags, {"top5": top5.mean()})
+        if members[0].task.num_classes > 5:
+            rows += _numbers(tags, {"top5": top5.mean()})
     return rows, bits
 
 
@@ -559,9 +556,7 @@ def _transfer(store: Store, cell: Cell, target: Target, seed: int, scratch: Sequ
     for fold in target.folds(seed):
         task = target.task(fold, sizes[-1])
         tested, labels = task.val
-        path = store.workdir / "images" / f"{task.digest}.npz"  # where reports look images up
-        with replacing(path) as partial, partial.open("wb") as file:
-            np.savez(file, dataset=task.dataset.name, rows=tested)
+        images = store.keep_images(task.dataset.name, tested)
         read, how = target.dataset.read, {"view": trained.view}
         train, test = (
             layer_features(trained.network, trained.params, read, of, layers, **how)
@@ -574,14 +569,12 @@ def _transfer(store: Store, cell: Cell, target: Target, seed: int, scratch: Sequ
             found[readout, layer, size] = layer_accuracy(x, y, test[layer], labels, readout).right
         for tags, anew in scratch:
             if tags["fold"] == fold:
-                with np.load(store.folder(anew) / "right.npz") as file:
-                    right = np.unpackbits(file["bits"], count=int(file["num"])).astype(bool)
-                found["scratch", "", tags["size"]] = right
+                found["scratch", "", tags["size"]] = store.right(anew)[1]
         for (readout, layer, size), right in found.items():
             name = f"{readout} {layer} {size} {fold}"
             tags = {"experiment": "transfer", "pool": target.name, "readout": readout}
             tags |= {"layer": layer or None, "size": size, "seed": seed, "fold": fold}
-            bits[name], tags = right, {**tags, "right": name, "images": task.digest}
+            bits[name], tags = right, {**tags, "right": name, "images": images}
             rows += _numbers(tags, {"accuracy": mean_per_class_accuracy(right, labels)})
     return rows, bits
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import numpy as np
 
 from transfer_jax.data.batches import BatchOrder, padded_batches, stream
@@ -16,9 +17,9 @@ from transfer_jax.training.step import Source
 
 
 def is_resident(task: Task, limit: int) -> bool:
-    """Whether a task's images, training and validation, fit into `limit` bytes as uint8."""
+    """Whether a task's images, training and validation, fit into `limit` bytes."""
     count = sum(len(task.select(split)[0]) for split in ("train", "val"))
-    return count * int(np.prod(task.dataset.image_shape)) <= limit
+    return count * task.dataset.read(task.train[0][:1]).nbytes <= limit
 
 
 def train_batches(
@@ -62,14 +63,14 @@ def val_batches(
 def _streamed(task: Task, split: str, mean: Any, batches: Iterator[np.ndarray]):
     rows, labels = task.select(split)
 
-    def read(indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return task.dataset.read(rows[indices]), labels[indices]
+    def read(indices: np.ndarray) -> tuple[np.ndarray, Any]:
+        return task.dataset.read(rows[indices]), jax.tree.map(lambda leaf: leaf[indices], labels)
 
     for batch in stream(read, batches, threads=os.cpu_count()):
-        images, targets = (parallel.split_batch(array) for array in batch)
-        places = np.arange(targets.shape[1], dtype=np.int32)
+        images, targets = jax.tree.map(parallel.split_batch, batch)
+        places = np.arange(images.shape[1], dtype=np.int32)
         source = Source(*parallel.put((images, targets)), mean)
-        yield source, np.broadcast_to(places, targets.shape)
+        yield source, np.broadcast_to(places, images.shape[:2])
 
 
 # The cells of one task follow each other, so few are kept.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -17,7 +18,8 @@ from transfer_jax.data.batches import BatchOrder
 from transfer_jax.data.tasks import Task
 from transfer_jax.networks import Network
 from transfer_jax.training import feed, parallel
-from transfer_jax.training.checkpoint import Checkpoints, append_line, keep_lines, save_params
+from transfer_jax.training.checkpoint import CellLog, Checkpoints
+from transfer_jax.training.objective import CLASSIFICATION
 from transfer_jax.training.recipe import Recipe, learning_rate_schedule, plateau_scale
 from transfer_jax.training.step import (
     State,
@@ -79,10 +81,10 @@ def train(
       >>> params, row = train(net, task_b, SMALL_IMAGES, 'A3B', base)         # doctest: +SKIP
     """
     how = Treatment.parse(treatment)
-    if network.num_classes != task.num_classes:
+    if network.num_classes != task.num_outputs:
         raise ValueError(
-            f"network {network.name} has {network.num_classes} logits and task {task.name} "
-            f"{task.num_classes} classes: build it with num_classes={task.num_classes}"
+            f"network {network.name} has {network.num_classes} outputs and task {task.name} "
+            f"takes {task.num_outputs}: build it with num_classes={task.num_outputs}"
         )
     params = how.init_params(network, jax.random.key(seed), base, recipe.init)
     (result,) = train_group(
@@ -128,23 +130,24 @@ def train_group(
 
     Returns:
       for each cell (params, row) as `train` does; a cell whose loss stops being finite has a row
-      with 'error', and the others go on.
+      with 'error', and the others go on. 'files' are the digests of what is in its folder.
     """
     frozen = tuple(len(treatment.frozen_layers(network)) for treatment in treatments)
     order = BatchOrder(len(task.train[0]), recipe.batch_size, stream_seed)
     state, shared = initial_state(network, recipe, frozen, params)
     resident = feed.is_resident(task, runtime.resident_bytes)
-    logs = [path / "metrics.jsonl" for path in cell_folders] if parallel.is_first() else []
+    logs = [CellLog(path) for path in cell_folders] if parallel.is_first() else []
     kept = {step for steps in snapshots for step in steps}
 
     history: list[list[float]] = [[] for _ in treatments]
     spent, train_losses = 0.0, [math.nan] * len(treatments)
     checkpoints = Checkpoints(folder) if folder else None
-    if checkpoints and (found := checkpoints.restore(state._asdict())):
+    if checkpoints and (found := checkpoints.restore(state._asdict(), logs)):
         state, spent, history = State(**found[0]), found[1]["seconds"], found[1]["history"]
+    else:
+        for log in logs:
+            log.begin()
     first = int(state.step)
-    for log in logs:
-        keep_lines(log, first)
 
     def whole(learned) -> list[dict]:
         return [
@@ -153,73 +156,77 @@ def train_group(
         ]
 
     def keep_snapshots(state, step):
-        for path, steps, full in zip(cell_folders, snapshots, whole(state.learned), strict=True):
-            if step in steps and logs:
-                save_params(path / "snapshots" / f"{step}.safetensors", full)
+        for log, steps, full in zip(logs, snapshots, whole(state.learned), strict=bool(logs)):
+            if step in steps:
+                log.snapshot(step, full)
 
     if 0 in kept and first == 0:
         keep_snapshots(state, 0)
     shared_there, mean_there = parallel.replicate((shared, np.asarray(mean, np.float32)))
     state, key = parallel.replicate(state), jax.random.key_data(jax.random.key(stream_seed))
     chunk = _steps_per_call(runtime, recipe, resident, first, kept)
-    update = _update_fn(network, recipe, frozen, chunk > 1)
-    evaluate = _eval_fn(network, recipe, frozen)
+    objective = task.objective or CLASSIFICATION
+    update = _update_fn(network, recipe, frozen, objective, chunk > 1)
+    evaluate = _eval_fn(network, recipe, frozen, objective)
     schedule = learning_rate_schedule(recipe)
     # Devices that share a CPU's threads can wait for each other for ever when a step is started
     # before the last one has ended; streamed batches of steps further ahead would fill the memory.
     wait = not resident or (jax.default_backend() == "cpu" and jax.device_count() > 1)
     started, since, step = time.perf_counter(), (time.perf_counter(), first), first
 
-    for source, indices in feed.train_batches(
-        task, mean_there, order, first, recipe.steps, chunk, resident
-    ):
-        rates = np.array([plateau_scale(recipe, [1 - top1 for top1 in h]) for h in history])
-        state, losses = update(state, shared_there, source, indices, rates.astype(np.float32), key)
-        if wait:
-            losses.block_until_ready()
-        step = min(step + chunk, recipe.steps)
-        last = step == recipe.steps
-        if last or step % runtime.log_every == 0:
-            train_losses = np.asarray(losses.addressable_shards[0].data[0]).tolist()
-            now = time.perf_counter()
-            speed, since = (step - since[1]) * recipe.batch_size / (now - since[0]), (now, step)
-            for log, loss, rate in zip(logs, train_losses, rates, strict=False):
-                rate = float(schedule(step - 1)) * float(rate)
-                line = {"loss": loss, "learning_rate": rate, "images_per_second": speed}
-                append_line(log, {"step": step, **line})
-            told(step, float(np.mean(train_losses)))
-        if last or step % recipe.eval_every == 0:
-            evaluations, right = _evaluate(
-                evaluate, state.learned, shared_there, task, mean_there, recipe, resident
+    with checkpoints or contextlib.nullcontext():
+        for source, indices in feed.train_batches(
+            task, mean_there, order, first, recipe.steps, chunk, resident
+        ):
+            rates = np.array([plateau_scale(recipe, [1 - score for score in h]) for h in history])
+            state, losses = update(
+                state, shared_there, source, indices, rates.astype(np.float32), key
             )
-            for i, found in enumerate(evaluations):
-                history[i].append(found["top1"])
-                if logs:
-                    append_line(logs[i], {"step": step, **found})
-            if all(int(bad) >= 0 for bad in parallel.unreplicate(state.bad_step)):
-                break
-            since = (time.perf_counter(), step)
-        if step in kept:
-            # Before the checkpoint of this step: a run that resumes from there has them.
-            keep_snapshots(parallel.unreplicate(state), step)
-        if checkpoints and not last and step % runtime.checkpoint_every == 0:
-            place = {"seconds": spent + time.perf_counter() - started, "history": history}
-            checkpoints.save(step, parallel.unreplicate(state)._asdict(), place)
-    if checkpoints:
-        checkpoints.close()
+            if wait:
+                losses.block_until_ready()
+            step = min(step + chunk, recipe.steps)
+            last = step == recipe.steps
+            if last or step % runtime.log_every == 0:
+                train_losses = np.asarray(losses.addressable_shards[0].data[0]).tolist()
+                now = time.perf_counter()
+                speed, since = (step - since[1]) * recipe.batch_size / (now - since[0]), (now, step)
+                for log, loss, rate in zip(logs, train_losses, rates, strict=False):
+                    rate = float(schedule(step - 1)) * float(rate)
+                    line = {"loss": loss, "learning_rate": rate, "images_per_second": speed}
+                    log.line({"step": step, **line})
+                told(step, float(np.mean(train_losses)))
+            if last or step % recipe.eval_every == 0:
+                evaluations, right = _evaluate(
+                    evaluate, state.learned, shared_there, task, mean_there, recipe, resident
+                )
+                for i, found in enumerate(evaluations):
+                    history[i].append(found[objective.measures[0]])
+                    if logs:
+                        logs[i].line({"step": step, **found})
+                if all(int(bad) >= 0 for bad in parallel.unreplicate(state.bad_step)):
+                    break
+                since = (time.perf_counter(), step)
+            if step in kept:
+                # Before the checkpoint of this step: a run that resumes from there has them.
+                keep_snapshots(parallel.unreplicate(state), step)
+            if checkpoints and not last and step % runtime.checkpoint_every == 0:
+                place = {"seconds": spent + time.perf_counter() - started, "history": history}
+                checkpoints.save(step, parallel.unreplicate(state)._asdict(), place, logs)
     final = jax.tree.map(np.asarray, parallel.unreplicate(state))
     seconds = (spent + time.perf_counter() - started) / len(frozen)
     results = []
     for i, full in enumerate(whole(final.learned)):
-        row = {"steps": int(final.step), "seconds": seconds, "num_eval": len(right[i])}
+        row = {"steps": int(final.step), "seconds": seconds, "num_eval": len(task.val[0])}
         if (bad := int(final.bad_step[i])) >= 0:
-            rate = float(schedule(bad)) * plateau_scale(recipe, [1 - top1 for top1 in history[i]])
+            rate = float(schedule(bad)) * plateau_scale(recipe, [1 - score for score in history[i]])
             row |= {"steps": bad, "error": _diverged(treatments[i], bad, rate)}
         else:
             best = sorted(history[i], reverse=True)[: recipe.best_evals]
-            row |= {**evaluations[i], "top1_best_mean": float(np.mean(best)), "right": right[i]}
+            row |= {**evaluations[i], f"{objective.measures[0]}_best_mean": float(np.mean(best))}
+            row |= {"right": right[i]} if right else {}
             row |= {"train_loss": float(train_losses[i])}
             row |= {"images_per_second": recipe.steps * recipe.batch_size / seconds}
+        row |= {"files": logs[i].files()} if logs else {}
         results.append((jax.tree.map(np.asarray, full), row))
     return results
 
@@ -232,16 +239,17 @@ def _diverged(treatment: Treatment, step: int, rate: float) -> str:
 
 
 def _evaluate(evaluate, learned, shared, task: Task, mean, recipe: Recipe, resident: bool):
-    """Top-1, top-5 and loss of each cell on the validation images, and which were right."""
-    count = len(task.select("val")[0])
+    """The objective's measures of each cell on the validation images, and which were right where
+    these are top-1."""
+    count, names = len(task.select("val")[0]), (task.objective or CLASSIFICATION).measures
     found = [
         np.asarray(evaluate(learned, shared, source, indices).addressable_shards[0].data[0])
         for source, indices in feed.val_batches(task, mean, recipe.batch_size, resident)
     ]
     found = np.concatenate(found, axis=1)[:, :count]
     means = found.mean(axis=1, dtype=np.float64)
-    figures = [dict(zip(("top1", "top5", "eval_loss"), m.tolist(), strict=True)) for m in means]
-    return figures, [of_cell[:, 0] > 0 for of_cell in found]
+    figures = [dict(zip(names, m.tolist(), strict=True)) for m in means]
+    return figures, [of_cell[:, 0] > 0 for of_cell in found] if names[0] == "top1" else []
 
 
 def evaluate(
@@ -251,7 +259,7 @@ def evaluate(
     resident = feed.is_resident(task, runtime.resident_bytes)
     arrays = parallel.replicate(((params,), {}, np.asarray(mean, np.float32)))
     (learned, shared, mean_there) = arrays
-    function = _eval_fn(network, recipe, (0,))
+    function = _eval_fn(network, recipe, (0,), CLASSIFICATION)
     figures, right = _evaluate(function, learned, shared, task, mean_there, recipe, resident)
     return {**figures[0], "right": right[0]}
 
@@ -282,14 +290,15 @@ def _steps_per_call(runtime, recipe, resident: bool, first: int, kept: set[int])
 
 
 @functools.lru_cache(maxsize=32)
-def _update_fn(network: Network, recipe: Recipe, frozen: tuple[int, ...], scanned: bool):
+def _update_fn(network: Network, recipe: Recipe, frozen: tuple[int, ...], objective, scanned: bool):
     parts = batch_parts(network, frozen, recipe.batch_size // jax.device_count())
-    return make_update_fn(network, recipe, frozen, scanned=scanned, parts=parts)
+    form = {"objective": objective, "scanned": scanned, "parts": parts}
+    return make_update_fn(network, recipe, frozen, **form)
 
 
 @functools.lru_cache(maxsize=32)
-def _eval_fn(network: Network, recipe: Recipe, frozen: tuple[int, ...]):
-    return make_eval_fn(network, recipe, frozen)
+def _eval_fn(network: Network, recipe: Recipe, frozen: tuple[int, ...], objective):
+    return make_eval_fn(network, recipe, frozen, objective)
 
 
 @functools.lru_cache(maxsize=8)

@@ -22,6 +22,7 @@ CHOICES = {
 }
 _COUNTS = ("batch_size", "steps", "decay_every", "eval_every", "best_evals", "plateau_patience")
 _BELOW = {"momentum": 1, "label_smoothing": 1, "warmup_fraction": 1, "plateau_rtol": 1}
+_BELOW |= {"learning_rate": 1e4, "weight_decay": 1, "bias_lr_multiplier": 1e3, "pixel_scale": 1e3}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +56,8 @@ class Recipe:
       ten_crop: evaluate on ten crops (averaged probabilities) instead of the centre.
       plateau_patience: evaluations in a row without improvement that make the plateau drop; one
         improves when its top-1 error is below (1 - plateau_rtol) times the lowest so far.
+      frozen_once: frozen lower layers see each image once, in the evaluation's view and without
+        dropout, and what is above learns from what left them: no augmentation, many times faster.
       max_filter_rms: root mean square above which a convolution filter is scaled back, see
         `limit_filter_rms`; None sets no limit.
     """
@@ -83,6 +86,7 @@ class Recipe:
     crops: str = "random"
     plateau_patience: int = 5
     plateau_rtol: float = 1e-4
+    frozen_once: bool = False
     max_filter_rms: float | None = None
 
     def __post_init__(self):
@@ -102,6 +106,10 @@ class Recipe:
                 object.__setattr__(self, name, float(value))
         if self.solver == "caffe" and self.nesterov:
             refuse("nesterov", "False with recipe.solver='caffe'")
+        if self.decay_factor > 1:
+            refuse("decay_factor", "at most 1")
+        if self.augmentation.pad < 0:
+            refuse("augmentation", "a pad of at least 0")
         if self.schedule == "plateau" and not 0 < self.decay_factor < 1:
             refuse("decay_factor", "a number between 0 and 1 with recipe.schedule='plateau'")
 

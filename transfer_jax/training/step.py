@@ -18,13 +18,11 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from transfer_jax.data import views
 from transfer_jax.networks import Network
+from transfer_jax.training.objective import CLASSIFICATION, Classification, log_probabilities
 from transfer_jax.training.parallel import AXIS
 from transfer_jax.training.recipe import Recipe, optimizer
 from transfer_jax.transfer import freeze, lower_layers
-
-Loss = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 class State(NamedTuple):
@@ -47,24 +45,19 @@ class Source(NamedTuple):
     """Where a step's images come from.
 
     Attributes:
-      images: (n, h, w, 3) uint8: a whole task, resident on the device, or one batch.
-      labels: (n,) int32.
+      images: (n, h, w, 3) uint8: a whole task, resident on the device, or one batch; or what left
+        frozen layers.
+      labels: (n,) int32, or what else the objective takes, arrays with a leading axis n.
       mean: (3,) or (h, w, 3) float32, subtracted from every image, in pixel values.
     """
 
     images: jax.Array
-    labels: jax.Array
+    labels: Any
     mean: jax.Array
 
-
-def softmax_loss(smoothing: float = 0.0) -> Loss:
-    """Mean cross-entropy, in nats, of logits (N, C) and labels (N,)."""
-
-    def loss(logits, labels):
-        targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[1]), smoothing)
-        return optax.softmax_cross_entropy(logits, targets).mean()
-
-    return loss
+    def take(self, indices: jax.Array) -> tuple[jax.Array, Any]:
+        """Images and labels at these places."""
+        return self.images[indices], jax.tree.map(lambda leaf: leaf[indices], self.labels)
 
 
 def cast(network: Network, params: Any, precision: str) -> Any:
@@ -99,11 +92,14 @@ def initial_state(
     ), shared
 
 
-def frozen_activations(network, shared, x, depths, precision, **dropout) -> dict[int, jax.Array]:
-    """Depth n -> what leaves the n frozen lower layers, one forward pass for all depths."""
+def frozen_activations(
+    network, shared, x, depths, precision, start=0, **dropout
+) -> dict[int, jax.Array]:
+    """Depth n -> what leaves the n frozen lower layers, one forward pass for all depths; x is what
+    left the lowest `start`."""
     x = x.astype(jnp.bfloat16) if precision == "bfloat16" else x
-    shared, found = cast(network, shared, precision), {0: x}
-    for n in range(max(depths)):
+    shared, found = cast(network, shared, precision), {start: x}
+    for n in range(start, max(depths)):
         found[n + 1] = network.apply_range(shared, found[n], n, n + 1, **dropout)
     return found
 
@@ -113,8 +109,7 @@ def make_update_fn(
     recipe: Recipe,
     frozen: tuple[int, ...],
     *,
-    view: Callable = views.train_view,
-    loss: Loss | None = None,
+    objective: Classification = CLASSIFICATION,
     scanned: bool = False,
     parts: int = 1,
 ) -> Callable:
@@ -122,8 +117,7 @@ def make_update_fn(
 
     Args:
       network, recipe, frozen: as in `initial_state`.
-      view: what the network sees of a batch of images, see `data.views.train_view`.
-      loss: of logits and labels; by default the recipe's softmax cross-entropy.
+      objective: what is learned, see `training.objective`.
       scanned: several steps a call: `indices` gains an axis of steps behind that of devices.
       parts: equal parts that a device's batch is computed in, see `batch_parts`.
 
@@ -134,18 +128,17 @@ def make_update_fn(
     """
     names, tx = network.layer_names, optimizer(recipe)
     optimizers = [freeze(tx, lower_layers(network, n)) for n in frozen]
-    loss = loss or softmax_loss(recipe.label_smoothing)
 
     def losses_of(params, shared, mean, batch):
-        images, labels, view_keys, drop_keys = batch
+        (images, labels), view_keys, drop_keys = batch
+        x, labels = objective.train_view(recipe, images, labels, view_keys, mean)
         dropout = {"train": True, "rng": drop_keys}
-        x = view(images, view_keys, recipe.augmentation, mean, recipe.pixel_scale, recipe.crops)
-        below = frozen_activations(network, shared, x, frozen, recipe.precision, **dropout)
+        frozen_part = network, shared, x, frozen, recipe.precision, objective.start
+        below = frozen_activations(*frozen_part, **dropout)
         losses = []
         for n, full in zip(frozen, params, strict=True):
             full = cast(network, full, recipe.precision)
-            logits = network.apply_range(full, below[n], n, None, **dropout)
-            losses.append(loss(logits.astype(jnp.float32), labels))
+            losses.append(objective.loss(network, recipe, full, below[n], n, labels, drop_keys))
         # No cell's loss depends on another's params: the gradient of the sum is that of each.
         return sum(losses), jnp.stack(losses)
 
@@ -153,7 +146,7 @@ def make_update_fn(
 
     def update(state: State, shared, source: Source, indices, rates, key):
         view_keys, drop_keys = example_keys(jax.random.fold_in(key, state.step), indices.shape[0])
-        batch = (source.images[indices], source.labels[indices], view_keys, drop_keys)
+        batch = (source.take(indices), view_keys, drop_keys)
         params = tuple(
             {name: (shared if i < n else learned)[name] for i, name in enumerate(names)}
             for n, learned in zip(frozen, state.learned, strict=True)
@@ -184,23 +177,27 @@ def make_update_fn(
 MATMUL = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "default"}
 
 
-def make_eval_fn(network: Network, recipe: Recipe, frozen: tuple[int, ...]) -> Callable:
-    """One evaluation step of a group: centre crop or ten crops, no mirror, no dropout.
+def make_eval_fn(
+    network: Network,
+    recipe: Recipe,
+    frozen: tuple[int, ...],
+    objective: Classification = CLASSIFICATION,
+) -> Callable:
+    """One evaluation step of a group: no mirror, no dropout.
 
     Returns:
-      evaluate(learned, shared, source, indices) -> (devices, cells, batch, 3) float32, for every
-      image of the whole batch: whether the true class is the first, whether it is among the first
-      five (a tie counts against the network), and its cross-entropy in nats.
+      evaluate(learned, shared, source, indices) -> (devices, cells, batch, measures) float32: the
+      objective's measures for every image of the whole batch.
     """
 
     def evaluate(learned, shared, source: Source, indices):
-        params = [{**shared, **mine} for mine in learned]
-        labels, found = source.labels[indices], []
-        for log_p in _log_probabilities(network, recipe, frozen, params, shared, source, indices):
-            true = jnp.take_along_axis(log_p, labels[:, None], axis=1)
-            # Negated, so that a network whose logits are not numbers hits nothing.
-            rank = jnp.sum(~(log_p < true), axis=1) - 1
-            found.append(jnp.stack([rank < 1, rank < 5, -true[:, 0]], axis=-1))
+        with jax.default_matmul_precision(MATMUL[recipe.precision]):
+            x, labels = objective.eval_view(recipe, *source.take(indices), source.mean)
+            frozen_part = network, shared, x, frozen, recipe.precision, objective.start
+            below, found = frozen_activations(*frozen_part), []
+            for n, mine in zip(frozen, learned, strict=True):
+                full = cast(network, {**shared, **mine}, recipe.precision)
+                found.append(objective.score(network, full, below[n], n, labels))
         return lax.all_gather(jnp.stack(found), AXIS, axis=1, tiled=True)
 
     return jax.pmap(evaluate, AXIS)
@@ -211,26 +208,13 @@ def make_predict_fn(network: Network, recipe: Recipe) -> Callable:
     the evaluation's view, averaged over ten crops where the recipe asks for them."""
 
     def predict(params, source: Source, indices):
-        (log_p,) = _log_probabilities(network, recipe, (0,), [params], {}, source, indices)
-        return jnp.exp(log_p)
+        with jax.default_matmul_precision(MATMUL[recipe.precision]):
+            x, labels = CLASSIFICATION.eval_view(recipe, *source.take(indices), source.mean)
+            x = x.astype(jnp.bfloat16) if recipe.precision == "bfloat16" else x
+            params = cast(network, params, recipe.precision)
+            return jnp.exp(log_probabilities(network, params, x, 0, len(labels)))
 
     return jax.pmap(predict, AXIS)
-
-
-def _log_probabilities(network, recipe, frozen, params, shared, source, indices) -> list[jax.Array]:
-    with jax.default_matmul_precision(MATMUL[recipe.precision]):
-        view = views.ten_crop_view if recipe.ten_crop else views.eval_view
-        x = view(source.images[indices], recipe.augmentation, source.mean, recipe.pixel_scale)
-        crops = x.shape[1] if recipe.ten_crop else 1
-        x = x.reshape(-1, *x.shape[-3:])
-        below, found = frozen_activations(network, shared, x, frozen, recipe.precision), []
-        for n, full in zip(frozen, params, strict=True):
-            logits = network.apply_range(cast(network, full, recipe.precision), below[n], n, None)
-            log_p = jax.nn.log_softmax(logits.astype(jnp.float32)).reshape(
-                -1, crops, logits.shape[1]
-            )
-            found.append(jax.nn.logsumexp(log_p, axis=1) - jnp.log(crops))
-        return found
 
 
 def example_keys(key: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:

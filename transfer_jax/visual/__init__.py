@@ -1,4 +1,4 @@
-"""What layers see and need: projections, strongest images, occlusion, numbers about filters."""
+"""What layers need: projections, strongest images, occlusion, numbers about filters."""
 
 from transfer_jax.visual.deconvnet import RULES, project, project_units, unit_signal
 from transfer_jax.visual.filters import FilterStatistics, filter_statistics
@@ -8,14 +8,12 @@ from transfer_jax.visual.occlusion import (
     lowest_probability_inside,
     occlusion_maps,
 )
-from transfer_jax.visual.receptive_field import ReceptiveField, receptive_field
 from transfer_jax.visual.top_activations import TopActivations, top_activations
 
 __all__ = [
     "RULES",
     "FilterStatistics",
     "OcclusionMaps",
-    "ReceptiveField",
     "TopActivations",
     "centres_inside",
     "filter_statistics",
@@ -23,7 +21,6 @@ __all__ = [
     "occlusion_maps",
     "project",
     "project_units",
-    "receptive_field",
     "top_activations",
     "unit_signal",
 ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 
-from transfer_jax.networks import AdaptiveAvgPool, Conv, Dense, MaxPool, Network
+from transfer_jax.networks.layers import AdaptiveAvgPool, Conv, Dense, MaxPool
+from transfer_jax.networks.network import Network
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,10 +13,10 @@ from transfer_jax.networks import (
     Relu,
     alexnet_mini,
     caffenet,
+    receptive_field,
     torchvision_alexnet,
     zfnet,
 )
-from transfer_jax.visual import receptive_field
 
 CONVS = ("conv1", "conv2", "conv3", "conv4", "conv5")
 NARROW = dict.fromkeys(CONVS, 2) | {"fc6": 2, "fc7": 2}

@@ -1,0 +1,137 @@
+"""Seals: digests by which a reader knows that stored files are what was written.
+
+A JSON object carries a seal of its own content and of its owner, so that neither an edited object
+nor that of another owner passes for it; under `files` it may hold the digests of files beside it.
+What has no seal was written by an earlier version and is believed.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+MARKS = ("failed.json", "done.json")
+"""The files of a cell's folder that say what came of it; it has one of them, or none."""
+
+Files = Mapping[str, str]
+"""Names of files in a folder, and their digests."""
+
+HASH = functools.partial(hashlib.blake2b, digest_size=16)
+"""Of bytes; `hexdigest` gives the 32 digits that are stored."""
+
+
+class DamagedError(ValueError):
+    """A stored file is missing, or is not what was written."""
+
+
+def damaged(path: Path) -> DamagedError:
+    """The error that says what is wrong with a file."""
+    wrong = "is not what was written there" if path.exists() else "is missing"
+    return DamagedError(f"{os.path.normpath(path)} {wrong}")
+
+
+def digest_of(path: Path) -> str:
+    """32 hex digits of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, HASH).hexdigest()
+
+
+def digests(folder: Path, without: Sequence[str] = ()) -> dict[str, str]:
+    """Those of all files in a folder, by their paths in it."""
+    paths = (path for path in folder.rglob("*") if path.is_file() and path.name not in without)
+    return {str(path.relative_to(folder)): digest_of(path) for path in paths}
+
+
+def sealed(content: Mapping[str, Any], owner: str) -> dict[str, Any]:
+    """A JSON-able object with its seal."""
+    return {**content, "seal": _seal(content, owner)}
+
+
+def read_json(path: Path, owner: str, *, old: type | None = None) -> Any:
+    """What `sealed` took; or what an earlier version wrote, where that was of the type `old`.
+
+    Raises:
+      DamagedError: the file is missing or holds something else.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise damaged(path) from error
+    if isinstance(content, dict) and "seal" in content:
+        whole = content.pop("seal") == _seal(content, owner)
+    else:
+        whole = old and isinstance(content, old) and content and "files" not in content
+    if not whole:
+        raise damaged(path)
+    return content
+
+
+def read_entries(workdir: Path) -> list[dict[str, Any]]:
+    """What a study wants, by entries.json."""
+    content = read_json(workdir / "entries.json", "entries", old=list)
+    return content["entries"] if isinstance(content, dict) else content
+
+
+def check(folder: Path, files: Files) -> None:
+    """Raises DamagedError unless all files are there and have their digests."""
+    for name, expected in files.items():
+        try:
+            found = digest_of(folder / name)
+        except OSError as error:
+            raise damaged(folder / name) from error
+        if found != expected:
+            raise damaged(folder / name)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file.
+
+    Raises:
+      DamagedError: it is missing or holds none.
+    """
+    try:
+        with np.load(path) as file:
+            return dict(file)
+    except Exception as error:  # zipfile, zlib and NumPy each have errors of their own
+        raise damaged(path) from error
+
+
+def read_right(folder: Path) -> tuple[str, np.ndarray]:
+    """The digest of a finished cell's validation images, and which of them were right (bool)."""
+    outcome(folder)
+    found = read_arrays(folder / "right.npz")
+    bits = np.unpackbits(found["bits"], count=int(found["num"])).astype(bool)
+    return str(found["images"]), bits
+
+
+def outcome(folder: Path) -> tuple[dict[str, Any], Files | None] | None:
+    """What came of a cell: its row, and the digests of its files (None: it has no seal); None
+    while it is not finished. Every file must be there; weights are not read.
+
+    Raises:
+      DamagedError: a file is missing or is not what was written.
+    """
+    for mark in MARKS:
+        if (folder / mark).exists():
+            row = read_json(folder / mark, folder.name, old=dict)
+            files = row.pop("files", None)
+            for name, expected in (files or {}).items():
+                if not name.endswith(".safetensors"):
+                    check(folder, {name: expected})
+                elif not (folder / name).exists():
+                    raise damaged(folder / name)
+            return row, files
+    return None
+
+
+def _seal(content: Mapping[str, Any], owner: str) -> str:
+    # As it comes back from a file: with lists for tuples and strings for keys.
+    content = json.loads(json.dumps(content))
+    return HASH(json.dumps([owner, content], sort_keys=True).encode()).hexdigest()
