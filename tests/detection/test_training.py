@@ -9,6 +9,7 @@ import sys
 import time
 
 import numpy as np
+import pytest
 
 from tests import small
 from tests.detection import scenes
@@ -26,6 +27,7 @@ from transfer_jax.transfer import Treatment
 from transfer_jax.world import scene_arrays
 
 
+@pytest.mark.slow
 def test_ten_scenes_are_learned_by_heart():
     drawn = scene_arrays(size=48, train_per_class=1, val_per_class=0)
     ten = np.arange(10)
@@ -86,7 +88,9 @@ def test_a_detector_killed_in_training_ends_with_the_same_bits(tmp_path):
         assert small.same_bits(whole.params(cell), cut.params(cell))
         rows = [json.loads((s.folder(cell) / "done.json").read_text()) for s in (whole, cut)]
         for row in rows:
-            del row["seconds"], row["images_per_second"]
+            # The log of a run holds its speed, and the seal the digest of the log.
+            for name in ("seconds", "images_per_second", "files", "seal"):
+                del row[name]
         assert rows[0] == rows[1]
     # What is held stands still, what is copied learns.
     source, params = whole.params(base), whole.params(copy)
