@@ -25,6 +25,31 @@ right = layer_accuracy(x, mine.train[1], x_test, mine.val[1]).right
 assert abs(right[1::2].mean() - other.mean()) < 0.01
 assert all(parts["validation"] <= found[chosen][0]["validation"] for parts, _ in found.values())
 """,
+    "pretraining_data": """
+sizes = {name: (task.num_classes, len(task.train[0])) for name, task in ways(0).items()}
+assert list(sizes.values()) == [(28, 1680), (coarse.num_classes, 1680), (28, 840), (14, 840)]
+assert 1 < coarse.num_classes < 28 and sum(map(len, groups)) == 28
+assert all(set(c for c in g) <= set(kept) for g in groups)
+assert np.bincount(target.train[1]).tolist() == [10] * 12
+assert set(pictures.labels[target.train[0]]) == set(held_out)
+for task in ways(0).values():
+    assert set(pictures.labels[task.train[0]]).isdisjoint(held_out)
+assert len(found) == 5 * len(SEEDS) and found["target"].between(0, 1).all()
+assert any((tuned[name]["kernel"] != base[name]["kernel"]).any() for name in list(base)[:7])
+""",
+    "score_maps": """
+for name in layers:
+    assert np.array_equal(params[name]["kernel"], base[name]["kernel"])
+assert set(scenes.class_names[c] for c in classes) == set(wanted) == set(task.class_names[:-1])
+for (boxes, said), row in zip(maps, rows):
+    assert (0 <= boxes).all() and (boxes <= 1).all() and (said.sum(axis=1) <= 1 + 1e-5).all()
+boxes, said = maps[0]
+np.testing.assert_allclose(image_score(said), (said.astype(float) ** 5).mean(axis=0), rtol=1e-4)
+heat = score_map(boxes, said[:, 0], (64, 64))
+inside = (boxes[:, 0] <= 0.5) & (0.5 < boxes[:, 2]) & (boxes[:, 1] <= 0.5) & (0.5 < boxes[:, 3])
+assert abs(heat[32, 32] - said[inside, 0].mean()) < 0.02
+assert len(hits) == len(control) > 50
+""",
     "splice_and_freeze": """
 assert set(rows) == {"baseA", "baseB", "A3B", "A3B+", "B3B+"}
 for name in of_b:
