@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pandas as pd
 import pytest
 
 from tests.data import image_trees
@@ -25,7 +26,7 @@ from transfer_jax.networks import alexnet_mini
 from transfer_jax.networks.weights import save_weights
 from transfer_jax.readout.metrics import average_precision
 from transfer_jax.readout.windows import Pyramid, scan, score_map
-from transfer_jax.report import load, write_page
+from transfer_jax.report import Results, load, write_page
 from transfer_jax.studies import oquab2014 as study
 from transfer_jax.studies.settings import network_from, runtime_from, spec_from
 from transfer_jax.training import SMALL_IMAGES
@@ -424,3 +425,22 @@ def test_people_are_ranked_by_the_windows_that_overlap_them(tmp_path):
     assert asked.windows(1, windows).tolist() == [True, True, False, False]
     # A person whom no window shows so well has the best there are.
     assert asked.windows(1, windows[2:]).tolist() == [True, False]
+
+
+def test_average_precisions_by_class_are_those_of_the_network_in_the_row():
+    tags = {"experiment": "frozen", "layer": "fc7", "adaptation": 2, "images_per_class": 0}
+    values = {("all", 0): (0.5, 0.3), ("all", 1): (0.7, 0.1), ("near", 0): (0.2, 0.4)}
+    rows = [
+        {**tags, "condition": condition, "seed": seed, "measure": "ap", "value": value}
+        | {"class_name": name, "k": "5", "rule": "area"}
+        for (condition, seed), pair in values.items()
+        for name, value in zip(("car", "mug"), pair, strict=True)
+    ]
+    results = Results(pd.DataFrame(rows))
+    compared = {
+        name: results.frame[results.frame["condition"] == name].assign(measure="mean_ap")
+        for name in ("all", "near")
+    }
+    table = study.by_class(results, compared)
+    assert table.loc["all"].tolist() == ["40.0", "60.0", "20.0"]
+    assert table.loc["near"].tolist() == ["30.0", "20.0", "40.0"]

@@ -90,15 +90,23 @@ def write_page(
 def _data(results: Results, done: pd.DataFrame) -> pd.DataFrame:
     """What the networks saw: a row for each kind of task, with the classes of all its draws."""
     kinds: dict[tuple, dict[str, None]] = {}
+    counts: dict[tuple, list[tuple[int, int]]] = {}
     for cell in filter(None, map(results.cell, done["hash"])):
         names, pixels = cell["class_names"], cell["network"]["input_size"]
-        kind = cell["dataset"], len(names), cell["num_train"], cell["num_val"], str(pixels)
+        kind = cell["dataset"], len(names), str(pixels)
         kinds.setdefault(kind, {}).update(dict.fromkeys(names))
-    columns = ["dataset", "classes", "training images", "validation images", "input pixels"]
-    frame = pd.DataFrame(list(kinds), columns=columns)
+        counts.setdefault(kind, []).append((cell["num_train"], cell["num_val"]))
+    frame = pd.DataFrame(list(kinds), columns=["dataset", "classes", "input pixels"])
     frame.insert(2, "chance", [f"{1 / count:.2%}" for count in frame["classes"]])
+    for place, split in enumerate(("training", "validation")):
+        frame[f"{split} images"] = [_span([n[place] for n in counts[kind]]) for kind in kinds]
     frame["which classes"] = [_some(list(names)) for names in kinds.values()]
     return frame
+
+
+def _span(counts: list[int]) -> str:
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _some(names: list[str], most: int = 12) -> str:
@@ -167,7 +175,7 @@ def _html(item: Figure | pd.DataFrame, caption: str) -> str:
         ]
         return f'<figure><div class="panels">{"".join(images)}</div>{_caption(text)}</figure>'
     item = _without_empty(item)
-    numbered = isinstance(item.index, pd.RangeIndex) or item.index.names == [None]
+    numbered = item.index.names == [None] and pd.api.types.is_integer_dtype(item.index)
     table = item.to_html(index=not numbered, border=0, na_rep="", float_format="{:.3f}".format)
     if len(item) > FOLDED:
         return f"<details><summary>{text}</summary><div class='table'>{table}</div></details>"

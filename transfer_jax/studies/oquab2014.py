@@ -528,11 +528,15 @@ def _spread(values: pd.Series) -> str:
     return f"{100 * values.mean():.1f}{more}"
 
 
+SAME = ("experiment", "condition", "layer", "adaptation", "images_per_class", "seed")
+"""What tells the measured networks apart."""
+
+
 def by_class(results: Results, rows: dict[str, pd.DataFrame]) -> pd.DataFrame | None:
     """Average precision by class of the networks compared, and as published."""
-    ours, frame = {}, results.frame
+    ours, measured = {}, results.select("ap")
     for name, of in rows.items():
-        some = frame[(frame["measure"] == "ap") & frame["hash"].isin(of["hash"])]
+        some = measured.merge(of[list(SAME)].drop_duplicates(), on=list(SAME))
         if len(some):
             values = some.groupby("class_name", sort=False)["value"].mean()
             ours[name] = 100 * pd.Series({"mean": values.mean(), **values})
