@@ -480,8 +480,8 @@ def sections(results: Results, folder: Path) -> list[Section]:
                 "",
                 [
                     (figure(results, factor), "A line a target, by group. Left: performance, mean "
-                     "over seeds. Middle: minus the target's mean over settings. Right: the best "
-                     "setting on validation images by the order of distance."),
+                     "over seeds. Middle: minus that of the reference. Right: the best setting on "
+                     "validation images by the order of distance."),
                     (table(results, factor), "Performance by group (%), means over targets and "
                      "seeds; points against the reference over all targets that have both."),
                 ],
@@ -501,9 +501,9 @@ def sections(results: Results, folder: Path) -> list[Section]:
                 (choice_table(results), "The same over all targets: mean with its 95 % interval "
                  "over seeds, the best target's mean, and the share of what the target's own "
                  "validation images save."),
-                (advice(results), "For a new target of a group: the candidate that most seeds "
-                 "choose on all targets here, the nearer the more, and what most seeds choose on "
-                 "the validation images of each target."),
+                (advice(results), "What most seeds choose for each target, source network and "
+                 "reading: without it, on the other targets, the nearer the more; and on its own "
+                 "validation images."),
             ],
         ),
         Section(
@@ -569,12 +569,17 @@ def table(results: Results, factor: str) -> pd.DataFrame | None:
     order = _ordered(rows)
     means = 100 * rows.pivot_table(index="setting", columns="group", values="value", sort=False)
     means = means.reindex(index=order, columns=[g for g in GROUPS if g in means])
-    known = rows.loc[rows["default"].eq(True), "setting"]
-    against = known.iloc[0] if len(known) else order[0]
+    against = _reference(rows, order)
     change = {s: str(gain(results, factor, s, against)) for s in order if s != against}
     found = means.map("{:.1f}".format).replace("nan", "")
     found[f"{MINUS} {against}"] = pd.Series(change, dtype=str)
     return found.fillna("").rename_axis(factor)
+
+
+def _reference(rows: pd.DataFrame, order: Sequence[str]) -> str:
+    """The default setting, where it is one of the factor's; else the first."""
+    known = rows.loc[rows["default"].eq(True), "setting"]
+    return known.iloc[0] if len(known) else order[0]
 
 
 def _ordered(rows: pd.DataFrame) -> list[str]:
@@ -589,14 +594,15 @@ def figure(results: Results, factor: str) -> Figure | None:
     if rows.empty or rows["setting"].nunique() < 2:
         return None
     order, best = _ordered(rows), best_settings(results, factor)
+    against = _reference(rows, order)
     drawing, (panels,) = plots.new_figure(11, 3.9, ncols=2 + (len(best) > 1))
     for (target, group), of in rows.groupby(["target", "group"], sort=False):
         means = 100 * of.groupby("setting")["value"].mean().reindex(order)
         looks = _looks(rows, target, group)
-        for axes, values in ((panels[0], means), (panels[1], means - means.mean())):
+        for axes, values in ((panels[0], means), (panels[1], means - means[against])):
             axes.plot(range(len(order)), values, **looks)
     panels[0].set_ylabel("performance (%)")
-    panels[1].set_ylabel("minus the target's mean (points)")
+    panels[1].set_ylabel(f"minus {against} (points)")
     panels[1].axhline(0, color="black", linewidth=0.8)
     long = max(map(len, order)) > 5 and len(order) > 3
     for axes in panels[:2]:
@@ -613,7 +619,8 @@ def figure(results: Results, factor: str) -> Figure | None:
         told = "" if np.isnan(rho) else f"rho {rho:+.2f}, p {p:.2g}"
         panels[2].set(xlabel="distance (order)", ylabel="best setting", title=told)
         panels[2].set_yticks(range(len(order)), order)
-        panels[2].set_ylim(-0.5, len(order) - 0.5)
+        ranks = results.select("overlap")["rank"]
+        panels[2].set(ylim=(-0.5, len(order) - 0.5), xlim=(ranks.min() - 0.5, ranks.max() + 0.5))
         panels[2].title.set(fontsize=9, fontweight="normal")
     _legend(drawing, rows)
     return drawing
