@@ -188,7 +188,7 @@ def kinds():
 
 def damages_to(path, other):
     content = path.read_bytes()
-    yield from damages(content, other.read_bytes(), flips=6, cuts=(0, 0.5, 1))
+    yield from damages(content, other.read_bytes(), flips=4, cuts=(0, 0.5, 1))
     if path.name == "metrics.jsonl":
         yield "a line lost", b"".join(content.splitlines(True)[1:])
     if path.name == "done.json":

@@ -55,7 +55,7 @@ def test_nonsense_is_refused_by_its_name(field, value):
 
 def test_a_batch_larger_than_the_data_is_refused():
     task, network = small.tasks()[0], small.network()
-    count = len(task.train[0])
+    count = len(task.dataset.labels)
     Cell(network, task, Treatment("A"), dataclasses.replace(small.RECIPE, batch_size=count))
-    with pytest.raises(ValueError, match=f"batch_size={count + 1}: there are {count} training"):
+    with pytest.raises(ValueError, match=f"batch_size={count + 1}: its dataset has {count} images"):
         Cell(network, task, Treatment("A"), dataclasses.replace(small.RECIPE, batch_size=count + 1))

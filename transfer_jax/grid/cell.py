@@ -60,9 +60,8 @@ class Cell:
         size, (height, width, _) = self.recipe.augmentation.size, self.network.input_shape
         if self.task.objective is None and {size} != {height, width}:
             refuse(f"recipe.augmentation.size={size}: the network takes {height}x{width} pixels")
-        if not self.imported and self.recipe.batch_size > len(self.task.train[0]):
-            count = len(self.task.train[0])
-            refuse(f"recipe.batch_size={self.recipe.batch_size}: there are {count} training images")
+        if self.recipe.batch_size > (count := len(self.task.dataset.labels)):
+            refuse(f"recipe.batch_size={self.recipe.batch_size}: its dataset has {count} images")
         shape, origin = self.task.dataset.image_shape, self.root.task.dataset.image_shape
         if shape is None:
             refuse("its images have several shapes: set config.dataset.image_size")
