@@ -4,8 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 DEMO_DIR := runs/demo
-# tests/conftest.py says which tests stay with one worker, whose fixtures and compiled steps they share.
-PARALLEL := -n auto --maxprocesses=4 --dist=loadgroup --no-loadscope-reorder
+# The tests of a file stay with one worker: they share fixtures and compiled steps.
+PARALLEL := -n auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-slow lint clean
 

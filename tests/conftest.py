@@ -1,10 +1,9 @@
 """Shared settings: CPU, hypothesis without deadlines (the first example compiles), and which tests
-one worker of pytest-xdist keeps together."""
+begin first."""
 
 import os
 from pathlib import Path
 
-import pytest
 from hypothesis import settings
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -15,11 +14,6 @@ settings.load_profile("suite")
 TESTS = Path(__file__).parent
 LONG = ("colabs", "studies", "test_main.py", "test_run.py", "test_on_ray.py", "test_loop.py")
 """Folders and files that take longest: they begin first, so that no worker is left with one."""
-
-
-def pytest_itemcollected(item):
-    """The tests of a file share fixtures and compiled steps."""
-    item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(TESTS))))
 
 
 def pytest_collection_modifyitems(items):
