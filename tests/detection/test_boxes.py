@@ -89,10 +89,11 @@ def test_suppression_is_greedy_within_a_label(seed, most):
         rivals = [i for i in kept if labels[i] == labels[place]]
         if all(overlap(boxes[i], boxes[place]) <= most for i in rivals):
             kept.append(place)
-    assert not_suppressed(boxes, scores, labels, most).tolist() == kept
+    assert not_suppressed(boxes, scores, labels, most, 99).tolist() == kept
+    assert not_suppressed(boxes, scores, labels, most, 3).tolist() == kept[:3]
 
 
 def test_nothing_suppresses_nothing():
     none = np.zeros(0)
-    assert not_suppressed(np.zeros((0, 4)), none, none.astype(int), 0.3).shape == (0,)
+    assert not_suppressed(np.zeros((0, 4)), none, none.astype(int), 0.3, 9).shape == (0,)
     assert pytest.approx(0) == overlaps(np.zeros((1, 4)), np.zeros((1, 4)))[0, 0]

@@ -21,6 +21,7 @@ from transfer_jax.detection.evaluate import (
     LEAST_SCORE,
     Detections,
     average_precisions,
+    by_image,
     detect,
     judged,
 )
@@ -190,6 +191,50 @@ def square(box):
     top, left, bottom, right = map(float, box)
     area = (bottom - top) * (right - left)
     return {"bbox": [left, top, right - left, bottom - top], "area": area}
+
+
+def weighted(found, truth, weights):
+    """The mean average precision when image i counts weights[i] times, by loops."""
+    means, right = [], judged(found, truth)
+    for label in range(3):
+        there = [
+            (i, d) for i in range(4) for c, d in zip(*truth[i][::2], strict=True) if c == label
+        ]
+        positives = sum(weights[i] for i, difficult in there if not difficult)
+        if not positives:
+            continue
+        mine = [i for i in np.argsort(-found.scores, kind="stable") if found.labels[i] == label]
+        hits = misses = 0
+        points = []
+        for i in mine:
+            hits += weights[found.images[i]] * (right[i] == 1)
+            misses += weights[found.images[i]] * (right[i] == 0)
+            points.append((hits / positives, hits / max(hits + misses, 1e-12)))
+        area = last = 0
+        for k, (recall, _) in enumerate(points):
+            area += (recall - last) * max(precision for _, precision in points[k:])
+            last = recall
+        means.append(area)
+    return np.mean(means)
+
+
+@given(st.integers(0, 10_000))
+def test_what_an_image_adds_is_the_derivative_by_its_weight(seed):
+    found, truth = random_case(seed)
+    if not (~truth.difficult).any():
+        return
+    adds = by_image(found, truth, 3)
+    mean = np.nanmean(average_precisions(found, truth, 3, "area"))
+    assert adds.mean() == pytest.approx(mean, abs=1e-6)
+    for image in range(4):
+        weights, step = np.ones(4), 1e-6
+        ahead, behind = (
+            weighted(found, truth, weights + s * step * np.eye(4)[image]) for s in (1, -1)
+        )
+        # Where two precisions are equal, the one to a side of it may be meant.
+        sides = [(ahead - mean) / 1e-6, (mean - behind) / 1e-6]
+        low, high = min(sides) - 1e-3, max(sides) + 1e-3
+        assert low <= (adds[image] - mean) / 4 <= high
 
 
 def test_detections_are_those_of_each_image_alone():

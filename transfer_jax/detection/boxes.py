@@ -56,14 +56,16 @@ def moved(boxes, by):
     return xp.clip(xp.concat([centre - half, centre + half], axis=-1), 0, 1)
 
 
-def not_suppressed(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, most: float):
+def not_suppressed(
+    boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, overlap: float, most: int
+) -> np.ndarray:
     """Places of the boxes (M, 4) that stay when, from the highest score down, each box strikes out
-    those of its own label that overlap it by more than `most`; in that order."""
+    those of its own label that overlap it by more; the first `most`, in that order."""
     # Boxes of different labels are laid where they cannot meet.
     apart = boxes + 2 * labels[:, None].astype(boxes.dtype)
     left, kept = np.argsort(-scores, kind="stable"), []
-    while left.size:
+    while left.size and len(kept) < most:
         kept.append(left[0])
         rest = left[1:]
-        left = rest[overlaps(apart[left[:1]], apart[rest])[0] <= most]
+        left = rest[overlaps(apart[left[:1]], apart[rest])[0] <= overlap]
     return np.array(kept, np.int64)

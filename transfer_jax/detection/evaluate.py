@@ -12,7 +12,7 @@ from transfer_jax.data.batches import padded_batches, stream
 from transfer_jax.data.dataset import Boxes
 from transfer_jax.data.tasks import Task
 from transfer_jax.detection.boxes import areas, moved, not_suppressed, overlaps
-from transfer_jax.detection.network import apply_regions, split
+from transfer_jax.detection.network import judge_regions, pool_regions, split
 from transfer_jax.networks import Network
 from transfer_jax.readout.metrics import average_precision
 from transfer_jax.training.recipe import Recipe
@@ -55,7 +55,8 @@ def detect(
         batches, stream(read, (indices for indices, _ in batches)), strict=True
     ):
         x = (images.astype(np.float32) - mean) * np.float32(recipe.pixel_scale)
-        scores, moved_boxes = map(np.asarray, _predict(network, params, x, boxes))
+        regions = _pooled(network, params, x, boxes)
+        scores, moved_boxes = map(np.asarray, _judged(network, params, regions, boxes))
         for place in np.flatnonzero(mask):
             labels, *of_image = _best(scores[place], moved_boxes[place], boxes[place])
             images_of = np.full(len(labels), indices[place])
@@ -63,11 +64,18 @@ def detect(
     return Detections(*map(np.concatenate, zip(*found, strict=True)))
 
 
+# Two programs: in one, XLA:CPU pools anew for every input of the next layer.
 @functools.partial(jax.jit, static_argnums=0)
-def _predict(network: Network, params, x, boxes):
+def _pooled(network: Network, params, x, boxes):
+    with jax.default_matmul_precision("highest"):
+        return pool_regions(network, params, x, 0, boxes)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _judged(network: Network, params, regions, boxes):
     """Probabilities (N, P, 1 + K), and boxes (N, P, K, 4) moved as each class would have them."""
     with jax.default_matmul_precision("highest"):
-        logits, by = split(apply_regions(network, params, x, 0, boxes))
+        logits, by = split(judge_regions(network, params, regions))
     return jax.nn.softmax(logits), moved(boxes[:, :, None], by)
 
 
@@ -76,7 +84,7 @@ def _best(scores, boxes, proposals):
     there = areas(proposals)[:, None] > 0
     regions, labels = np.nonzero((scores[:, 1:] >= LEAST_SCORE) & there)
     boxes, scores = boxes[regions, labels], scores[regions, labels + 1]
-    kept = not_suppressed(boxes, scores, labels, MOST_OVERLAP)[:MOST]
+    kept = not_suppressed(boxes, scores, labels, MOST_OVERLAP, MOST)
     return labels[kept], scores[kept], boxes[kept]
 
 
@@ -118,3 +126,42 @@ def average_precisions(found: Detections, truth: Boxes, num_classes: int, rule: 
             for of in [found.labels == label]
         ]
     )
+
+
+def by_image(found: Detections, truth: Boxes, num_classes: int) -> np.ndarray:
+    """What each of N test images adds to the mean average precision by the area: (N,), whose mean
+    it is, as an accuracy is the mean of right and wrong images.
+
+    An image adds the mean plus N times the derivative by its weight (the infinitesimal jackknife),
+    so that their spread is the noise of the images, of which an average precision is no plain mean.
+    """
+    images, right, found_means = len(truth.offsets) - 1, judged(found, truth), []
+    derivative = np.zeros(images)
+    owner = np.repeat(np.arange(images), np.diff(truth.offsets))
+    for label in range(num_classes):
+        positives = owner[(truth.labels == label) & ~truth.difficult]
+        if not positives.size:
+            continue
+        of = np.flatnonzero((found.labels == label) & (right >= 0))
+        of = of[np.argsort(-found.scores[of], kind="stable")]
+        hit, image = right[of] == 1, found.images[of]
+        hits, count = np.cumsum(hit), np.arange(1, len(of) + 1)
+        # From each place on the highest precision, and where it is.
+        precision = hits / count
+        best = len(of) - 1 - _last_maxima(precision[::-1])[::-1]
+        gain = hit / positives.size  # of recall
+        mean = float(gain @ precision[best])
+        # Precision hits / count changes by what stands before it.
+        at = np.bincount(best, gain, len(of)) / np.maximum(count, 1) ** 2
+        up, down = (np.cumsum((at * n)[::-1])[::-1] for n in (count - hits, hits))
+        each = gain * precision[best] + np.where(hit, up, -down)
+        derivative += np.bincount(image, each, images)
+        derivative -= np.bincount(positives, minlength=images) * mean / positives.size
+        found_means.append(mean)
+    return np.mean(found_means) + images * derivative / len(found_means)
+
+
+def _last_maxima(values: np.ndarray) -> np.ndarray:
+    """Place of the maximum of values[: i + 1], for each i; of equal ones the last."""
+    highest = np.maximum.accumulate(values)
+    return np.maximum.accumulate(np.where(values == highest, np.arange(len(values)), 0))

@@ -47,12 +47,15 @@ def apply_regions(
     x is what enters layer `start`, which lies no higher than the pooling of regions; `boxes` are
     (N, R, 4). With `train` dropout applies: `rng` are keys (N,) of the images.
     """
-    place, cut, pool = next(
-        (i, j, op)
-        for i, layer in enumerate(network.layers)
-        for j, op in enumerate(layer.then)
-        if isinstance(op, RoiPool)
-    )
+    regions = pool_regions(network, params, x, start, boxes, train=train, rng=rng)
+    return judge_regions(network, params, regions, rng=rng if train else None)
+
+
+def pool_regions(
+    network: Network, params: Params, x: jax.Array, start: int, boxes: jax.Array, **dropout
+) -> jax.Array:
+    """The first part of `apply_regions`, up to pooling: (N, R, size, size, C)."""
+    place, cut = _pooling(network)
     layer = network.layers[place]
     if start > place:
         raise ValueError(
@@ -61,17 +64,35 @@ def apply_regions(
         )
     trunk = dataclasses.replace(layer, then=layer.then[:cut])
     trunk = dataclasses.replace(network, layers=(*network.layers[:place], trunk))
-    x = trunk.apply_range(params, x, start, None, train=train, rng=rng)
-    x = roi_pool(x, boxes, pool.size).reshape(-1, pool.size, pool.size, x.shape[-1])
-    keys = own = None
-    if train:
+    maps = trunk.apply_range(params, x, start, None, **dropout)
+    return roi_pool(maps, boxes, layer.then[cut].size)
+
+
+def judge_regions(
+    network: Network, params: Params, regions: jax.Array, rng: jax.Array | None = None
+) -> jax.Array:
+    """The second part of `apply_regions`, from what `pool_regions` gives; dropout with `rng`."""
+    place, cut = _pooling(network)
+    count, keys, own = regions.shape[:2], None, None
+    if rng is not None:
         of_regions = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))
-        keys = of_regions(rng, jnp.arange(boxes.shape[1])).reshape(-1)
+        keys = of_regions(rng, jnp.arange(count[1])).reshape(-1)
         own = jax.vmap(jax.random.fold_in, (0, None))(keys, place)
-    for op in layer.then[cut + 1 :]:
+    x = regions.reshape(-1, *regions.shape[2:])
+    for op in network.layers[place].then[cut + 1 :]:
         x = op(x, own)
-    x = network.apply_range(params, x, place + 1, None, train=train, rng=keys)
-    return x.astype(jnp.float32).reshape(*boxes.shape[:2], -1)
+    x = network.apply_range(params, x, place + 1, None, train=rng is not None, rng=keys)
+    return x.astype(jnp.float32).reshape(*count, -1)
+
+
+def _pooling(network: Network) -> tuple[int, int]:
+    """The layer that pools regions, and the place among its operations."""
+    return next(
+        (i, j)
+        for i, layer in enumerate(network.layers)
+        for j, op in enumerate(layer.then)
+        if isinstance(op, RoiPool)
+    )
 
 
 def split(outputs: jax.Array) -> tuple[jax.Array, jax.Array]:

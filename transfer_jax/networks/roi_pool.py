@@ -30,41 +30,38 @@ def roi_pool(x: jax.Array, boxes: jax.Array, size: int) -> jax.Array:
     Returns:
       (N, R, size, size, C).
     """
-    return jax.vmap(partial(_pool, size=size))(x, boxes)
-
-
-def _pool(x, boxes, size):
-    sides = x.shape[:2]
-    (top, low, tall), (left, right, wide) = (
-        _windows(boxes[:, axis], boxes[:, axis + 2], size, sides[axis]) for axis in (0, 1)
-    )
-    for side in reversed(sides):
-        x = _maxima(x, len(sides) - 1, min(side, -(-side // size) + 1))
-    columns = lambda a: a[:, None, :]  # noqa: E731
-    rows = lambda a: a[:, :, None]  # noqa: E731
+    count, height, width, channels = x.shape
+    top, low, tall = _windows(boxes[..., 0], boxes[..., 2], size, height)
+    left, right, wide = _windows(boxes[..., 1], boxes[..., 3], size, width)
+    table = _maxima(_maxima(x, 2, size), 2, size)
+    cells = table.reshape(-1, channels)  # gathers along several axes have slow gradients on CPUs
 
     def at(row, column):
-        where = rows(tall), columns(wide), rows(row), columns(column)
-        return x.at[where].get(mode="clip")
+        level = tall[..., :, None] * table.shape[1] + wide[..., None, :]
+        return (level * count * height + row[..., :, None]) * width + column[..., None, :]
 
-    upper, lower = (jnp.maximum(at(row, left), at(row, right)) for row in (top, low))
-    return jnp.maximum(upper, lower)
+    corners = jnp.stack([at(row, column) for row in (top, low) for column in (left, right)])
+    # What is added to the stack makes XLA:CPU compute it once, and not anew for every channel.
+    corners += (jnp.arange(count) * height * width)[:, None, None, None]
+    one, two, three, four = (jnp.take(cells, corner, axis=0, mode="clip") for corner in corners)
+    return jnp.maximum(jnp.maximum(one, two), jnp.maximum(three, four))
 
 
 def _windows(low, high, size, cells):
-    """Windows (R, size) along one side: where each begins, where its last 2^k cells do, and k."""
-    low = jnp.clip(jnp.floor(low * cells + 0.5).astype(jnp.int32), 0, cells - 1)[:, None]
-    high = jnp.floor(high * cells + 0.5).astype(jnp.int32)[:, None]
+    """Windows (..., size) along one side: where each begins, where its last 2^k cells do, and k."""
+    low = jnp.clip(jnp.floor(low * cells + 0.5).astype(jnp.int32), 0, cells - 1)[..., None]
+    high = jnp.floor(high * cells + 0.5).astype(jnp.int32)[..., None]
     length, i = jnp.clip(high, low + 1, cells) - low, jnp.arange(size)
     start, stop = low + i * length // size, low - (-(i + 1) * length // size)
     level = 31 - lax.clz(stop - start)
     return start, stop - 2**level, level
 
 
-def _maxima(x, axis, longest):
+def _maxima(x, axis, size):
     """Entry [k, ..., i, ...] is the maximum of x from i on along `axis` over 2^k cells, as many as
-    there are; for all k that windows of up to `longest` cells need."""
-    found = [x]
+    there are; for all k that windows of a `size`-th of the cells need."""
+    found, cells = [x], x.shape[axis]
+    longest = min(cells, -(-cells // size) + 1)
     for level in range(longest.bit_length() - 1):
         moved = [(0, 0, 0)] * x.ndim
         moved[axis] = (-(2**level), 2**level, 0)

@@ -208,7 +208,7 @@ def _measure(workdir: Path, name: str) -> list[dict[str, Any]]:
 def _right(workdir: Path, key: str) -> tuple[str, np.ndarray] | None:
     if ":" in key:
         name, array, digest = key.split(":")
-        return digest, seal.read_arrays(workdir / "measures" / f"{name}.npz")[array].astype(bool)
+        return digest, seal.read_arrays(workdir / "measures" / f"{name}.npz")[array]
     folder = workdir / "cells" / key
     return seal.read_right(folder) if (folder / "right.npz").exists() else None
 

@@ -24,7 +24,7 @@ from matplotlib.patches import Rectangle
 from ml_collections import ConfigDict
 
 from transfer_jax.data.ancestor_splits import split_by_ancestors
-from transfer_jax.data.dataset import Dataset
+from transfer_jax.data.dataset import Dataset, digest
 from transfer_jax.data.hierarchy import class_hierarchy
 from transfer_jax.data.label_sets import HUH2016_TOP_DOWN, Level, bottom_up, published, top_down
 from transfer_jax.data.outline import NoImagesError
@@ -370,7 +370,7 @@ SHOWN = 5
 def _detection(store: Store, found: Sequence[Entry]):
     """Mean average precisions of detectors, and what some find in a few test images."""
     rows, known, task = [], {}, found[0][1].task
-    truth = task.dataset.boxes.take(task.val[0])
+    tested, truth = digest(task.dataset.name, task.val[0]), task.dataset.boxes.take(task.val[0])
     shown = np.linspace(0, len(task.val[0]) - 1, SHOWN).astype(int)
     arrays = {"shown": shown, "images": task.dataset.read(task.val[0][shown])}
     arrays |= {f"truth:{name}": array for name, array in vars(truth.take(shown)).items()}
@@ -378,14 +378,21 @@ def _detection(store: Store, found: Sequence[Entry]):
         if cell.hash not in known:
             network = store.trained(cell)
             of = network.network, network.params, network.recipe, network.mean, task
-            detections = known[cell.hash] = evaluate.detect(*of)
+            detections = evaluate.detect(*of)
+            measured = known[cell.hash] = []
+            adds = evaluate.by_image(detections, truth, task.num_classes)
+            for measure, rule in (("map_voc07", "voc2007"), ("map_area", "area")):
+                each = evaluate.average_precisions(detections, truth, task.num_classes, rule)
+                mean = float(np.nanmean(each))
+                # The noise of images is that of the area for both.
+                arrays[f"{cell.hash} {measure}"] = adds - adds.mean() + mean
+                kept = {"right": f"{cell.hash} {measure}", "images": tested}
+                measured.append({"measure": measure, "value": mean, **kept})
             best = [np.flatnonzero(detections.images == place)[:SHOWN] for place in shown]
             name = name_of((tags["condition"], tags.get("amount")))
             for field, array in detections._asdict().items():
                 arrays[f"{name}:{field}"] = array[np.concatenate(best)]
-        for measure, rule in (("map_voc07", "voc2007"), ("map_area", "area")):
-            each = evaluate.average_precisions(known[cell.hash], truth, task.num_classes, rule)
-            rows.append({**tags, "measure": measure, "value": float(np.nanmean(each))})
+        rows += [{**tags, **row} for row in known[cell.hash]]
     return rows, arrays
 
 
