@@ -73,7 +73,7 @@ def train(
       seed: of weights, order of images, views and dropout.
 
     Returns:
-      (params, row): params in network order, and what came of it: 'top1', 'top5', 'loss' on the
+      (params, row): params in network order, and what came of it: 'top1', 'top5', 'eval_loss' on the
       validation images, 'train_loss', 'right' (bool, one a validation image), 'seconds'.
 
     Example:
