@@ -33,7 +33,7 @@ from transfer_jax.data.tasks import Task, subset_task
 from transfer_jax.data.windows import Grid, patch_task, whole_images
 from transfer_jax.grid.cell import Cell, Entry
 from transfer_jax.grid.store import Store, TrainedNetwork
-from transfer_jax.networks import adapted, fully_convolutional
+from transfer_jax.networks import adapted
 from transfer_jax.readout.metrics import average_precisions
 from transfer_jax.readout.windows import Pyramid, crop_outputs, image_score, scan, score_map
 from transfer_jax.report import Results, Section, level, plots, read_published
@@ -361,15 +361,12 @@ def _forms(tags, network: TrainedNetwork, target: Target, rows, pyramid: Pyramid
     shapes = [target.images.image(row).shape[:2] for row in rows]
     windows = [pyramid.boxes(net, shape) for shape in shapes]
     ways = {"cut out": lambda: crop_outputs(*of, lambda place, _: windows[place], **view)}
-    counts = {"cut out": sum(map(len, windows)) * sum(net.multiply_adds.values())}
+    counts = {"cut out": sum(pyramid.multiply_adds(net, shape)[1] for shape in shapes)}
     for times in (1, 2, 4):
         coarse = dataclasses.replace(pyramid, stride=times * pyramid.stride)
-        dense, _ = fully_convolutional(net, network.params, stride=coarse.stride)
         name = f"convolutional, stride {coarse.stride}"
         ways[name] = functools.partial(scan, *of, pyramid=coarse, **view)
-        sizes = (size for shape in shapes for size in coarse.sides(net, shape))
-        over = (dataclasses.replace(dense, input_size=size) for size in sizes)
-        counts[name] = sum(sum(one.multiply_adds.values()) for one in over)
+        counts[name] = sum(coarse.multiply_adds(net, shape)[0] for shape in shapes)
     for name, run in ways.items():
         list(run())
         started = time.perf_counter()

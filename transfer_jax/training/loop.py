@@ -73,8 +73,8 @@ def train(
       seed: of weights, order of images, views and dropout.
 
     Returns:
-      (params, row): params in network order, and what came of it: 'top1', 'top5', 'eval_loss' on the
-      validation images, 'train_loss', 'right' (bool, one a validation image), 'seconds'.
+      (params, row): params in network order, and what came of it: 'top1', 'top5', 'eval_loss' on
+      the validation images, 'train_loss', 'right' (bool, one a validation image), 'seconds'.
 
     Example:
       >>> base, _ = train(net, task_a, SMALL_IMAGES)                          # doctest: +SKIP
