@@ -363,7 +363,7 @@ def _transfer(store: Store, found: Sequence[Entry]):
     return rows, arrays
 
 
-SHOWN = 5
+SHOWN, DRAWN = 5, 3
 """Test images whose detections the page shows, and detections in each."""
 
 
@@ -388,7 +388,7 @@ def _detection(store: Store, found: Sequence[Entry]):
                 arrays[f"{cell.hash} {measure}"] = adds - adds.mean() + mean
                 kept = {"right": f"{cell.hash} {measure}", "images": tested}
                 measured.append({"measure": measure, "value": mean, **kept})
-            best = [np.flatnonzero(detections.images == place)[:SHOWN] for place in shown]
+            best = [np.flatnonzero(detections.images == place)[:DRAWN] for place in shown]
             name = name_of((tags["condition"], tags.get("amount")))
             for field, array in detections._asdict().items():
                 arrays[f"{name}:{field}"] = array[np.concatenate(best)]
@@ -551,7 +551,7 @@ def sections(results: Results, folder: Path) -> list[Section]:
             [
                 (precisions(results), "Mean average precision in percent, mean and standard "
                  "deviation over seeds: VOC 2007's eleven points, and the area."),
-                *((detections(results, target), f"{target}, one seed: the {SHOWN} best detections "
+                *((detections(results, target), f"{target}, one seed: the {DRAWN} best detections "
                    "of an image with their probabilities; dotted, the marked objects.")
                   for target in results.select("map_voc07")["target"].unique()),
             ],
@@ -600,7 +600,8 @@ def _spread(rows: pd.DataFrame, measures: Sequence[str], column: str) -> pd.Data
     way = pd.Series(names, rows.index, name="pretrained on")
     values = (100 * rows["value"]).groupby([way, rows[column]], sort=False)
     spread = values.std().map(" ± {:.1f}".format).where(values.std().notna(), "")
-    return (values.mean().map("{:.1f}".format) + spread).unstack(fill_value="")
+    shown = (values.mean().map("{:.1f}".format) + spread).unstack(fill_value="")
+    return shown.rename_axis(columns=None)
 
 
 @mpl.rc_context(plots.STYLE)
@@ -644,6 +645,8 @@ def precisions(results: Results) -> pd.DataFrame | None:
     rows = results.frame[results.frame["measure"].isin(["map_voc07", "map_area"])]
     if rows.empty:
         return None
+    # What is pretrained on everything is one network in every question.
+    rows = rows.assign(amount=rows["amount"].mask(rows["condition"] == "all"))
     rows = rows.drop_duplicates(["target", "condition", "amount", "seed", "measure"])
     return _spread(
         rows.assign(column=rows["target"] + ", " + rows["measure"]),
@@ -666,25 +669,26 @@ def detections(results: Results, target: str) -> Figure | None:
     class_names = results.cell(planned["hash"].dropna().iloc[0])["class_names"]
     images, (truth, starts) = kept["images"], (kept["truth:boxes"], kept["truth:offsets"])
     drawing, grid = plots.new_figure(
-        2.4 * len(images), 2.55 * len(found), nrows=len(found), ncols=len(images)
+        2.4 * len(images), 3.1 * len(found), nrows=len(found), ncols=len(images)
     )
     for (name, line), (column, image) in itertools.product(
         zip(found, grid, strict=True), enumerate(images)
     ):
         axes, (height, width) = line[column], image.shape[:2]
         axes.imshow(image, extent=(0, width, height, 0))
-        axes.set(xticks=[], yticks=[], ylabel="" if column else name)
+        room = "\n" * DRAWN  # for the texts below
+        axes.set(xticks=[], yticks=[], xlabel=room, ylabel="" if column else name.split()[0])
         axes.grid(False)
         scale = np.array([height, width, height, width])
         for box in truth[starts[column] : starts[column + 1]] * scale:
             _frame(axes, box, "white", DOTTED)
-        of = np.flatnonzero(kept[f"{name}:images"] == kept["shown"][column])[::-1]
-        for place, colour in zip(of, itertools.cycle(COLOURS.values())):
+        of = np.flatnonzero(kept[f"{name}:images"] == kept["shown"][column])[:DRAWN]
+        for i, (place, colour) in enumerate(zip(of, list(COLOURS.values())[1:], strict=False)):
             box, score = kept[f"{name}:boxes"][place] * scale, kept[f"{name}:scores"][place]
             label = class_names[kept[f"{name}:labels"][place]]
             _frame(axes, box, colour, "-")
-            axes.text(box[1], box[0], f"{label} {score:.0%}", fontsize=6.5, color="white",
-                      va="top", bbox={"facecolor": colour, "pad": 0.8, "linewidth": 0})  # fmt: skip
+            axes.text(0, -0.03 - 0.1 * i, f"\N{FULL BLOCK} {label} {score:.0%}", fontsize=10,
+                      color=colour, va="top", transform=axes.transAxes)  # fmt: skip
     return drawing
 
 
