@@ -129,12 +129,12 @@ def photographs() -> ConfigDict:
     config.dataset = as_config(DatasetSpec("tiny_imagenet", path="."))
     config.dataset.path = ""
     config.network = network_config("alexnet_mini", dropout=0.0)
-    recipe = replace(SMALL_IMAGES, steps=12_000, eval_every=3000, augmentation=view)
+    recipe = replace(SMALL_IMAGES, eval_every=3000, augmentation=view)
     config.recipe, config.seeds, config.held_out = as_config(recipe), (0, 1, 2), ()
     config.fine_tune_recipe = {"steps": 800, "eval_every": 800, "learning_rate": 0.005}
-    wanted = {"snapshots": (0,), "widths": (0.5,), "depths": (), "dropouts": (0.5,)}
+    wanted = {"snapshots": (0, 3000), "widths": (0.5,), "depths": (), "data": False}
     wanted |= {"budget": {"num_classes": (100, 200), "total_images": 50_000}, "long": False}
-    config.sources.update({**wanted, "weight_decays": (0.005,)})
+    config.sources.update(wanted)
     layers = ("conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
     wanted = {"layers": layers, "pooled": "conv5", "others": ("conv5",), "whitened": 64}
     wanted |= {"dimensions": (8, 16, 32, 64, 128, 256)}

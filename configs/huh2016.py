@@ -139,12 +139,12 @@ def tiny_imagenet() -> ConfigDict:
 def voc2007() -> ConfigDict:
     """Fast R-CNN on networks that learned 32x32 photographs, and from scratch."""
     network = network_config("alexnet_mini", dropout=0.0)
-    recipe = replace(SMALL_IMAGES, steps=12_000, eval_every=3000)
+    recipe = replace(SMALL_IMAGES, eval_every=3000)
     config = base_config(DatasetSpec("tiny_imagenet", path="."), network, recipe)
     config.dataset.path, config.experiments.neighbours = "", False
     voc = DatasetSpec("voc", path="VOCdevkit/VOC2007", image_size=144)
     config.targets.voc2007 = target(voc, kind="detection")
-    steps = {"steps": 6000, "eval_every": 6000, "batch_size": 2, "learning_rate": 0.002}
+    steps = {"steps": 4000, "eval_every": 4000, "batch_size": 2, "learning_rate": 0.002}
     config.targets.voc2007.update({"recipe": steps, "search": {"side": 144, "k": 50}})
     return config
 

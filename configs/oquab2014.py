@@ -111,7 +111,7 @@ def photographs() -> ConfigDict:
     """4,952 photographs of VOC 2007 of 144 pixels, in the devkit's layout; each seed is tested on a
     third of their test images."""
     network = network_config("alexnet_mini", dropout=0.0)
-    recipe = replace(SMALL_IMAGES, steps=12_000, eval_every=3000)
+    recipe = replace(SMALL_IMAGES, eval_every=3000)
     voc = DatasetSpec("voc", path="voc2007_small/VOCdevkit", image_size=None)
     config = base_config(DatasetSpec("tiny_imagenet", path="."), network, recipe, voc)
     config.dataset.path = ""
@@ -121,8 +121,8 @@ def photographs() -> ConfigDict:
     config.windows.per_class = 1500
     config.adaptation_width = 512
     config.adapt_recipe.update({"steps": 2000, "eval_every": 1000, "learning_rate": 0.01})
-    config.train_recipe.update({"steps": 4000, "eval_every": 2000, "learning_rate": 0.01})
-    config.experiments.images_per_class = (10, 30)
+    config.train_recipe.update({"steps": 2000, "eval_every": 2000, "learning_rate": 0.02})
+    config.experiments.images_per_class = (30,)
     return config
 
 

@@ -58,16 +58,18 @@ def test_the_loop_learns():
     assert first.shape == (2,) and np.isfinite(later).all() and not np.array_equal(first, later)
 
 
-@pytest.mark.parametrize("name", ["step", "grid", "windows"])
+@pytest.mark.parametrize("name", ["step", "grid", "windows", "detection"])
 def test_the_program_runs_through(name, monkeypatch, capsys):
     monkeypatch.setattr(bench, "build", lambda _: small.network())
     monkeypatch.setattr(step, "best_matmul", lambda precision: (1024, 1e12))
     monkeypatch.setattr(windows, "Pyramid", lambda stride: Pyramid((1, 4), stride))
     arguments = [name, "--batch", "4", "--rounds", "1", "--steps", "1"]
-    bench.main([*arguments, *(["--torch"] if name == "step" else [])])
+    more = {"step": ["--torch"], "detection": ["--canvas", "16", "--proposals", "9"]}
+    bench.main([*arguments, *more.get(name, [])])
     page = capsys.readouterr().out
     assert f"`python -m transfer_jax.bench {' '.join(arguments)}" in page
     shown = {"step": r"\| ours \| 4 ", "grid": "together / one by one", "windows": "cut out / scan"}
+    shown["detection"] = r"\| training step \| 4 \| \d"
     assert re.search(shown[name], page)
 
 

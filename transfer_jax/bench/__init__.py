@@ -1,1 +1,1 @@
-"""Benchmarks against rivals in the same run: `python -m transfer_jax.bench step|grid|windows`."""
+"""Benchmarks against rivals in the same run: `python -m transfer_jax.bench --help`."""

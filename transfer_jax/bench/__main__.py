@@ -1,8 +1,9 @@
-"""Measures and prints a page in Markdown: `python -m transfer_jax.bench step|grid|windows`.
+"""Measures and prints a page in Markdown: `python -m transfer_jax.bench BENCHMARK`.
 
-step     the training step of a network, images a second, against PyTorch's with --torch
-grid     the frozen cells A1B .. A7B trained together, against one by one
-windows  all windows of an image, scanned by convolutions against cut out one by one
+step       the training step of a network, images a second, against PyTorch's with --torch
+grid       the frozen cells A1B .. A7B trained together, against one by one
+windows    all windows of an image, scanned by convolutions against cut out one by one
+detection  a detector's training step and test, and their parts
 
 python -m transfer_jax.bench step --network alexnet_mini --batch 32 64 128 256 --torch
 """
@@ -15,13 +16,13 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from transfer_jax.bench import grid, step, windows
+from transfer_jax.bench import detection, grid, step, windows
 from transfer_jax.bench.timing import provenance
 from transfer_jax.networks import build
 from transfer_jax.training import parallel
 from transfer_jax.training.recipe import CHOICES
 
-BENCHMARKS = {"step": step, "grid": grid, "windows": windows}
+BENCHMARKS = {"step": step, "grid": grid, "windows": windows, "detection": detection}
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -59,6 +60,9 @@ def parser() -> argparse.ArgumentParser:
             size = {"type": int, "nargs": 2, "metavar": ("HEIGHT", "WIDTH")}
             one.add_argument("--image", **size, default=[144, 192], help="pixels of an image")
             one.add_argument("--stride", type=int, default=1, help="of the network's strides")
+        elif name == "detection":
+            one.add_argument("--canvas", type=int, default=144, help="pixels of an image's side")
+            one.add_argument("--proposals", type=int, default=300, help="boxes of an image")
         else:
             one.add_argument(
                 "--precision", choices=CHOICES["precision"], default="float32", help=" "

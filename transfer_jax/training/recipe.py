@@ -122,6 +122,7 @@ SMALL_IMAGES = Recipe(
     schedule="cosine",
     warmup_fraction=0.1,
     nesterov=True,
+    weight_decay=2e-3,
     bias_lr_multiplier=1.0,
     init="he_quiet_conv1",
     augmentation=Augmentation(size=32, pad=2, mirror=True),
@@ -129,7 +130,8 @@ SMALL_IMAGES = Recipe(
     pixel_scale=1 / 60,
     best_evals=1,
 )
-"""For images of about 32x32 pixels and networks such as `alexnet_mini`."""
+"""For images of about 32x32 pixels and networks such as `alexnet_mini`, without dropout; what else
+was tried is in results/benchmarks/recipe.md."""
 
 
 def learning_rate_schedule(recipe: Recipe) -> optax.Schedule:
