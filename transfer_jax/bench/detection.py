@@ -88,7 +88,7 @@ def parts(network: Network, batch_size: int, proposals: int) -> dict[str, Callab
 
     def suppressed():
         for of, scores in zip(boxes, shown, strict=True):
-            place, label = np.nonzero(scores >= np.quantile(scores, 1 - KEPT / scores.size))
+            place, label = np.nonzero(scores >= np.quantile(scores, max(0, 1 - KEPT / scores.size)))
             not_suppressed(of[place], scores[place, label], label, MOST_OVERLAP, MOST)
         return 0
 
