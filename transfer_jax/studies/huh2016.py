@@ -231,7 +231,7 @@ def _ways(config, source: Source, seed: int) -> Iterator[tuple[str, dict, Task]]
 
     # Section 5.6: what if the target's classes are pretrained on? They displace as many others.
     if wanted.overlap:
-        with asked_by(f"experiments.overlap and config.held_out={config.held_out}"):
+        with asked_by(f"held_out={config.held_out} (experiments.overlap)"):
             rest = random_classes(classes, len(classes) - len(source.held_out), seed)
         yield (
             "overlap",
