@@ -41,7 +41,8 @@ def test_round_trips_are_exact(tmp_path, format, mean, network):
     assert loaded.digest == hashlib.sha256(path.read_bytes()).hexdigest()
     assert small.same_bits(loaded.params, params)
     np.testing.assert_equal(loaded.mean, MEANS[mean])
-    assert weights.num_classes_in(path, network) == network.num_classes
+    widths = {layer.name: layer.features for layer in network.layers}
+    assert weights.widths_in(path, network) == widths
     assert sorted(p.name for p in tmp_path.iterdir()) == [path.name]
 
 

@@ -67,8 +67,8 @@ def load_weights(path: str | Path, network: Network) -> Weights:
 
     BVLC's CaffeNet and AlexNet are for `caffenet()` and `alexnet()`, torchvision's AlexNet for
     `torchvision_alexnet()` (the division by its std is folded into the first kernel); other files
-    must name their layers as the network does. The network's number of classes must be the file's,
-    which `num_classes_in` tells. A file that is damaged or does not fit is a ValueError that names
+    must name their layers as the network does. The network's widths must be the file's, which
+    `widths_in` tells. A file that is damaged or does not fit is a ValueError that names
     the layer, what was found and what was expected. Damage of numbers alone is seen in zip archives
     and in what `save_weights` wrote; elsewhere only `digest` changes.
 
@@ -101,12 +101,13 @@ def load_weights(path: str | Path, network: Network) -> Weights:
     return Weights(params, mean, digest)
 
 
-def num_classes_in(path: str | Path, network: Network) -> int:
-    """How many classes a file's weights tell apart: the biases of the network's last layer."""
-    layers, last = _read(Path(path)).layers, network.layer_names[-1]
-    if "bias" not in layers.get(last, ()):
-        raise ValueError(f"{path}: layer {last} is missing; it has {list(layers)}")
-    return layers[last]["bias"].size
+def widths_in(path: str | Path, network: Network) -> dict[str, int]:
+    """How many maps, units and, last, classes a file's weights have in a network's layers."""
+    layers = _read(Path(path)).layers
+    for name in network.layer_names:
+        if "bias" not in layers.get(name, ()):
+            raise ValueError(f"{path}: layer {name} is missing; it has {list(layers)}")
+    return {name: layers[name]["bias"].size for name in network.layer_names}
 
 
 def save_weights(
@@ -351,7 +352,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--to", choices=WRITTEN, help="default: by OUT's suffix, in our layout")
     options = parser.parse_args(arguments)
     try:
-        classes = num_classes_in(options.source, build(options.network))
+        *_, classes = widths_in(options.source, build(options.network)).values()
         network = build(options.network, num_classes=classes)
         found = load_weights(options.source, network)
         mean = found.mean if options.mean is None else load_mean(options.mean)
