@@ -78,7 +78,7 @@ def panels(figure: Figure) -> list[tuple[str, int, int]]:
     for left, right in cuts:
         part = drawn.crop((left, 0, right, drawn.height))
         if not any(left <= place < right for place in places):  # a legend, without its margins
-            _, top, _, bottom = PIL.ImageOps.invert(part).getbbox()
+            _, top, _, bottom = PIL.ImageOps.invert(part).getbbox() or part.getbbox()
             part = part.crop((0, top, part.width, bottom))
         parts.append((_data_url(part), round(part.width * scale), round(part.height * scale)))
     return parts
