@@ -35,7 +35,7 @@ from transfer_jax.studies.base import Study
 from transfer_jax.studies.settings import (
     check,
     dataset_opener,
-    own_scale,
+    fit_to_network,
     planning_opener,
     ray_from,
     runtime_from,
@@ -139,7 +139,6 @@ def report(workdir: Path) -> Path:
 def main(argv: list[str]) -> None:
     """The program."""
     config, workdir = _CONFIG.value, Path(_WORKDIR.value).expanduser().absolute()
-    own_scale(config)
     if config.executor == "ray":
         # The GPUs of this machine are for the tasks.
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
@@ -157,6 +156,7 @@ def main(argv: list[str]) -> None:
         for name in (*sys.argv, str(workdir)):
             if not name.isprintable():  # Bytes that are not UTF-8 cannot be shown on a page.
                 raise ValueError(f"{name!r}: expected a name in UTF-8, on one line")
+        fit_to_network(config)
         check(config)
         if _DRY_RUN.value:
             study = study_of(config.study)

@@ -31,6 +31,8 @@ def test_from_arrays():
     np.testing.assert_array_equal(data.read([6, 0, 6]), IMAGES[[6, 0, 6]])
     np.testing.assert_array_equal(data.image(3), IMAGES[3])
     assert Dataset.from_arrays(IMAGES, LABELS).class_names == ("0", "1", "2")
+    many = Dataset.from_arrays(IMAGES[np.zeros(40, int)], np.arange(40) % 3)
+    assert np.bincount(many.labels[many.splits["val"]]).tolist() == [2, 2, 2]
     for wrong in ((IMAGES, LABELS[1:]), (IMAGES / 255, LABELS)):
         with pytest.raises(ValueError):
             Dataset.from_arrays(*wrong)

@@ -38,7 +38,11 @@ def test_test_stands_for_a_missing_val_and_training_images_alone_will_do(tmp_pat
     assert set(found.splits) == {"train", "val"}
     assert of_split(found, "val")[0][0] == "test/cat/0.JPEG"
     shutil.rmtree(root / "test")
-    assert set(listing.image_folder(root).splits) == {"train"}
+    alone = listing.image_folder(root)
+    splits = alone.splits
+    assert sorted([*splits["train"], *splits["val"]]) == list(range(len(alone.labels)))
+    counts = np.bincount(alone.labels) // 5
+    np.testing.assert_array_equal(np.bincount(alone.labels[splits["val"]], minlength=3), counts)
 
 
 def test_fingerprint_follows_content_and_not_place(tmp_path):

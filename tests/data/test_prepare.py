@@ -113,6 +113,71 @@ def test_the_command_and_a_study_open_the_same_records_under_the_same_name(root,
         open_dataset(DatasetSpec(**flags, image_size=32), data_dir)
 
 
+@pytest.mark.parametrize("as_file", [False, True])
+def test_some_classes_are_prepared_and_opened_under_one_name(
+    root, tmp_path, capsys, caplog, as_file
+):
+    names = [WNIDS[3], WNIDS[1]]
+    said = ",".join(names)
+    if as_file:
+        (tmp_path / "names.txt").write_text("\n".join(names) + "\n")
+        said = tmp_path / "names.txt"
+    assert prepare.main(command(root, tmp_path / "data", classes=said, on_broken="skip")) == 0
+    out = capsys.readouterr().out
+    flags = dict(re.findall(r"--config\.(?:dataset\.)?(\w+)=(\S+)", out))
+    data_dir, size = flags.pop("data_dir"), int(flags.pop("image_size"))
+    prepared = open_dataset(DatasetSpec(**flags, image_size=size), data_dir)
+    left = [name for name in WNIDS if name not in names]
+    taken = [VAL[i] for i in range(8) if WNIDS[VAL[i]] in names]
+    assert (
+        f"left out {28 - 10 - len(taken)} images of other classes: {', '.join(left)}" in caplog.text
+    )
+    on_disk = sum(file.stat().st_size for file in prepared.directory.iterdir())
+    assert f"{on_disk / 1e6:.1f} MB" in out
+    assert prepared.class_names == tuple(sorted(names))
+    spec = DatasetSpec("ilsvrc2012", path=str(root), image_size=SIZE, on_broken="skip")
+    some = open_dataset(dataclasses.replace(spec, classes=tuple(names)), data_dir, progress=False)
+    whole = open_dataset(spec, data_dir, progress=False)
+    assert some.name == prepared.name != whole.name
+    by_id = {id: row for row, id in enumerate(whole.ids)}
+    for split in ("train", "val"):
+        rows = [by_id[some.ids[row]] for row in some.splits[split]]
+        assert rows == [
+            r for r in whole.splits[split] if whole.class_names[whole.labels[r]] in names
+        ]
+    for row, id in enumerate(some.ids):
+        twin = by_id[id]
+        assert some.class_names[some.labels[row]] == whole.class_names[whole.labels[twin]]
+        np.testing.assert_array_equal(some.image(row), whole.image(twin))
+    with pytest.raises(ValueError, match="was prepared with 2 classes"):
+        open_dataset(DatasetSpec(**flags, image_size=size, classes=(names[0],)), data_dir)
+
+
+def test_a_class_that_is_not_there_is_one_line(root, tmp_path, capsys):
+    assert prepare.main(command(root, tmp_path, classes="n04074963,yak")) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "'yak'" in line
+
+
+def test_of_several_classes_an_image_keeps_those_chosen_and_their_boxes(tmp_path):
+    root = image_trees.voc_folder(tmp_path / "VOCdevkit")
+    spec = DatasetSpec("voc", path=str(root), image_size=None)
+    whole = open_dataset(spec, tmp_path / "data", progress=False)
+    count = (whole.labels != 0).sum(axis=0)
+    chosen = np.sort(np.argsort(count)[-2:])
+    names = tuple(whole.class_names[c] for c in chosen)
+    some = open_dataset(dataclasses.replace(spec, classes=names), tmp_path / "data", progress=False)
+    kept = np.flatnonzero((whole.labels[:, chosen] != 0).any(axis=1))
+    assert 0 < len(kept) < len(whole.labels)
+    assert some.ids.tolist() == whole.ids[kept].tolist() and some.class_names == names
+    np.testing.assert_array_equal(some.labels, whole.labels[kept][:, chosen])
+    for row, twin in enumerate(kept):
+        labels, boxes, _ = whole.boxes_of(twin)
+        there = np.isin(labels, chosen)
+        np.testing.assert_array_equal(chosen[some.boxes_of(row)[0]], labels[there])
+        np.testing.assert_array_equal(some.boxes_of(row)[1], boxes[there])
+
+
 def test_the_command_says_where_the_people_of_voc_are(tmp_path, capsys):
     root = image_trees.voc_folder(tmp_path / "VOCdevkit")
     assert prepare.main(command(root, tmp_path / "data", kind="voc_actions")) == 0

@@ -3,6 +3,8 @@
 import io
 import json
 import shutil
+import socket
+import types
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from tests.data import image_trees
 from tests.data.image_trees import VAL, VOC_IMAGES, WNIDS
 from transfer_jax import world
 from transfer_jax.data import voc
+from transfer_jax.data.listing import image_folder
 from transfer_jax.data.outline import NoImagesError, outline
 from transfer_jax.data.sources import DatasetSpec, open_dataset
 
@@ -98,7 +101,7 @@ def test_records_of_tfds(tmp_path):
 @pytest.mark.parametrize(
     ("stored", "names"),
     [
-        (("train",), {"train": 40}),
+        (("train", "validation"), {"train": 40, "val": 5}),
         (("train", "test", "validation"), {"train": 40, "test": 7, "val": 5}),
     ],
 )
@@ -108,6 +111,24 @@ def test_splits_of_tfds(tmp_path, stored, names):
     for split, rows in dataset.splits.items():
         name = {"val": "validation"}.get(split, split)
         np.testing.assert_array_equal(dataset.image(rows[3]), picture(name, 3))
+
+
+def test_of_training_images_alone_a_fifth_of_each_class_is_for_testing(tmp_path, caplog):
+    dataset = open_tiny(store_tiny(tmp_path, ("train",)))
+    assert "a fifth of each class, 6 images" in caplog.text
+    train, val = dataset.splits["train"], dataset.splits["val"]
+    assert sorted([*train, *val]) == list(range(40))
+    assert np.bincount(dataset.labels[val]).tolist() == [2, 2, 2]
+    # Those of a folder of the same images, class by class.
+    for label in range(3):
+        image_trees.write(tmp_path / f"photos/{label}/.keep", b"")
+    for row in range(40):
+        data = image_trees.encoded(picture("train", row), "PNG")
+        image_trees.write(tmp_path / f"photos/{row % 3}/{row:02}.png", data)
+    folder = image_folder(tmp_path / "photos")
+    expected = [int(folder.files[row].split("/")[1][:2]) for row in folder.splits["val"]]
+    assert val.tolist() == sorted(expected)
+    np.testing.assert_array_equal(dataset.image(val[0]), picture("train", val[0]))
 
 
 def test_images_of_many_shapes_become_squares_of_the_size_asked_for(tmp_path):
@@ -126,6 +147,31 @@ def test_images_of_many_shapes_become_squares_of_the_size_asked_for(tmp_path):
     np.testing.assert_array_equal(cut.read(range(40))[3], middle)
     # Boxes are fractions of whole images.
     assert squares.boxes is not None and cut.boxes is None
+
+
+def test_a_host_that_does_not_answer_is_said_at_once_and_what_can_be_done(tmp_path, caplog):
+    refused = socket.create_server(("127.0.0.1", 0))
+    address = f"http://127.0.0.1:{refused.getsockname()[1]}/a.zip"
+    refused.close()
+
+    class FarAway(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+        url_infos = types.MappingProxyType({address: types.SimpleNamespace(size=3 * 10**7)})
+
+        def _info(self):
+            return tfds.core.DatasetInfo(builder=self)
+
+        def _split_generators(self, manager):
+            raise AssertionError("the download began")
+
+        _generate_examples = None
+
+    with pytest.raises(
+        ValueError, match=r"127.*does not answer.*`tfds build far_away .*copy"
+    ) as said:
+        open_dataset(DatasetSpec("tfds", name="far_away"), tmp_path, progress=False)
+    assert "\n" not in str(said.value) and str(tmp_path / "far_away/1.0.0") in str(said.value)
+    assert "far_away/1.0.0 is not prepared: downloading up to 30.0 MB" in caplog.text
 
 
 def test_another_storage_format_and_an_unknown_name(tmp_path):

@@ -20,7 +20,7 @@ STATE_DICT, CHECKPOINT = FILES / "state_dict.pth", FILES / "checkpoint.pth.tar"
 def test_logits_are_torchs():
     loaded = [weights.load_weights(path, NETWORK) for path in (STATE_DICT, CHECKPOINT)]
     jax.tree.map(np.testing.assert_array_equal, loaded[0].params, loaded[1].params)
-    assert weights.num_classes_in(CHECKPOINT, NETWORK) == CLASSES
+    assert weights.widths_in(CHECKPOINT, NETWORK) == {**WIDTHS, "fc8": CLASSES}
     np.testing.assert_allclose(loaded[0].mean, [123.675, 116.28, 103.53], rtol=1e-6)
     x = images().astype(np.float32) - loaded[0].mean
     ours, torchs = jax.jit(NETWORK.apply)(loaded[0].params, x), np.load(FILES / "logits.npy")

@@ -2,10 +2,13 @@
 
 import functools
 import hashlib
+import importlib
+import json
 
 import jax
 import numpy as np
 import pytest
+import safetensors
 import safetensors.numpy
 
 from tests import small
@@ -38,7 +41,8 @@ def test_round_trips_are_exact(tmp_path, format, mean, network):
     assert loaded.digest == hashlib.sha256(path.read_bytes()).hexdigest()
     assert small.same_bits(loaded.params, params)
     np.testing.assert_equal(loaded.mean, MEANS[mean])
-    assert weights.num_classes_in(path, network) == network.num_classes
+    widths = {layer.name: layer.features for layer in network.layers}
+    assert weights.widths_in(path, network) == widths
     assert sorted(p.name for p in tmp_path.iterdir()) == [path.name]
 
 
@@ -46,7 +50,6 @@ def test_what_torch_expects(tmp_path):
     path, params, mean = tmp_path / "b.safetensors", random_params(), IMAGE
     weights.save_weights(path, SMALL, params, mean=mean, format="torch_safetensors")
     tensors = safetensors.numpy.load_file(path)
-    np.testing.assert_array_equal(tensors["mean"][1], mean[:, :, 1])
     assert tensors["conv2.weight"][3, 1, 0, 2] == params["conv2"]["kernel"][0, 2, 1, 3]
     # Unit 9 of fc3 on map 2 at row 1, column 0 of the 2 x 2 maps of four.
     assert tensors["fc3.weight"][9, 2 * 4 + 1 * 2 + 0] == params["fc3"]["kernel"][1 * 8 + 2, 9]
@@ -65,6 +68,31 @@ def test_state_dicts_of_torchvision_in_safetensors(tmp_path):
     np.testing.assert_array_equal(from_hub.mean, from_pickle.mean)
     assert_close = functools.partial(np.testing.assert_allclose, rtol=1e-6)
     jax.tree.map(assert_close, from_hub.params, from_pickle.params)
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+def test_torch_loads_an_exported_file_and_gives_our_logits(tmp_path, normalised):
+    torch = pytest.importorskip("torch")
+    path, params = tmp_path / "b.safetensors", random_params(ALEXNET)
+    options = {"mean": MEANS["channel"], "format": "torch_safetensors", "normalised": normalised}
+    scaled = weights.scaled_input(params, ALEXNET, 1 / 60)
+    weights.save_weights(path, ALEXNET, scaled, pixel_scale=1 / 60, **options)
+    model = torch_alexnet.model()
+    model.load_state_dict(importlib.import_module("safetensors.torch").load_file(path))
+    with safetensors.safe_open(path, "pt") as file:
+        mean, std = (np.array(json.loads(file.metadata()[name])) for name in ("mean", "std"))
+    if normalised:
+        np.testing.assert_array_equal(std, torch_alexnet.STD)
+    pixels = torch_alexnet.images()
+    x = torch.from_numpy(((pixels / 255 - mean) / std).transpose(0, 3, 1, 2).astype(np.float32))
+    torchs = model(x).detach().numpy()
+    ours = jax.jit(ALEXNET.apply)(params, pixels - MEANS["channel"])
+    assert np.ptp(torchs, axis=0).min() > 0.01 * np.abs(torchs).max()
+    assert np.abs(ours - torchs).max() < 1e-5 * np.abs(torchs).max()
+    back = weights.load_weights(path, ALEXNET)
+    np.testing.assert_array_equal(back.mean, MEANS["channel"])
+    assert_close = functools.partial(np.testing.assert_allclose, rtol=1e-6)
+    jax.tree.map(assert_close, back.params, params)
 
 
 def test_a_scaled_input_needs_a_scaled_first_kernel():

@@ -20,7 +20,8 @@ def images():
     return coarse.repeat(8, axis=1).repeat(8, axis=2)
 
 
-def main():
+def model():
+    """A narrow AlexNet with the names and the geometry of torchvision's, random weights."""
     import torch
     from torch import nn
 
@@ -46,8 +47,15 @@ def main():
         def forward(self, x):
             return self.classifier(torch.flatten(self.avgpool(self.features(x)), 1))
 
+    return AlexNet().eval()
+
+
+def main():
+    import torch
+    from torch import nn
+
     torch.manual_seed(0)
-    made = AlexNet().eval()
+    made = model()
     for parameter in made.parameters():
         if parameter.ndim > 1:
             nn.init.kaiming_normal_(parameter)

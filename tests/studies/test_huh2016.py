@@ -199,6 +199,14 @@ def test_targets_hold_no_image_that_pretraining_learns_from(open_dataset):
     ("change", "message"),
     [
         ({"held_out": 17}, "held_out=17 leaves 1 classes"),
+        ({"held_out": 19}, "--config.held_out=19: 19 classes"),
+        ({"targets.held_out.train_per_class": 99}, "--config.targets.held_out: .* has 8 images"),
+        ({"experiments.budget.num_classes": (99,)}, "--config.experiments.budget.num_classes=99"),
+        (
+            {"held_out": 12, "experiments.budget.num_classes": ()},
+            "held_out=12 .experiments.overlap",
+        ),
+        ({"experiments.budget.total_images": 999}, "--config.experiments.budget.*total_images"),
         ({"targets.held_out.classes": "some"}, "targets.held_out.classes holds 'some'"),
         ({"targets.held_out.questions": ("why",)}, "questions holds 'why'"),
         ({"targets.held_out.train_per_class": 0}, "train_per_class=0"),

@@ -14,6 +14,7 @@ import numpy as np
 
 from transfer_jax.data.records import Arrays, Boxes, Crops, Records, digest
 from transfer_jax.data.seals import kept_array
+from transfer_jax.data.splits import with_fifth
 
 __all__ = ["Boxes", "Dataset"]
 
@@ -69,7 +70,8 @@ class Dataset:
     ) -> Dataset:
         """A dataset of images in memory: uint8 (N, h, w, 3), or a sequence of (h, w, 3) of any
         sizes, with the class of each or labels (N, K) as above. `val` brings more images with their
-        labels, which become the split 'val'; or `splits` gives the rows of each split.
+        labels, which become the split 'val'; or `splits` gives the rows of each split; without
+        either, a fifth of each class is 'val', see `splits.with_fifth`.
 
         `boxes` are those of all rows, of `val` last: (N, 4), one box an image, of its class; or for
         each image (labels (k,), boxes (k, 4), difficult (k,)). Classes are called by their numbers,
@@ -93,6 +95,7 @@ class Dataset:
             splits = {"train": np.arange(num)}
             if val is not None:
                 splits["val"] = np.arange(num, len(images))
+            splits = with_fifth(splits, labels)
         if isinstance(boxes, np.ndarray):
             boxes = [([label], [box], [False]) for label, box in zip(labels, boxes, strict=True)]
         if boxes is not None:

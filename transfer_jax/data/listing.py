@@ -12,15 +12,18 @@ import logging
 import os
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
 
-from transfer_jax.data.batches import permutation, stream
+from transfer_jax.data.batches import stream
 from transfer_jax.data.records import Boxes, digest
 from transfer_jax.data.seals import HASH, file_digests
+from transfer_jax.data.splits import with_fifth
+
+log = logging.getLogger(__name__)
 
 _IMAGE_SUFFIXES = frozenset(".jpg .jpeg .png .bmp .gif .webp .tif .tiff .ppm .pgm".split())
 _TINY_IMAGENET_PIXELS = 64
@@ -71,13 +74,52 @@ class Listing:
             if not name.isascii() and name.encode(errors="ignore").decode() != name:
                 raise ValueError(f"{self.root}: the name {name!r} is not UTF-8; rename it")
 
+    def take(self, kept: np.ndarray) -> Listing:
+        """Some rows, bool (N,), and the files that they need."""
+        places = np.arange(len(kept)) if self.places is None else self.places
+        used, place = np.unique(places[kept], return_inverse=True)
+        new_row = np.cumsum(kept) - 1
+        return dataclasses.replace(
+            self,
+            files=[self.files[file] for file in used],
+            labels=self.labels[kept],
+            splits={split: new_row[rows[kept[rows]]] for split, rows in self.splits.items()},
+            boxes=self.boxes.take(np.flatnonzero(kept)) if self.boxes else None,
+            ids=None if self.ids is None else [self.ids[row] for row in np.flatnonzero(kept)],
+            places=None if self.places is None else place,
+            crops=None if self.crops is None else self.crops[kept],
+        )
+
+    def of_classes(self, wanted: Collection[str]) -> Listing:
+        """The images of some classes, () for all; a line tells what is left out. Of images of
+        several classes those stay that show one of these, or may."""
+        if not wanted:
+            return self
+        names = np.array(self.class_names)
+        if unknown := sorted(set(wanted) - set(self.class_names)):
+            raise ValueError(f"no class {unknown[0]!r} in {self.root} among {_some(names)}")
+        chosen = np.isin(names, list(wanted))
+        new = np.append(np.where(chosen, np.cumsum(chosen) - 1, -1), -1).astype(np.int32)
+        single = self.labels.ndim == 1
+        labels = new[self.labels] if single else self.labels[:, chosen]
+        found = dataclasses.replace(self, class_names=tuple(names[chosen].tolist()), labels=labels)
+        found = found.take(labels >= 0 if single else (labels != 0).any(axis=1))
+        if found.boxes:
+            rows = map(found.boxes.__getitem__, range(len(found.labels)))
+            named = ((new[row[0]], *row[1:]) for row in rows)
+            known = ([part[row[0] >= 0] for part in row] for row in named)
+            found = dataclasses.replace(found, boxes=Boxes.of_rows(known))
+        count, left = len(labels) - len(found.labels), names[~chosen]
+        log.warning("%s: left out %d images of other classes: %s", self.root, count, _some(left))
+        return found
+
     def with_digests(self, table: Path) -> Listing:
         """The listing of a folder with what its files hold, see `file_digests`; later it reads them
         only as they are now. Of those that hold something else than the last time, a line tells."""
         expected, changed = file_digests(self.root, self.files, table)
         if changed:
             first, rest = changed[0], f" and {len(changed) - 1} more files" * (len(changed) > 1)
-            logging.warning("%s: %s%s changed since the last time", self.root, first, rest)
+            log.warning("%s: %s%s changed since the last time", self.root, first, rest)
 
         def read(file: str) -> bytes:
             content = self.read(file)
@@ -109,7 +151,7 @@ def listing_of(
     boxes = [([e.label], [e.box], [False]) if e.box else ((), (), ()) for e in entries]
     if read is None and (passed := _passed_over(Path(root), [entry.id for entry in entries])):
         counts = ", ".join(f"{count} {what}" for what, count in passed.items())
-        logging.warning("%s: passed over %s", root, counts)
+        log.warning("%s: passed over %s", root, counts)
     return Listing(
         str(root),
         tuple(class_names),
@@ -148,21 +190,15 @@ def listing_of_files(
 def image_folder(root: str | os.PathLike) -> Listing:
     """Lists `ROOT/train/<class>/*` and `ROOT/val/<class>/*`, perhaps also `ROOT/test/<class>/*`.
 
-    The classes are the folders under train, sorted by name. Where there is no val, test stands for
-    it; where there is no train, the folders in ROOT are the classes and a fifth of the images of
-    each, drawn once for all, is val. Files whose name starts with '.' or does not end like an
-    image's are passed over.
+    The classes are the folders under train, sorted by name, or in ROOT where there is no train.
+    Where there is no val, test stands for it, or else `splits.with_fifth`. Files whose name starts
+    with '.' or does not end like an image's are passed over.
     """
     root = Path(root)
     if (folders := class_folders(root)) and not {"train", "val", "test"} & set(folders):
-        whole, fifths = class_folder(root), {"train": [], "val": []}
-        for label in range(len(whole.class_names)):
-            drawn = permutation(len(rows := np.flatnonzero(whole.labels == label)), 0, label)
-            parts = np.split(rows[drawn], [len(rows) - len(rows) // 5])
-            for split, part in zip(fifths, parts, strict=True):
-                fifths[split].append(np.sort(part))
-        splits = {split: np.concatenate(parts) for split, parts in fifths.items()}
-        return dataclasses.replace(whole, splits=splits)
+        found = class_folder(root)
+        splits = {"train": np.arange(len(found.labels))}
+        return dataclasses.replace(found, splits=with_fifth(splits, found.labels))
     class_names = class_folders(root / "train")
     found = {name: name for name in ("train", "val", "test") if (root / name).is_dir()}
     splits = {}
@@ -174,7 +210,8 @@ def image_folder(root: str | os.PathLike) -> Listing:
             )
         labels = {f"{folder}/{name}": label for label, name in enumerate(class_names)}
         splits[split] = entries_in(root, labels)
-    return listing_of(root, class_names, splits)
+    found = listing_of(root, class_names, splits)
+    return dataclasses.replace(found, splits=with_fifth(found.splits, found.labels))
 
 
 def with_val(splits: Mapping[str, object]) -> dict[str, object]:
@@ -333,6 +370,11 @@ def images_in(folder: Path, *, may_be_empty: bool = False) -> list[str]:
     if not images and not may_be_empty:
         raise ValueError(f"class folder {folder} is empty: every class needs images there")
     return images
+
+
+def _some(names: Sequence[str], most: int = 8) -> str:
+    more = f", ... ({len(names)} in all)" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _passed_over(root: Path, files: Sequence[str]) -> dict[str, int]:

@@ -224,19 +224,17 @@ def _write_index(
     skipped = {file: reason for note in notes for file, reason in note["skipped"].items()}
     shapes = {tuple(shape) for note in notes for shape in note["shapes"]}
     readable = np.array([file not in skipped for file in listing.files])
-    places = np.arange(len(readable)) if listing.places is None else listing.places
-    kept = readable[places]
-    new_row, new_place = np.cumsum(kept) - 1, np.cumsum(readable) - 1
+    listing = listing.take(readable if listing.places is None else readable[listing.places])
     index = partial / "index.npz"
     write_index(
         index,
         name,
-        listing.labels[kept],
-        {split: new_row[rows[kept[rows]]] for split, rows in listing.splits.items()},
-        listing.boxes.take(np.flatnonzero(kept)) if listing.boxes and fit == "squash" else None,
-        ids=np.array(listing.ids or listing.files)[kept],
-        places=None if listing.places is None else new_place[places[kept]],
-        crops=None if listing.crops is None else listing.crops[kept],
+        listing.labels,
+        listing.splits,
+        listing.boxes if fit == "squash" else None,
+        ids=np.array(listing.ids or listing.files),
+        places=listing.places,
+        crops=listing.crops,
     )
     digests = {path.name: note["digest"] for path, note in zip(shards, notes, strict=True)}
     about = {
@@ -273,11 +271,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pixels = lambda text: None if text == "original" else int(text)  # noqa: E731
     add("--image_size", type=pixels, default=0, help="pixels, or 'original'")
     add("--fit", default="squash", choices=FITS)
+    add("--classes", default="", help="a,b,c or a file with a name a line: only these")
     add("--partition", type=int, default=1, help="of sun397, 1 .. 10")
     add("--on_broken", default="raise", choices=("raise", "skip"), help="undecodable images")
     add("--workers", type=int, help="threads; one per core by default")
     options = vars(parser.parse_args(arguments))
     data_dir, workers = options.pop("data_dir"), options.pop("workers")
+    named = Path(options["classes"])
+    text = named.read_text() if named.is_file() else options["classes"].replace(",", "\n")
+    options["classes"] = tuple(filter(None, map(str.strip, text.split("\n"))))
     try:
         spec = DatasetSpec(**options)
         dataset = open_dataset(spec, data_dir, workers=workers)
@@ -293,6 +295,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = folder.parent
     if skipped := seals.read_json(folder / DESCRIPTION)["skipped"]:
         print(f"left out {len(skipped)} broken images, see {folder / DESCRIPTION}")
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    print(f"{seals.size_text(size)} on disk in {folder}")
     flags = {field: getattr(spec, field) for field in ("kind", "image_size", "fit", "on_broken")}
     flags["path"] = folder
     words = [f"--config.dataset.{name}={value}" for name, value in flags.items()]

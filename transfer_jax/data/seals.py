@@ -22,6 +22,7 @@ import tqdm
 from transfer_jax.data.batches import stream
 from transfer_jax.seal import HASH, DamagedError, digest_of
 
+log = logging.getLogger(__name__)
 Found = TypeVar("Found")
 
 _SEAL_BYTES = 16
@@ -62,9 +63,14 @@ def file_digests(
         try:
             write_json(table, {root: rows})
         except OSError as error:
-            logging.warning("digests of files cannot be kept in %s: %s", table, error)
+            log.warning("digests of files cannot be kept in %s: %s", table, error)
     changed = [file for file in unknown if known.get(file, [fresh[file]])[-1] != fresh[file]]
     return digests, changed
+
+
+def size_text(count: int) -> str:
+    """So many bytes, in words."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def package_text(name: str, digest: str) -> str:
@@ -135,7 +141,7 @@ def kept(path: Path, make: Callable[[], None], read: Callable[[], Found]) -> Fou
     try:
         held = lock.acquire(timeout=0)
     except filelock.Timeout:
-        logging.warning("another process is preparing %s; waiting for it", path)
+        log.warning("another process is preparing %s; waiting for it", path)
         held = lock.acquire()
     with held:
         try:
@@ -143,7 +149,7 @@ def kept(path: Path, make: Callable[[], None], read: Callable[[], Found]) -> Fou
         except FileNotFoundError:
             pass
         except DamagedError as error:
-            logging.warning("%s: it is made again", error)
+            log.warning("%s: it is made again", error)
         for leftover in path.parent.glob(f".{glob.escape(path.name)}.{'?' * 32}"):
             leftover.unlink()  # of a killed process
         make()
@@ -167,7 +173,7 @@ def kept_array(path: Path, source: str, make: Callable[[], np.ndarray]) -> np.nd
     try:
         return kept(path, write, read)
     except OSError as error:
-        logging.warning("%s cannot be kept: %s", path, error)
+        log.warning("%s cannot be kept: %s", path, error)
         return make() if made is None else made
 
 

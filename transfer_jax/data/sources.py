@@ -76,6 +76,7 @@ class DatasetSpec:
         beside the data.
       margin: where parts of images are cut out, as of 'voc_actions', what is added on each side of
         a part's box, as a share of the box's width and height.
+      classes: names of those that are wanted of the kinds whose images lie in files; () for all.
       partition: for 'sun397', which of its partitions into training and test images, 1 .. 10.
       fit: how images become squares, one of `image.FITS`.
     """
@@ -92,6 +93,7 @@ class DatasetSpec:
     instances: int | None = None
     margin: float = 0.0
     partition: int = 1
+    classes: tuple[str, ...] = ()
     fit: str = "squash"
 
     def __post_init__(self):
@@ -112,6 +114,8 @@ class DatasetSpec:
             raise ValueError(f"image_size must lie in 1 .. 4096 pixels, got {self.image_size}")
         if self.image_size is None and self.kind.startswith("world"):
             raise ValueError(f"a dataset of kind {self.kind!r} needs an image_size")
+        if self.classes and self.kind not in FILE_KINDS:
+            raise ValueError(f"classes of kind {self.kind!r} cannot be chosen: expected ()")
         if not 1 <= self.partition <= 10:
             raise ValueError(f"partition must lie in 1 .. 10, got {self.partition}")
 
@@ -144,21 +148,28 @@ def open_dataset(
         raise FileNotFoundError(f"there is no {place}, given as path of a {spec.kind!r} dataset")
     view = {"margin": spec.margin, "on_broken": spec.on_broken}
     if (path / DESCRIPTION).exists():
-        return read_prepared(path, spec.image_size, spec.fit, **view)
+        dataset = read_prepared(path, spec.image_size, spec.fit, **view)
+        if spec.classes and set(spec.classes) != set(dataset.class_names):
+            raise ValueError(
+                f"{path} was prepared with {len(dataset.class_names)} classes, not with the "
+                f"{len(spec.classes)} that are asked for"
+            )
+        return dataset
 
-    cut = False
+    cut, chosen = False, sorted(set(spec.classes))
     if spec.kind == "ilsvrc2012" and spec.name:
         stored = tfds_directory(spec.name, path, progress)
-        fingerprint = digest(read_tfds(stored).name)[:12]
-        make_listing = functools.partial(tfds_listing, stored)
+        fingerprint = digest(read_tfds(stored).name, *chosen)[:12]
+        make_listing = lambda: tfds_listing(stored).of_classes(chosen)  # noqa: E731
     elif spec.kind == "tiny_imagenet" and path.is_file():
         with open(path, "rb") as file:
-            fingerprint = hashlib.file_digest(file, "sha256").hexdigest()[:12]
-        make_listing = functools.partial(tiny_imagenet, path)
+            whole = hashlib.file_digest(file, "sha256").hexdigest()
+        fingerprint = (digest(whole, chosen) if chosen else whole)[:12]
+        make_listing = lambda: tiny_imagenet(path).of_classes(chosen)  # noqa: E731
     else:
         options = {"partition": spec.partition} if spec.kind == "sun397" else {}
-        table = data_dir / spec.kind / f".{digest(os.path.abspath(path))}.files.json"
-        listing = _LISTINGS[spec.kind](path, **options).with_digests(table)
+        table = data_dir / spec.kind / f".{digest(os.path.abspath(path), *chosen)}.files.json"
+        listing = _LISTINGS[spec.kind](path, **options).of_classes(chosen).with_digests(table)
         fingerprint, make_listing = listing.fingerprint(), lambda: listing
         cut = listing.crops is not None
     # What are parts of images are cut out of them as they are read.

@@ -1,4 +1,5 @@
-"""Draws of classes, and ways to divide them in two: random halves, man-made against natural.
+"""Draws of images and classes, and ways to divide classes in two: random halves, man-made against
+natural.
 
 A division is `(A, B)`: two sorted lists of class indices, disjoint and together complete.
 """
@@ -7,16 +8,31 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
+from transfer_jax.data.batches import permutation
 from transfer_jax.data.seals import package_text
 
 NATURAL: tuple[int, ...] = (*range(398), *range(936, 959), 970, *range(972, 999))
 """The 449 natural classes of ILSVRC2012, as indices into its sorted wnids (Yosinski et al. 2014,
 section 4.2: animals, plants, fruit, landscapes, people); the other 551 are man-made."""
+
+
+def with_fifth(splits: Mapping[str, np.ndarray], labels: np.ndarray) -> dict[str, np.ndarray]:
+    """Splits in which a fifth of the training images of each class, drawn once for all, is 'val'
+    where there are none for testing. Images of several labels (N, K) are drawn as of one class."""
+    if "train" not in splits or "val" in splits:
+        return dict(splits)
+    rows, drawn = splits["train"], []
+    classes = labels[rows] if labels.ndim == 1 else np.zeros(len(rows), int)
+    for label in np.unique(classes[classes >= 0]):
+        of = rows[classes == label]
+        drawn.append(of[permutation(len(of), 0, label)[len(of) - len(of) // 5 :]])
+    val = np.sort(np.concatenate([rows[:0], *drawn]))
+    return {**splits, "train": np.setdiff1d(rows, val), "val": val}
 
 
 def random_halves(num_classes: int, seed: int) -> tuple[list[int], list[int]]:

@@ -6,9 +6,12 @@ import contextlib
 import functools
 import logging
 import shutil
+import urllib.parse
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import requests
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from transfer_jax.data.batches import stream
@@ -16,10 +19,14 @@ from transfer_jax.data.dataset import Dataset, digest
 from transfer_jax.data.image import size_name
 from transfer_jax.data.listing import Entry, Listing, listing_of, with_val
 from transfer_jax.data.records import Boxes, Records, example_features, read_index, write_index
-from transfer_jax.data.seals import file_digests, kept
+from transfer_jax.data.seals import file_digests, kept, size_text
+from transfer_jax.data.splits import with_fifth
+
+log = logging.getLogger(__name__)
 
 _IDS = ("id", "file_name", "image/filename")
 _THREADS = 8
+_HOSTS, _PATIENCE = 3, 10  # how many are asked, and for how many seconds, before a download
 
 
 def read_tfds(directory: Path, image_size: int | None = None, fit: str = "squash") -> Dataset:
@@ -30,8 +37,9 @@ def read_tfds(directory: Path, image_size: int | None = None, fit: str = "squash
     perhaps `labels_no_difficult`; `objects` (`bbox`, perhaps `label` and `is_difficult`) or `bbox`
     become boxes, unless `fit` cuts through them. Labels and boxes are read once and then kept
     beside the data. The name ends in twelve digits of the classes, the splits and the records'
-    content. 'validation' or else 'test' stands for 'val'. Splits of several labels without
-    any are left out (VOC 2012's 'test'), and 'trainval' is both 'train' and 'val' there.
+    content. 'validation' or else 'test' stands for 'val', or else `splits.with_fifth`. Splits of
+    several labels without any are left out (VOC 2012's 'test'), and 'trainval' is both 'train' and
+    'val' there.
     """
     import tensorflow_datasets as tfds
 
@@ -39,8 +47,9 @@ def read_tfds(directory: Path, image_size: int | None = None, fit: str = "squash
         info = tfds.builder_from_directory(directory).info
         pieces = [piece for split in info.splits.values() for piece in split.file_instructions]
     except Exception as error:  # of many types
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{directory} holds no dataset that TFDS can read: {reason}") from error
+        raise ValueError(
+            f"{directory} holds no dataset that TFDS can read: {_line(error)}"
+        ) from error
     formats = [file_format.value for file_format in info.available_file_formats()]
     if "array_record" not in formats:
         raise ValueError(
@@ -69,7 +78,7 @@ def read_tfds(directory: Path, image_size: int | None = None, fit: str = "squash
     try:
         known = kept(index, write, lambda: read_index(index, name))
     except OSError as error:
-        logging.warning("labels cannot be kept in %s: %s", directory, error)
+        log.warning("labels cannot be kept in %s: %s", directory, error)
         known = describe()
     labels, boxes = known["labels"], known["boxes"] if fit == "squash" else None
     starts = dict(zip(counts, np.cumsum([0, *counts.values()]), strict=False))
@@ -78,6 +87,10 @@ def read_tfds(directory: Path, image_size: int | None = None, fit: str = "squash
         splits = {split: rows for split, rows in splits.items() if (labels[rows] == 1).any()}
         if {"train", "val"} <= set(splits):
             splits["trainval"] = np.concatenate([splits["train"], splits["val"]])
+    if "val" not in splits:
+        splits = with_fifth(splits, labels)
+        count, said = len(splits.get("val", ())), "no images for testing: a fifth of each class"
+        log.warning("%s has %s, %d images, is kept for it", info.full_name, said, count)
     shape = (image_size, image_size) if image_size else image.shape[:2]
     cache = directory / size_name(image_size, fit) if image_size else directory
     with contextlib.suppress(OSError):
@@ -95,7 +108,8 @@ def read_tfds(directory: Path, image_size: int | None = None, fit: str = "squash
 
 
 def tfds_directory(name: str, data_dir: Path, progress: bool = True) -> Path:
-    """The folder of a dataset by its TFDS name, prepared by TFDS where it is not there yet."""
+    """The folder of a dataset by its TFDS name, downloaded and prepared by TFDS where it is not
+    there yet; ValueError where that cannot be done, with what can."""
     import tensorflow_datasets as tfds
 
     folder = data_dir / name.replace(":", "/")
@@ -104,16 +118,31 @@ def tfds_directory(name: str, data_dir: Path, progress: bool = True) -> Path:
             return found
     try:
         builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
-    except tfds.core.DatasetNotFoundError as error:
-        raise ValueError(f"there is no dataset {name!r}, under {data_dir} or in TFDS") from error
-    directory = Path(builder.data_dir)
+    except Exception as error:  # of many types
+        raise ValueError(
+            f"there is no dataset {name!r}, under {data_dir} or in TFDS: {_line(error)}"
+        ) from error
+    directory, info = Path(builder.data_dir), builder.info
+    files = builder.url_infos or {}
+    size = info.download_size or sum(file.size for file in files.values())
 
     def download() -> None:
         # What a killed preparation left: nobody else can be at work here now.
         for leftover in directory.parent.glob(f"incomplete.*_{directory.name}"):
             shutil.rmtree(leftover)
         (tfds.enable_progress_bar if progress else tfds.disable_progress_bar)()
-        builder.download_and_prepare(file_format="array_record")
+        much = f"up to {size_text(size)}" if size else "an unknown size"
+        log.warning("%s is not prepared: downloading %s to %s", info.full_name, much, data_dir)
+        try:
+            if not builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+                _check_reach(files)
+            builder.download_and_prepare(file_format="array_record")
+        except Exception as error:  # of many types
+            raise ValueError(
+                f"{info.full_name} cannot be prepared here: {_line(error)}. Where it can, do `tfds "
+                f"build {name} --file_format=array_record --data_dir=DIR`, and copy "
+                f"DIR/{info.full_name} to {directory}"
+            ) from error
 
     kept(directory, download, (directory / "dataset_info.json").stat)
     return directory
@@ -136,6 +165,24 @@ def tfds_listing(directory: Path) -> Listing:
     return listing_of(
         directory, class_names, splits, lambda id: dataset.source.encoded(place_of[id])
     )
+
+
+def _check_reach(urls: Iterable[str]) -> None:
+    """OSError where no host of some files answers, within seconds: TFDS would try for minutes."""
+    of_host = {urllib.parse.urlsplit(url).netloc: url for url in urls if url.startswith("http")}
+    failed = ""
+    for host, url in [*of_host.items()][:_HOSTS]:
+        try:
+            requests.head(url, timeout=_PATIENCE)
+            return
+        except requests.RequestException as error:
+            failed = f"{host} does not answer ({type(error).__name__})"
+    if failed:
+        raise OSError(failed)
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split()).rstrip('.')}"
 
 
 def _version(folder: Path) -> list[int]:

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pandas as pd
 
+from transfer_jax.data.seals import size_text
 from transfer_jax.grid.cell import Cell, Entry, Group, all_cells, groups
 from transfer_jax.grid.store import Store
 from transfer_jax.training import parallel, step
@@ -91,7 +92,10 @@ def dry_run(
         ("time", f"{_time(seconds)} on {workers} x {rate / 1e12:.3g} TFLOP/s, {origin}"),
         ("training", f"{training / 1e12:,.1f} TFLOP, and {evaluation / 1e12:,.1f} of evaluation"),
         ("images", f"{images:,} training views"),
-        ("disk", f"{_size(disk)} of weights, up to {_size(2 * state)} of checkpoints at a time"),
+        (
+            "disk",
+            f"{size_text(disk)} of weights, up to {size_text(2 * state)} of checkpoints",
+        ),
     ]
     table = pd.DataFrame(
         {
@@ -123,7 +127,3 @@ def _time(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.0f} seconds"
-
-
-def _size(count: int) -> str:
-    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"

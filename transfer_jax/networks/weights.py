@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import hashlib
+import json
 import math
 import os
 import sys
@@ -42,8 +43,9 @@ WRITTEN = ("npz", "safetensors", "torch_safetensors")
 _TORCHVISION = {f"conv{i}": f"features.{n}" for i, n in enumerate((0, 3, 6, 8, 10), 1)}
 _TORCHVISION |= {f"fc{i}": f"classifier.{n}" for i, n in ((6, 1), (7, 4), (8, 6))}
 _TORCHVISION_MEAN = np.float32([0.485 * 255, 0.456 * 255, 0.406 * 255])
-_TORCHVISION_STD = np.array([[0.229], [0.224], [0.225]]) * 255
-TORCHVISION_SCALE = float(1 / _TORCHVISION_STD.mean())
+_TORCHVISION_STD = [0.229, 0.224, 0.225]
+_PIXEL_STD = [1 / 255] * 3  # of pixels 0..255 that nothing but the mean was taken from
+TORCHVISION_SCALE = float(1 / (255 * np.mean(_TORCHVISION_STD)))
 """The `pixel_scale` of recipes for torchvision's AlexNet, which takes pixels of unit variance."""
 
 
@@ -65,8 +67,8 @@ def load_weights(path: str | Path, network: Network) -> Weights:
 
     BVLC's CaffeNet and AlexNet are for `caffenet()` and `alexnet()`, torchvision's AlexNet for
     `torchvision_alexnet()` (the division by its std is folded into the first kernel); other files
-    must name their layers as the network does. The network's number of classes must be the file's,
-    which `num_classes_in` tells. A file that is damaged or does not fit is a ValueError that names
+    must name their layers as the network does. The network's widths must be the file's, which
+    `widths_in` tells. A file that is damaged or does not fit is a ValueError that names
     the layer, what was found and what was expected. Damage of numbers alone is seen in zip archives
     and in what `save_weights` wrote; elsewhere only `digest` changes.
 
@@ -99,12 +101,13 @@ def load_weights(path: str | Path, network: Network) -> Weights:
     return Weights(params, mean, digest)
 
 
-def num_classes_in(path: str | Path, network: Network) -> int:
-    """How many classes a file's weights tell apart: the biases of the network's last layer."""
-    layers, last = _read(Path(path)).layers, network.layer_names[-1]
-    if "bias" not in layers.get(last, ()):
-        raise ValueError(f"{path}: layer {last} is missing; it has {list(layers)}")
-    return layers[last]["bias"].size
+def widths_in(path: str | Path, network: Network) -> dict[str, int]:
+    """How many maps, units and, last, classes a file's weights have in a network's layers."""
+    layers = _read(Path(path)).layers
+    for name in network.layer_names:
+        if "bias" not in layers.get(name, ()):
+            raise ValueError(f"{path}: layer {name} is missing; it has {list(layers)}")
+    return {name: layers[name]["bias"].size for name in network.layer_names}
 
 
 def save_weights(
@@ -113,24 +116,29 @@ def save_weights(
     params: Params,
     *,
     mean: np.ndarray | None = None,
+    pixel_scale: float = 1.0,
     format: str | None = None,
+    normalised: bool = False,
 ) -> None:
     """Writes a network's params to a file, float32; `load_weights` reads back the same bits.
 
-    `params` are for RGB pixels of 0 to 255 less the mean, not scaled (see `scaled_input`); `mean`,
+    `params` are for `(pixel - mean) * pixel_scale`, RGB, 0 to 255, those in the file for `pixel -
+    mean`; where this is scaled, or `normalised`, the first kernel is so up to rounding. `mean`,
     (3,) or (h, w, 3), is noted in the file; `format` is one of WRITTEN, by default the suffix. Our
     own formats hold 'conv1/kernel', 'conv1/bias', ... and 'mean'. 'torch_safetensors' holds what
     PyTorch's modules of the same geometry do, under torchvision's names for a whole
-    `torchvision_alexnet`, else as '<layer>.weight' and '<layer>.bias', with 'mean' of (3, 1, 1) or
-    (3, h, w). An existing file is replaced once the new one is complete.
+    `torchvision_alexnet`, else as '<layer>.weight' and '<layer>.bias'; its metadata hold, as JSON,
+    the 'mean' and 'std' by which torchvision's `Normalize` makes of images of 0 to 1 what the
+    weights take: a std of 1/255, or, `normalised`, torchvision's own, by which the first kernel is
+    then multiplied. An existing file is replaced once the new one is complete.
 
     Example:
       In PyTorch, for a module `model` with the network's layers under their names:
 
-      >>> state = safetensors.torch.load_file('caffenet.safetensors')
-      >>> mean = state.pop('mean')
-      >>> model.load_state_dict(state)
-      >>> logits = model(images - mean)  # (N, 3, H, W) RGB, 0..255
+      >>> model.load_state_dict(safetensors.torch.load_file('net.safetensors'))
+      >>> about = safetensors.safe_open('net.safetensors', 'pt').metadata()
+      >>> mean, std = json.loads(about['mean']), json.loads(about['std'])
+      >>> logits = model(torchvision.transforms.Normalize(mean, std)(images))  # (N, 3, H, W)
     """
     path = Path(path)
     format = format or path.suffix.removeprefix(".")
@@ -138,16 +146,24 @@ def save_weights(
         raise ValueError(f"{path}: format {format!r} is unknown; expected one of {WRITTEN}")
     arrays = {n: {k: np.asarray(a, np.float32) for k, a in p.items()} for n, p in params.items()}
     _check(arrays, network, "params")
-    if format == "torch_safetensors":
-        named = _torch_names(network, arrays)
+    arrays = scaled_input(arrays, network, 1 / pixel_scale)
+    about, in_torch = {"network": network.name}, format == "torch_safetensors"
+    if normalised and not in_torch:
+        raise ValueError(
+            f"{path}: normalised weights are written as torch_safetensors, not {format}"
+        )
+    if in_torch:
+        std = _TORCHVISION_STD if normalised else _PIXEL_STD
+        arrays = _with_first_kernel(arrays, network, lambda rgb: rgb * _factors(std))
+        named, about["std"] = _torch_names(network, arrays), json.dumps(std)
+        if mean is not None:
+            about["mean"] = json.dumps((np.float64(np.float32(mean)) / 255).tolist())
     else:
         named = {f"{n}/{kind}": a for n, layer in arrays.items() for kind, a in layer.items()}
-    if mean is not None:
-        mean = np.asarray(mean, np.float32)
-        image = mean.reshape(*mean.shape[:-1] or (1, 1), 3)
-        named["mean"] = np.moveaxis(image, -1, 0) if format == "torch_safetensors" else mean
+        if mean is not None:
+            named["mean"] = np.asarray(mean, np.float32)
     named = {name: np.ascontiguousarray(array) for name, array in named.items()}
-    about = {"network": network.name, "blake2b": _digest(named)}
+    about["blake2b"] = _digest(named, about)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         if format == "npz":
@@ -220,9 +236,10 @@ def _oddity(array: np.ndarray) -> str:
     return str(array[infinite][0]) if infinite.any() else ""
 
 
-def _digest(named: Mapping[str, np.ndarray]) -> str:
-    """Of arrays by name; files that `save_weights` writes hold it."""
+def _digest(named: Mapping[str, np.ndarray], about: Mapping[str, str]) -> str:
+    """Of arrays by name and what is said of them; files that `save_weights` writes hold it."""
     state = hashlib.blake2b(digest_size=16)
+    state.update("".join(about.get(key, "") for key in ("mean", "std")).encode())
     for name in sorted(named):
         state.update(f"{name} {named[name].dtype} {named[name].shape}".encode())
         state.update(np.ascontiguousarray(named[name]))
@@ -257,14 +274,15 @@ def _read(path: Path) -> _Content:
                 arrays = {key: file.get_tensor(key) for key in file.keys()}
                 about = file.metadata() or {}
         if arrays is not None:
-            if (digest := about.get("blake2b")) and digest != _digest(arrays):
+            if (digest := about.get("blake2b")) and digest != _digest(arrays, about):
                 raise ValueError("its numbers are not those that were written")
-            ours = any(key.endswith("/kernel") for key in arrays)
-            return (_from_ours if ours else _from_torch)(arrays, about.get("network", ""))
+            if any(key.endswith("/kernel") for key in arrays):
+                return _from_ours(arrays, about.get("network", ""))
+            return _from_torch(arrays, about)
     except Exception as error:  # a damaged file raises whatever its bytes happen to mean
         raise ValueError(f"{path}: damaged or cut short: {error}") from error
     if is_torch:
-        return _from_torch(read_torch(path))
+        return _from_torch(read_torch(path), {})
     network, blobs = read_caffemodel(path)
     kinds = ("kernel", "bias", *(f"blob {i}" for i in range(2, 9)))
     layers = {name: dict(zip(kinds, arrays, strict=False)) for name, arrays in blobs.items()}
@@ -279,24 +297,29 @@ def _from_ours(arrays: dict[str, np.ndarray], network: str) -> _Content:
     return _Content(layers, network, mean)
 
 
-def _from_torch(arrays: dict[str, np.ndarray], network: str = "") -> _Content:
+def _from_torch(arrays: Mapping[str, np.ndarray], about: Mapping[str, str]) -> _Content:
     """torchvision's names become ours; 'module.', which nn.DataParallel inserts, disappears.
 
     Files with torchvision's names that `save_weights` has not written (it notes the network) follow
     torchvision's convention (x / 255 - mean) / std.
     """
-    ours = {theirs: name for name, theirs in _TORCHVISION.items()}
-    mean, first_kernel, layers = arrays.pop("mean", None), None, {}
+    ours, layers = {theirs: name for name, theirs in _TORCHVISION.items()}, {}
+    mean, std = (json.loads(about.get(key, "null")) for key in ("mean", "std"))
+    mean = None if mean is None else np.float32(255 * np.float64(mean))
     for key, array in arrays.items():
         *parts, kind = (part for part in key.split(".") if part != "module")
         name = ".".join(parts)
-        if name in ours and not network:
-            mean, first_kernel = _TORCHVISION_MEAN, lambda rgb: rgb / _TORCHVISION_STD
+        if name in ours and not about.get("network"):
+            mean, std = _TORCHVISION_MEAN, _TORCHVISION_STD
         kind = "kernel" if kind == "weight" else kind
         layers.setdefault(ours.get(name, name), {})[kind] = array
-    if mean is not None and mean.ndim == 3:
-        mean = mean.reshape(3) if mean.size == 3 else np.moveaxis(mean, 0, -1)
-    return _Content(layers, network, mean, True, first_kernel)
+    first_kernel = (lambda rgb: rgb / _factors(std)) if std else None
+    return _Content(layers, about.get("network", ""), mean, True, first_kernel)
+
+
+def _factors(std: Sequence[float]) -> np.ndarray:
+    """What divides a first kernel, (3, 1), that then takes pixels of 0 to 255."""
+    return 255 * np.array(std)[:, None]
 
 
 def _torch_names(network: Network, arrays) -> dict[str, np.ndarray]:
@@ -323,14 +346,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("target", metavar="OUT", type=Path, help="*.npz or *.safetensors")
     parser.add_argument("--network", default="caffenet", choices=sorted(BUILT_IN))
     parser.add_argument("--mean", type=Path, help="mean.binaryproto or .npy; default: IN's own")
+    parser.add_argument(
+        "--normalised", action="store_true", help="for torchvision's normalised pixels"
+    )
     parser.add_argument("--to", choices=WRITTEN, help="default: by OUT's suffix, in our layout")
     options = parser.parse_args(arguments)
     try:
-        classes = num_classes_in(options.source, build(options.network))
+        *_, classes = widths_in(options.source, build(options.network)).values()
         network = build(options.network, num_classes=classes)
         found = load_weights(options.source, network)
         mean = found.mean if options.mean is None else load_mean(options.mean)
-        save_weights(options.target, network, found.params, mean=mean, format=options.to)
+        how = {"mean": mean, "format": options.to, "normalised": options.normalised}
+        save_weights(options.target, network, found.params, **how)
     except (ValueError, OSError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
     print(f"{options.target}: {network.name}, {classes} classes, {network.num_params:,} parameters")

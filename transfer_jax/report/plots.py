@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib as mpl
 import numpy as np
 import PIL.Image
+import PIL.ImageOps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -72,10 +73,15 @@ def panels(figure: Figure) -> list[tuple[str, int, int]]:
     items = [*figure.axes, *figure.legends, *figure.texts]
     boxes = [box for item in items if (box := item.get_tightbbox(canvas.get_renderer()))]
     cuts, scale = _cuts([(box.x0, box.x1) for box in boxes], drawn.width), CSS_DPI / DPI
-    return [
-        (_data_url(part), round(part.width * scale), round(part.height * scale))
-        for part in (drawn.crop((left, 0, right, drawn.height)) for left, right in cuts)
-    ]
+    places = [axes.bbox.x0 for axes in figure.axes]
+    parts = []
+    for left, right in cuts:
+        part = drawn.crop((left, 0, right, drawn.height))
+        if not any(left <= place < right for place in places):  # a legend, without its margins
+            _, top, _, bottom = PIL.ImageOps.invert(part).getbbox() or part.getbbox()
+            part = part.crop((0, top, part.width, bottom))
+        parts.append((_data_url(part), round(part.width * scale), round(part.height * scale)))
+    return parts
 
 
 def _cuts(spans: Sequence[tuple[float, float]], width: int) -> list[tuple[int, int]]:

@@ -64,6 +64,7 @@ from transfer_jax.studies.huh2016_claims import (
 )
 from transfer_jax.studies.settings import (
     Opener,
+    asked_by,
     base_cell,
     chosen,
     imported_cell,
@@ -140,7 +141,8 @@ class Target:
             return single_label_task("B", self.pool)
         sizes = {name: wanted[name] for name in ("train_per_class", "test_per_class")}
         of = {"classes": self.classes, "splits": self.splits}
-        return fold_task("B", self.pool, seed=seed, **sizes, **of)
+        with asked_by(f"targets.{self.name}"):
+            return fold_task("B", self.pool, seed=seed, **sizes, **of)
 
     @functools.cached_property
     def found(self) -> Task:
@@ -222,12 +224,15 @@ def _ways(config, source: Source, seed: int) -> Iterator[tuple[str, dict, Task]]
 
     # Section 5.5: more classes or more images of each?
     for count in integers(wanted.budget.num_classes, "experiments.budget.num_classes"):
-        task = budget_task("A", dataset, count, wanted.budget.total_images, seed, classes=classes)
+        with asked_by(f"experiments.budget.num_classes={count}"):
+            total = wanted.budget.total_images
+            task = budget_task("A", dataset, count, total, seed, classes=classes)
         yield "budget", {"condition": "budget", "amount": count}, task
 
     # Section 5.6: what if the target's classes are pretrained on? They displace as many others.
     if wanted.overlap:
-        rest = random_classes(classes, len(classes) - len(source.held_out), seed)
+        with asked_by(f"held_out={config.held_out} (experiments.overlap)"):
+            rest = random_classes(classes, len(classes) - len(source.held_out), seed)
         yield (
             "overlap",
             {"condition": "with target classes"},
@@ -239,7 +244,8 @@ def _ways(config, source: Source, seed: int) -> Iterator[tuple[str, dict, Task]]
         if kind == "random":
             halves = random_halves(len(classes), seed)
         else:
-            every = class_hierarchy(dataset, config.hierarchy_csv or None)
+            with asked_by("hierarchy_csv"):
+                every = class_hierarchy(dataset, config.hierarchy_csv or None)
             halves = split_by_ancestors([every[c] for c in classes], seed)
         for side in chosen(wanted.halves[kind], "AB", f"experiments.halves.{kind}"):
             half = [classes[i] for i in halves["AB".index(side)]]
@@ -263,7 +269,8 @@ def levels(config, source: Source, kind: str) -> dict[int, Level]:
     if kind == "top_down" and not config.hierarchy_csv and dataset.class_paths is None:
         found = published(dataset.class_names, HUH2016_TOP_DOWN, source.classes)
     else:
-        paths = class_hierarchy(dataset, config.hierarchy_csv or None)
+        with asked_by("hierarchy_csv"):
+            paths = class_hierarchy(dataset, config.hierarchy_csv or None)
         found = {"bottom_up": bottom_up, "top_down": top_down}[kind](paths, source.classes)
     return {level.num_classes: level for level in found}
 
@@ -271,13 +278,15 @@ def levels(config, source: Source, kind: str) -> dict[int, Level]:
 def _source(config, open_dataset: Opener) -> Source:
     dataset = open_dataset(config.dataset)
     every, natural = range(len(dataset.class_names)), []
-    held_out = random_classes(every, config.held_out, config.seed)
+    with asked_by(f"held_out={config.held_out}"):
+        held_out = random_classes(every, config.held_out, config.seed)
     classes = sorted(set(every) - set(held_out))
     if len(classes) < 2:
         raise ValueError(f"--config.held_out={config.held_out} leaves {len(classes)} classes")
     if config.experiments.unrelated:
         table = config.superclass_csv or None
-        _, natural = man_made_natural(dataset.class_names, dataset.class_paths, table)
+        with asked_by("superclass_csv"):
+            _, natural = man_made_natural(dataset.class_names, dataset.class_paths, table)
     return Source(dataset, classes, held_out, frozenset(natural))
 
 

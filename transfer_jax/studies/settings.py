@@ -30,7 +30,7 @@ from transfer_jax.grid.imported import Imported, read_imported
 from transfer_jax.grid.on_ray import Ray
 from transfer_jax.networks import Network
 from transfer_jax.networks.caffe import load_mean
-from transfer_jax.networks.weights import TORCHVISION_SCALE, num_classes_in
+from transfer_jax.networks.weights import TORCHVISION_SCALE, widths_in
 from transfer_jax.readout.reading import Reading
 from transfer_jax.training.loop import Runtime
 from transfer_jax.training.recipe import Recipe
@@ -170,9 +170,22 @@ def recipe_from(config: Mapping, **changes: Any) -> Recipe:
     return _build(Recipe, {**fields, "augmentation": augmentation}, "recipe")
 
 
-def own_scale(config: ConfigDict) -> None:
-    """Gives the recipe of torchvision's AlexNet its scale of pixels where the config has none: on
-    raw pixels its loss stops being finite within a few steps."""
+def fit_to_network(config: ConfigDict) -> None:
+    """Gives a config what belongs to its network and says so in its notes: of an imported one the
+    file's widths and the pixels that it takes; of torchvision's AlexNet its scale of pixels where
+    the config has none: on raw pixels its loss stops being finite within a few steps."""
+    if config.imported.path:
+        network = network_from(config.network, 2)
+        with asked_by(f"imported.path of network.name={network.name}"):
+            *widths, _ = widths_in(_imported_path(config), network).items()
+        config.network.widths = ConfigDict(dict(widths))
+        imported_from(config, config.network)  # it may be another network
+        size, dataset = max(network.input_shape[:2]), config.dataset
+        if config.recipe.augmentation.size != size:
+            config.recipe.augmentation.size = size
+            dataset.image_size = dataset.image_size and max(dataset.image_size, size)
+            note = f"Images are {size} pixels wide, as the imported network takes them."
+            config.notes = (*config.notes, note)
     if config.network.name == "torchvision_alexnet" and config.recipe.pixel_scale == 1:
         config.recipe.pixel_scale = TORCHVISION_SCALE
         note = f"recipe.pixel_scale={TORCHVISION_SCALE:.4f}, which torchvision's AlexNet takes."
@@ -225,14 +238,21 @@ def imported_from(config: Mapping, network: Mapping) -> tuple[Imported, Network]
     Raises:
       OSError, ValueError: the file is missing, holds another network, or tells no mean.
     """
-    fields, folder = config["imported"], Path(config["data_dir"]).expanduser()
-    if not fields["path"]:
+    if not config["imported"]["path"]:
         return None
-    path = _found(fields["path"], folder)
+    path, mean = _imported_path(config), config["imported"]["mean"]
+    mean = str(_found(mean, Path(config["data_dir"]).expanduser()))
+    with asked_by(f"imported.path of network.name={network['name']}"):
+        described = network_from(network, 2)
+        return _read_once(path, (path.stat().st_mtime_ns, path.stat().st_size), described, mean)
+
+
+def _imported_path(config: Mapping) -> Path:
+    named = config["imported"]["path"]
+    path = _found(named, Path(config["data_dir"]).expanduser())
     if not path.is_file():
-        raise FileNotFoundError(f"--config.imported.path={fields['path']}: there is no such file")
-    stamp, described = (path.stat().st_mtime_ns, path.stat().st_size), network_from(network, 2)
-    return _read_once(path, stamp, described, str(_found(fields["mean"], folder)))
+        raise FileNotFoundError(f"--config.imported.path={named}: there is no such file")
+    return path
 
 
 def imported_cell(found: tuple[Imported, Network], recipe: Recipe, task: Task) -> Cell:
@@ -252,7 +272,8 @@ def imported_cell(found: tuple[Imported, Network], recipe: Recipe, task: Task) -
 @functools.lru_cache(maxsize=4)
 def _read_once(path: Path, stamp, described: Network, mean: str) -> tuple[Imported, Network]:
     # Files of hundreds of megabytes, which a study asks for whenever it is planned.
-    last = dataclasses.replace(described.layers[-1], features=num_classes_in(path, described))
+    *_, classes = widths_in(path, described).values()
+    last = dataclasses.replace(described.layers[-1], features=classes)
     network = dataclasses.replace(described, layers=(*described.layers[:-1], last))
     if mean in ("", "."):
         return read_imported(path, network), network

@@ -52,6 +52,7 @@ from transfer_jax.readout.metrics import (
 from transfer_jax.report import Claim, Effect, Results, Verdict, all_of, converged, paired
 from transfer_jax.studies.settings import (
     Opener,
+    asked_by,
     base_cell,
     chosen,
     imported_cell,
@@ -114,15 +115,16 @@ class Target:
     def task(self, fold: int, size: int) -> Task:
         """`size` training images a class of a fold; smaller sets lie in larger ones, and all are
         tested on the same images."""
-        return fold_task(
-            "B",
-            self.dataset,
-            seed=fold,
-            train_per_class=size,
-            test_per_class=self.settings.test_per_class,
-            classes=self.classes,
-            reserve=max(self.settings.sizes),
-        )
+        with asked_by(f"targets.{self.name}"):
+            return fold_task(
+                "B",
+                self.dataset,
+                seed=fold,
+                train_per_class=size,
+                test_per_class=self.settings.test_per_class,
+                classes=self.classes,
+                reserve=max(self.settings.sizes),
+            )
 
     def rows(self) -> np.ndarray:
         """Rows of all images that folds are drawn from."""
@@ -139,7 +141,8 @@ def targets(config: ConfigDict, open_dataset: Opener) -> list[Target]:
             _, classes = random_halves(len(dataset.class_names), config.seed)
         else:
             dataset = open_dataset(settings.dataset)
-            classes = classes_without(dataset.class_names, settings.without)
+            with asked_by(f"targets.{name}.without"):
+                classes = classes_without(dataset.class_names, settings.without)
         found.append(Target(name, dataset, tuple(map(int, classes)), settings))
     return found
 

@@ -86,6 +86,8 @@ def train(
             f"network {network.name} has {network.num_classes} outputs and task {task.name} "
             f"takes {task.num_outputs}: build it with num_classes={task.num_outputs}"
         )
+    if not len(task.val[0]):
+        raise ValueError(f"task {task.name}: {task.dataset.name} has no images for testing ('val')")
     params = how.init_params(network, jax.random.key(seed), base, recipe.init)
     (result,) = train_group(
         network, recipe, [how], [params], task, task.mean(recipe.mean), stream_seed=seed
