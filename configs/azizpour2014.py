@@ -140,6 +140,10 @@ def photographs() -> ConfigDict:
     wanted |= {"dimensions": (8, 16, 32, 64, 128, 256)}
     wanted |= {"combined": {"layers": ("conv3", "conv5", "fc7"), "dimensions": (32, 128)}}
     config.readings.update(wanted)
+    config.notes = (
+        "Source networks see their images four to eight times, briefly: longer training would "
+        "change what they are worth.",
+    )
     folders = {"caltech101": "caltech101/101_ObjectCategories", "scenes": "scene15/train"}
     folders |= {"photo": "pacs/photo", "art painting": "pacs/art_painting", "textures": "dtd10"}
     folders |= {"cartoon": "pacs/cartoon", "sketch": "pacs/sketch"}

@@ -121,10 +121,10 @@ def tiny_imagenet() -> ConfigDict:
     config = demo()
     config.dataset = as_config(DatasetSpec("tiny_imagenet", path="."))
     config.dataset.path = ""
-    config.network = network_config("alexnet_mini", dropout=0.2)
-    config.recipe = as_config(replace(ADAM, steps=12_000, eval_every=2000))
+    config.network = network_config("alexnet_mini", dropout=0.0)
+    config.recipe = as_config(replace(SMALL_IMAGES, eval_every=2000))
     config.seeds, config.held_out = (0, 1, 2), 40
-    config.fine_tune_recipe = {"steps": 800, "eval_every": 800, "learning_rate": 0.0005}
+    config.fine_tune_recipe = {"steps": 800, "eval_every": 800, "learning_rate": 0.005}
     for name in ("held_out", "natural"):
         config.targets[name].update({"train_per_class": 20, "test_per_class": 30})
     config.targets.world = target()

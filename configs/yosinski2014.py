@@ -120,8 +120,8 @@ def tiny_imagenet() -> ConfigDict:
     """Four splits in one direction, man-made / natural in four seeds."""
     config = base_config(
         DatasetSpec("tiny_imagenet", path="."),
-        network_config("alexnet_mini", dropout=0.2),
-        dataclasses.replace(ADAM, steps=12_000, eval_every=2000),
+        network_config("alexnet_mini", dropout=0.0),
+        dataclasses.replace(SMALL_IMAGES, eval_every=2000),
         Runtime(checkpoint_every=500),
     )
     config.dataset.path = ""
@@ -134,7 +134,7 @@ def tiny_imagenet() -> ConfigDict:
 def tiny_imagenet_gpu() -> ConfigDict:
     """The same with every n, in both directions and bfloat16."""
     config = tiny_imagenet()
-    gpu = {"batch_size": 256, "steps": 3000, "learning_rate": 0.004, "eval_every": 1000}
+    gpu = {"batch_size": 256, "steps": 3000, "learning_rate": 0.05, "eval_every": 1000}
     config.recipe.update({**gpu, "precision": "bfloat16"})
     config.runtime = as_config(Runtime(checkpoint_every=3000, log_every=500))
     for experiment in (config.experiments.random_halves, config.experiments.man_natural):

@@ -21,7 +21,7 @@ BELOW = {
     "grid": {"networks", "data", "transfer", "seal", "training", "readout"},
 }
 BELOW["detection"] = {*BELOW["training"], "training", "readout"}
-BELOW["bench"] = {*BELOW["grid"], "grid"}
+BELOW["bench"] = {*BELOW["grid"], "grid", "detection"}
 BELOW["studies"] = {*BELOW["grid"], "grid", "visual", "readout", "detection", "report"}
 BELOW["main"] = {*BELOW["studies"], "studies"}
 
