@@ -141,8 +141,8 @@ def photographs() -> ConfigDict:
     wanted |= {"combined": {"layers": ("conv3", "conv5", "fc7"), "dimensions": (32, 128)}}
     config.readings.update(wanted)
     config.notes = (
-        "Source networks see their images four to eight times, briefly: longer training would "
-        "change what they are worth.",
+        "Source networks see their images four to eight times; whether they have converged is not "
+        "measured here.",
     )
     folders = {"caltech101": "caltech101/101_ObjectCategories", "scenes": "scene15/train"}
     folders |= {"photo": "pacs/photo", "art painting": "pacs/art_painting", "textures": "dtd10"}
