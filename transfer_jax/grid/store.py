@@ -28,7 +28,7 @@ from transfer_jax.data.records import replacing
 from transfer_jax.data.views import eval_view, ten_crop_view
 from transfer_jax.grid.cell import Cell, Entry, Group, from_json, group_hash, to_json
 from transfer_jax.networks import Network
-from transfer_jax.networks.weights import save_weights, scaled_input
+from transfer_jax.networks.weights import save_weights
 from transfer_jax.seal import DamagedError
 from transfer_jax.training.checkpoint import load_params, save_params, write, write_json
 from transfer_jax.training.recipe import Recipe
@@ -460,5 +460,5 @@ def save_network(trained: TrainedNetwork, path: str | Path, *, format: str | Non
     The file's network takes `pixel - mean`: the recipe's pixel_scale is folded into its first
     layer; the mean is in the file. `format` is that of `networks.weights.save_weights`.
     """
-    params = scaled_input(trained.params, trained.network, 1 / trained.recipe.pixel_scale)
-    save_weights(path, trained.network, params, mean=trained.mean, format=format)
+    how = {"mean": trained.mean, "pixel_scale": trained.recipe.pixel_scale, "format": format}
+    save_weights(path, trained.network, trained.params, **how)

@@ -21,11 +21,6 @@ def right_bits(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> np.ndarray
     return np.sum(~(scores < true), axis=1) <= k
 
 
-def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> float:
-    """Share of the images whose class is among the k highest of its scores (N, K)."""
-    return float(right_bits(scores, labels, k).mean())
-
-
 def mean_per_class_accuracy(right: np.ndarray, labels: np.ndarray) -> float:
     """Mean over classes of the share of their images that are right: bool (N,) and labels (N,).
 

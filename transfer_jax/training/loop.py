@@ -26,7 +26,6 @@ from transfer_jax.training.step import (
     batch_parts,
     initial_state,
     make_eval_fn,
-    make_predict_fn,
     make_update_fn,
 )
 from transfer_jax.transfer import Treatment
@@ -266,19 +265,6 @@ def evaluate(
     return {**figures[0], "right": right[0]}
 
 
-def class_probabilities(
-    network: Network, recipe: Recipe, params: Any, task: Task, mean: np.ndarray
-) -> np.ndarray:
-    """Class probabilities (N, classes) of a network on a task's validation images, in the view of
-    the recipe's evaluations; in one process."""
-    params, mean = parallel.replicate((params, np.asarray(mean, np.float32)))
-    predict, found = _predict_fn(network, recipe), []
-    resident = feed.is_resident(task, Runtime().resident_bytes)
-    for source, indices in feed.val_batches(task, mean, recipe.batch_size, resident):
-        found.append(np.concatenate(np.asarray(predict(params, source, indices))))
-    return np.concatenate(found)[: len(task.select("val")[0])]
-
-
 def _steps_per_call(runtime, recipe, resident: bool, first: int, kept: set[int]) -> int:
     """Steps in one call: a divisor of every interval, so that calls end where the loop looks.
 
@@ -301,8 +287,3 @@ def _update_fn(network: Network, recipe: Recipe, frozen: tuple[int, ...], object
 @functools.lru_cache(maxsize=32)
 def _eval_fn(network: Network, recipe: Recipe, frozen: tuple[int, ...], objective):
     return make_eval_fn(network, recipe, frozen, objective)
-
-
-@functools.lru_cache(maxsize=8)
-def _predict_fn(network: Network, recipe: Recipe):
-    return make_predict_fn(network, recipe)

@@ -19,7 +19,7 @@ import optax
 from jax import lax
 
 from transfer_jax.networks import Network
-from transfer_jax.training.objective import CLASSIFICATION, Classification, log_probabilities
+from transfer_jax.training.objective import CLASSIFICATION, Classification
 from transfer_jax.training.parallel import AXIS
 from transfer_jax.training.recipe import Recipe, optimizer
 from transfer_jax.transfer import freeze, lower_layers
@@ -201,20 +201,6 @@ def make_eval_fn(
         return lax.all_gather(jnp.stack(found), AXIS, axis=1, tiled=True)
 
     return jax.pmap(evaluate, AXIS)
-
-
-def make_predict_fn(network: Network, recipe: Recipe) -> Callable:
-    """predict(params, source, indices) -> (devices, local batch, classes): class probabilities in
-    the evaluation's view, averaged over ten crops where the recipe asks for them."""
-
-    def predict(params, source: Source, indices):
-        with jax.default_matmul_precision(MATMUL[recipe.precision]):
-            x, labels = CLASSIFICATION.eval_view(recipe, *source.take(indices), source.mean)
-            x = x.astype(jnp.bfloat16) if recipe.precision == "bfloat16" else x
-            params = cast(network, params, recipe.precision)
-            return jnp.exp(log_probabilities(network, params, x, 0, len(labels)))
-
-    return jax.pmap(predict, AXIS)
 
 
 def example_keys(key: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
