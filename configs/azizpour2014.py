@@ -141,8 +141,7 @@ def photographs() -> ConfigDict:
     wanted |= {"combined": {"layers": ("conv3", "conv5", "fc7"), "dimensions": (32, 128)}}
     config.readings.update(wanted)
     config.notes = (
-        "Source networks see their images four to eight times; whether they have converged is not "
-        "measured here.",
+        "Networks are pretrained for 4 to 8 epochs; whether they have converged is not measured.",
     )
     folders = {"caltech101": "caltech101/101_ObjectCategories", "scenes": "scene15/train"}
     folders |= {"photo": "pacs/photo", "art painting": "pacs/art_painting", "textures": "dtd10"}
