@@ -140,9 +140,6 @@ def photographs() -> ConfigDict:
     wanted |= {"dimensions": (8, 16, 32, 64, 128, 256)}
     wanted |= {"combined": {"layers": ("conv3", "conv5", "fc7"), "dimensions": (32, 128)}}
     config.readings.update(wanted)
-    config.notes = (
-        "Networks are pretrained for 4 to 8 epochs; whether they have converged is not measured.",
-    )
     folders = {"caltech101": "caltech101/101_ObjectCategories", "scenes": "scene15/train"}
     folders |= {"photo": "pacs/photo", "art painting": "pacs/art_painting", "textures": "dtd10"}
     folders |= {"cartoon": "pacs/cartoon", "sketch": "pacs/sketch"}

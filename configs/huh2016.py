@@ -26,7 +26,6 @@ from transfer_jax.training.recipe import SMALL_IMAGES, Recipe
 
 ADAM = replace(SMALL_IMAGES, solver="adamw", nesterov=False, weight_decay=0.02, learning_rate=0.002)
 BOTH = {"random": "AB", "apart": "AB"}
-UNMEASURED = "Networks are pretrained for 3.8 epochs; whether they have converged is not measured."
 
 
 def get_config(preset: str = "demo") -> ConfigDict:
@@ -143,7 +142,6 @@ def voc2007() -> ConfigDict:
     recipe = replace(SMALL_IMAGES, eval_every=3000)
     config = base_config(DatasetSpec("tiny_imagenet", path="."), network, recipe)
     config.dataset.path, config.experiments.neighbours = "", False
-    config.notes = (UNMEASURED,)
     voc = DatasetSpec("voc", path="VOCdevkit/VOC2007", image_size=144)
     config.targets.voc2007 = target(voc, kind="detection")
     steps = {"steps": 4000, "eval_every": 4000, "batch_size": 2, "learning_rate": 0.002}

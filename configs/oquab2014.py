@@ -115,9 +115,6 @@ def photographs() -> ConfigDict:
     voc = DatasetSpec("voc", path="voc2007_small/VOCdevkit", image_size=None)
     config = base_config(DatasetSpec("tiny_imagenet", path="."), network, recipe, voc)
     config.dataset.path = ""
-    config.notes = (
-        "Networks are pretrained for 4 to 8 epochs; whether they have converged is not measured.",
-    )
     config.target.folds = 3
     ways = {"ways": ("all", "random", "near"), "count": 100, "like": tuple(LIKE.split())}
     config.pretraining.update({**ways, "depth": 7})

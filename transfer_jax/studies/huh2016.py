@@ -22,6 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from ml_collections import ConfigDict
+from PIL import Image
 
 from transfer_jax.data.ancestor_splits import split_by_ancestors
 from transfer_jax.data.dataset import Dataset, digest
@@ -586,7 +587,7 @@ def reference(results: Results, question: str) -> Way | None:
 def table(results: Results, question: str) -> pd.DataFrame | None:
     """By way to pretrain: accuracies on its own task and the targets, and effects as text."""
     rows, against = results.frame, reference(results, question)
-    if against is None:
+    if len(ways(results, question)) < 2:
         return None
     rows, tuned = rows[rows["question"] == question], rows["experiment"] == "fine_tuned"
     column = (rows["target"] + ", " + rows["measure"]).where(tuned, "own task")
@@ -617,7 +618,7 @@ def _spread(rows: pd.DataFrame, measures: Sequence[str], column: str) -> pd.Data
 def figure(results: Results, question: str) -> Figure | None:
     """Accuracy of a question's ways to pretrain, and what they change against the reference."""
     found, against = ways(results, question), reference(results, question)
-    if not found:
+    if len(found) < 2:
         return None
     axis = AXES.get(question)
     place = {way: way[1] if axis else number for number, way in enumerate(found)}
@@ -684,7 +685,9 @@ def detections(results: Results, target: str) -> Figure | None:
         zip(found, grid, strict=True), enumerate(images)
     ):
         axes, (height, width) = line[column], image.shape[:2]
-        axes.imshow(image, extent=(0, width, height, 0))
+        small = Image.fromarray(image)
+        small.thumbnail((96, 96))
+        axes.imshow(small, extent=(0, width, height, 0))
         room = "\n" * DRAWN  # for the texts below
         axes.set(xticks=[], yticks=[], xlabel=room, ylabel="" if column else name.split()[0])
         axes.grid(False)
