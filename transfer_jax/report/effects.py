@@ -140,7 +140,7 @@ class Effect:
         else:
             units, images = self.needed(distance)
             note = f"needs {units:.0f} units" if units < math.inf else f"over {MOST_UNITS} units"
-            note += f" of {images:.1f} times the images" if images > 1 else ""
+            note += f" and {images:.1f} times the test images" if images > 1 else ""
         return Verdict(outcome, name, rule, self, self.p(distance), note)
 
 
