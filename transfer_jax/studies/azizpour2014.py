@@ -538,6 +538,7 @@ def targets_table(results: Results) -> pd.DataFrame | None:
     shown = found.drop(columns="error").rename(columns=names)
     for name in names.values():
         shown[name] = (100 * shown[name]).map("{:.1f}".format)
+    shown["rank"] = shown["rank"].map("{:g}".format)
     return shown
 
 
@@ -613,8 +614,8 @@ def figure(results: Results, factor: str) -> Figure | None:
         for rank, of in best.groupby("rank"):
             spread = rank + 0.12 * (np.arange(len(of)) - (len(of) - 1) / 2)
             for x, row in zip(spread, of.itertuples(), strict=True):
-                colour, marker = LOOKS[row.group]
-                panels[2].plot(x, order.index(row.setting), marker, color=COLOURS[colour])
+                looks = _looks(rows, row.target, row.group)
+                panels[2].plot(x, order.index(row.setting), looks["marker"], color=looks["color"])
         rho, p = rank_correlation(best["place"], best["rank"])
         told = "" if np.isnan(rho) else f"rho {rho:+.2f}, p {p:.2g}"
         panels[2].set(xlabel="distance (order)", ylabel="best setting", title=told)
@@ -627,10 +628,13 @@ def figure(results: Results, factor: str) -> Figure | None:
 
 
 def _looks(rows: pd.DataFrame, target: str, group: str) -> dict:
-    """Colour and marker of the group; its targets differ by their lines."""
-    colour, marker = LOOKS[group]
+    """Colour and marker of the group, whose targets differ by their lines; of the target where
+    there is but one group."""
     kin = list(rows.loc[rows["group"] == group, "target"].unique())
-    style = ("-", plots.DASHED, plots.DOTTED)[kin.index(target) % 3]
+    place = kin.index(target)
+    style = ("-", plots.DASHED, plots.DOTTED)[place % 3]
+    looks = list(LOOKS.values())
+    colour, marker = LOOKS[group] if rows["group"].nunique() > 1 else looks[place % len(looks)]
     return {"color": COLOURS[colour], "marker": marker, "linestyle": style, "linewidth": 1.4}
 
 
@@ -654,8 +658,8 @@ def distance_figure(results: Results) -> Figure | None:
              "overlap with the source (%)": results.select("overlap")}  # fmt: skip
     for axes, (label, of) in zip(panels, named.items(), strict=True):
         for (target, group), own in of.groupby(["target", "group"], sort=False):
-            kin = list(of.loc[of["group"] == group, "target"].unique())
-            x = own["rank"] + 0.15 * (kin.index(target) - (len(kin) - 1) / 2)
+            near = list(of.loc[of["rank"].isin(own["rank"]), "target"].unique())
+            x = own["rank"] + 0.15 * (near.index(target) - (len(near) - 1) / 2)
             looks = _looks(of, target, group)
             axes.plot(x, 100 * own["value"], looks["marker"], color=looks["color"], alpha=0.7)
         means = 100 * of.groupby("rank")["value"].mean()
