@@ -24,7 +24,6 @@ from transfer_jax.studies.settings import (
 from transfer_jax.training.loop import Runtime
 from transfer_jax.training.recipe import SMALL_IMAGES, Recipe
 
-ADAM = replace(SMALL_IMAGES, solver="adamw", nesterov=False, weight_decay=0.02, learning_rate=0.002)
 BOTH = {"random": "AB", "apart": "AB"}
 
 
@@ -68,7 +67,10 @@ def demo() -> ConfigDict:
     view = Augmentation(size=24, pad=0, mirror=True)
     data = DatasetSpec("world", image_size=24, train_per_class=60, val_per_class=250)
     network = network_config("alexnet_mini", widths=widths, input_size=24, dropout=0.0)
-    recipe = replace(ADAM, steps=600, eval_every=600, learning_rate=0.003, augmentation=view)
+    recipe = replace(
+        SMALL_IMAGES, solver="adamw", nesterov=False, steps=600, eval_every=600,
+        learning_rate=0.003, weight_decay=0.02, augmentation=view,
+    )  # fmt: skip
     config = base_config(data, network, recipe)
     config.seeds, config.held_out = (0, 1, 2, 3, 4), 12
     config.fine_tune_recipe = {"steps": 100, "batch_size": 32, "learning_rate": 0.002}

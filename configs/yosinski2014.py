@@ -30,9 +30,6 @@ from transfer_jax.training.loop import Runtime
 from transfer_jax.training.recipe import SMALL_IMAGES, Recipe
 
 ALL_LAYERS = (1, 2, 3, 4, 5, 6, 7)
-ADAM = dataclasses.replace(
-    SMALL_IMAGES, solver="adamw", nesterov=False, learning_rate=0.002, weight_decay=0.02
-)
 
 
 def get_config(preset: str = "demo") -> ConfigDict:
@@ -75,7 +72,9 @@ def demo() -> ConfigDict:
     converge in the time there is, so those trained twice as long are the reference."""
     widths = dict(conv1=12, conv2=24, conv3=32, conv4=32, conv5=24, fc6=96, fc7=96)
     recipe = dataclasses.replace(
-        ADAM,
+        SMALL_IMAGES,
+        solver="adamw",
+        nesterov=False,
         batch_size=32,
         steps=400,
         learning_rate=0.002,

@@ -9,16 +9,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from transfer_jax.bench.step import recipe_for
+from transfer_jax.bench.step import our_loop, recipe_for, whole_calls
 from transfer_jax.bench.timing import interleave, table
 from transfer_jax.detection.boxes import not_suppressed
 from transfer_jax.detection.evaluate import MOST, MOST_OVERLAP
-from transfer_jax.detection.network import detector, judge_regions, pool_regions, split
+from transfer_jax.detection.network import (
+    detector,
+    judge_regions,
+    pool_regions,
+    pooling,
+    split,
+)
 from transfer_jax.detection.objective import Detection
-from transfer_jax.networks import Network, RoiPool
+from transfer_jax.networks import Network
 from transfer_jax.networks.roi_pool import roi_pool
-from transfer_jax.training import parallel
-from transfer_jax.training.step import Source, batch_parts, initial_state, make_update_fn
+from transfer_jax.training.step import Source
 
 CLASSES, OBJECTS, KEPT = 20, 3, 500
 
@@ -28,7 +33,7 @@ def run(options: argparse.Namespace) -> tuple[str, list[str]]:
     network, rows = detector(options.network, CLASSES, options.canvas), []
     for batch_size in options.batch:
         rivals = parts(network, batch_size, options.proposals)
-        seconds = interleave(rivals, options.rounds, options.steps or 5)
+        seconds = interleave(rivals, options.rounds, whole_calls(options.steps or 5))
         for name, found in seconds.items():
             fastest, median = (f(found) / batch_size for f in (np.min, np.median))
             milliseconds = [f"{1e3 * fastest:.2f}", f"{1e3 * median:.2f}"]
@@ -53,25 +58,12 @@ def parts(network: Network, batch_size: int, proposals: int) -> dict[str, Callab
     labels = {"proposals": boxes, "objects": boxes[:, :OBJECTS], "classes": classes}
     images = random.integers(0, 256, (batch_size, *network.input_shape), np.uint8)
     keys, mean = jax.random.split(jax.random.key(1), batch_size), np.full(3, 127.5, np.float32)
-
-    pieces = batch_parts(network, (0,), batch_size)
-    update = make_update_fn(network, recipe, (0,), objective=objective, parts=pieces)
-    state, shared = parallel.replicate(initial_state(network, recipe, (0,), (params,)))
-    source = Source(*parallel.replicate((images, labels, mean)))
-    places, data = parallel.split_batch(np.arange(batch_size)), jax.random.key_data(keys[0])
-    rates = np.ones(1, np.float32)
-
-    def step():
-        nonlocal state
-        state, losses = update(state, shared, source, places, rates, data)
-        return losses
+    data = Source(images, labels, mean), np.arange(batch_size, dtype=np.int32)[None]
 
     view = jax.jit(lambda: objective.train_view(recipe, images, labels, keys, mean))
     x, drawn = jax.block_until_ready(view())
     regions = pool_regions(network, params, x, 0, drawn["boxes"])
-    conv = next(
-        layer for layer in network.layers if any(isinstance(a, RoiPool) for a in layer.then)
-    )
+    conv = network.layers[pooling(network)[0]]
     maps = jnp.zeros((batch_size, *conv.product_shape(network.input_shapes[conv.name])))
     size = regions.shape[2]
 
@@ -86,14 +78,15 @@ def parts(network: Network, batch_size: int, proposals: int) -> dict[str, Callab
     above = jax.jit(lambda params: split(judge_regions(network, params, pooled)))
     shown = np.asarray(jax.nn.softmax(above(params)[0]))[..., 1:]
 
+    candidates = []
+    for of, scores in zip(boxes, shown, strict=True):
+        place, label = np.nonzero(scores >= np.quantile(scores, max(0, 1 - KEPT / scores.size)))
+        candidates.append((of[place], scores[place, label], label))
+
     def suppressed():
-        for of, scores in zip(boxes, shown, strict=True):
-            place, label = np.nonzero(scores >= np.quantile(scores, max(0, 1 - KEPT / scores.size)))
-            not_suppressed(of[place], scores[place, label], label, MOST_OVERLAP, MOST)
-        return 0
+        return [not_suppressed(*of, MOST_OVERLAP, MOST) for of in candidates]
 
     timed = {
-        "training step": step,
         "- regions drawn": view,
         "- maps, and their pooling": both_ways(
             lambda params: pool_regions(network, params, x, 0, drawn["boxes"]), params
@@ -110,4 +103,5 @@ def parts(network: Network, batch_size: int, proposals: int) -> dict[str, Callab
     def rival(part):
         return lambda steps: [jax.block_until_ready(part()) for _ in range(steps)]
 
-    return {name: rival(part) for name, part in timed.items()}
+    step = our_loop(network, recipe, (0,), (params,), data, objective)
+    return {"training step": step, **{name: rival(part) for name, part in timed.items()}}

@@ -13,6 +13,7 @@ from transfer_jax.bench import torch_reference
 from transfer_jax.bench.timing import best_matmul, interleave, table
 from transfer_jax.networks import Network
 from transfer_jax.training import Augmentation, Recipe, parallel
+from transfer_jax.training.objective import CLASSIFICATION, Classification
 from transfer_jax.training.step import Source, batch_parts, initial_state, make_update_fn
 
 OURS = "ours"
@@ -53,8 +54,10 @@ def our_loop(
     frozen: tuple[int, ...],
     params: Sequence[Any],
     data: tuple[Source, np.ndarray],
+    objective: Classification = CLASSIFICATION,
 ) -> Callable[[int], np.ndarray]:
-    """The trainer's step for a group of cells, on images that lie on the devices.
+    """The trainer's step for a group of cells, on images that lie on the devices; `data` as `noise`
+    gives them.
 
     Returns:
       run(steps), which makes a multiple of `steps_per_call()` updates, waits for them, and returns
@@ -62,7 +65,9 @@ def our_loop(
     """
     chunk, local = steps_per_call(), recipe.batch_size // jax.device_count()
     parts = batch_parts(network, frozen, local)
-    update = make_update_fn(network, recipe, frozen, scanned=chunk > 1, parts=parts)
+    update = make_update_fn(
+        network, recipe, frozen, scanned=chunk > 1, objective=objective, parts=parts
+    )
     state, shared = parallel.replicate(initial_state(network, recipe, frozen, params))
     source, batches = Source(*parallel.replicate(data[0])), data[1]
     rates, key = np.ones(len(frozen), np.float32), jax.random.key_data(jax.random.key(0))

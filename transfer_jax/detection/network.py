@@ -55,7 +55,7 @@ def pool_regions(
     network: Network, params: Params, x: jax.Array, start: int, boxes: jax.Array, **dropout
 ) -> jax.Array:
     """The first part of `apply_regions`, up to pooling: (N, R, size, size, C)."""
-    place, cut = _pooling(network)
+    place, cut = pooling(network)
     layer = network.layers[place]
     if start > place:
         raise ValueError(
@@ -72,7 +72,7 @@ def judge_regions(
     network: Network, params: Params, regions: jax.Array, rng: jax.Array | None = None
 ) -> jax.Array:
     """The second part of `apply_regions`, from what `pool_regions` gives; dropout with `rng`."""
-    place, cut = _pooling(network)
+    place, cut = pooling(network)
     count, keys, own = regions.shape[:2], None, None
     if rng is not None:
         of_regions = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))
@@ -85,7 +85,7 @@ def judge_regions(
     return x.astype(jnp.float32).reshape(*count, -1)
 
 
-def _pooling(network: Network) -> tuple[int, int]:
+def pooling(network: Network) -> tuple[int, int]:
     """The layer that pools regions, and the place among its operations."""
     return next(
         (i, j)

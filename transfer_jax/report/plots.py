@@ -115,10 +115,7 @@ def band(axes: Axes, effects: Mapping[float, Effect], colour: str, marker: str, 
     x = np.array(sorted(effects))
     if not x.size:
         return
-    mean, half = (
-        100 * np.array([value(effects[place]) for place in x])
-        for value in (lambda e: e.mean, lambda e: e.half_width() if e.units > 1 else 0.0)
-    )
+    mean, half = _points([effects[place] for place in x])
     axes.plot(x, mean, color=colour, marker=marker, label=label, zorder=3)
     axes.fill_between(x, mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
 
@@ -126,10 +123,14 @@ def band(axes: Axes, effects: Mapping[float, Effect], colour: str, marker: str, 
 def dots(axes: Axes, effects: Mapping[float, Effect], **looks) -> None:
     """Effects by x, in points, with bars for the 95 % interval where there is one."""
     known = {x: effect for x, effect in effects.items() if effect.units}
-    mean = [100 * effect.mean for effect in known.values()]
-    half = [100 * e.half_width() if e.units > 1 else 0.0 for e in known.values()]
     if known:
-        axes.errorbar(list(known), mean, yerr=half, capsize=3, **looks)
+        mean, half = _points(list(known.values()))
+        axes.errorbar(list(known), mean, yerr=half, **{"capsize": 3, **looks})
+
+
+def _points(effects: Sequence[Effect]) -> np.ndarray:
+    """Means of effects, and half their 95 % intervals (0 of one unit), in points: (2, count)."""
+    return 100 * np.array([(e.mean, e.half_width() if e.units > 1 else 0.0) for e in effects]).T
 
 
 def layer_axis(axes: Axes, last: int = 7) -> None:

@@ -682,11 +682,10 @@ def choice_figure(results: Results) -> Figure | None:
     drawing, ((axes,),) = plots.new_figure(10, 4.2)
     for place, (way, (colour, marker)) in enumerate(zip(WAYS, WAY_LOOKS, strict=True)):
         of = chosen[chosen["way"] == way].groupby("target")["value"]
-        effects = {target: over_units(of.get_group(target)) for target in order}
-        mean = [100 * effect.mean for effect in effects.values()]
-        half = [100 * e.half_width() if e.units > 1 else 0.0 for e in effects.values()]
         x = np.arange(len(order)) + 0.18 * (place - 1.5)
-        axes.errorbar(x, mean, half, fmt=marker, color=COLOURS[colour], label=way, capsize=2)
+        effects = (over_units(of.get_group(target)) for target in order)
+        looks = {"fmt": marker, "color": COLOURS[colour], "label": way, "capsize": 2}
+        plots.dots(axes, dict(zip(x, effects, strict=True)), **looks)
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_xticks(range(len(order)), order, rotation=25, ha="right")
     axes.set_ylabel("error saved against the default (%)")

@@ -390,9 +390,10 @@ def _detection(store: Store, found: Sequence[Entry]):
             of = network.network, network.params, network.recipe, network.mean, task
             detections = evaluate.detect(*of)
             measured = known[cell.hash] = []
-            adds = evaluate.by_image(detections, truth, task.num_classes)
+            right, of = evaluate.judged(detections, truth), (detections, truth, task.num_classes)
+            adds = evaluate.by_image(*of, right)
             for measure, rule in (("map_voc07", "voc2007"), ("map_area", "area")):
-                each = evaluate.average_precisions(detections, truth, task.num_classes, rule)
+                each = evaluate.average_precisions(*of, rule, right)
                 mean = float(np.nanmean(each))
                 # The noise of images is that of the area for both.
                 arrays[f"{cell.hash} {measure}"] = adds - adds.mean() + mean
@@ -586,20 +587,23 @@ def reference(results: Results, question: str) -> Way | None:
 
 def table(results: Results, question: str) -> pd.DataFrame | None:
     """By way to pretrain: accuracies on its own task and the targets, and effects as text."""
-    rows, against = results.frame, reference(results, question)
-    if len(ways(results, question)) < 2:
+    rows, found, against = results.frame, ways(results, question), reference(results, question)
+    if len(found) < 2:
         return None
     rows, tuned = rows[rows["question"] == question], rows["experiment"] == "fine_tuned"
     column = (rows["target"] + ", " + rows["measure"]).where(tuned, "own task")
     measures = ["top1", "svm", "mean_ap", "map_voc07", "map_area"]
-    found = _spread(rows.assign(column=column), measures, "column")
+    shown = _spread(rows.assign(column=column), measures, "column")
     for experiment, measure, label, *_ in LOOKS[question != "images" :]:
-        change = {way: gain(results, question, way, against, measure, experiment=experiment)
-                  for way in ways(results, question) if way != against}  # fmt: skip
-        change = {name_of(way): str(effect) for way, effect in change.items()}
-        found[f"{label} {MINUS} {name_of(against)}"] = pd.Series(change, dtype=str)
-    found = found.fillna("")
-    return found.loc[:, (found != "").any()]
+        of = {"measure": measure, "experiment": experiment}
+        change = {
+            name_of(way): str(gain(results, question, way, against, **of))
+            for way in found
+            if way != against
+        }
+        shown[f"{label} {MINUS} {name_of(against)}"] = pd.Series(change, dtype=str)
+    shown = shown.fillna("")
+    return shown.loc[:, (shown != "").any()]
 
 
 def _spread(rows: pd.DataFrame, measures: Sequence[str], column: str) -> pd.DataFrame | None:
