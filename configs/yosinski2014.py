@@ -124,9 +124,9 @@ def tiny_imagenet() -> ConfigDict:
         Runtime(checkpoint_every=500),
     )
     config.dataset.path = ""
-    splits, ns = (0, 1, 2, 3), (1, 2, 4, 6, 7)
-    config.experiments.random_halves.update({"splits": splits, "targets": ("B",), "ns": ns})
-    config.experiments.man_natural.update({"seeds": splits, "targets": ("B",), "ns": ns})
+    splits, few = (0, 1, 2, 3), {"targets": ("B",), "ns": (2, 4, 6, 7)}
+    config.experiments.random_halves.update({"splits": splits, "fine_tuned_ns": (4,), **few})
+    config.experiments.man_natural.update({"seeds": splits, **few})
     return config
 
 
@@ -138,6 +138,7 @@ def tiny_imagenet_gpu() -> ConfigDict:
     config.runtime = as_config(Runtime(checkpoint_every=3000, log_every=500))
     for experiment in (config.experiments.random_halves, config.experiments.man_natural):
         experiment.update({"targets": ("A", "B"), "ns": ALL_LAYERS})
+    config.experiments.random_halves.fine_tuned_ns = ()
     return config
 
 

@@ -4,15 +4,22 @@ import dataclasses
 
 import pytest
 
-from configs import huh2016, yosinski2014, zeiler2013
+from configs import azizpour2014, huh2016, oquab2014, yosinski2014, zeiler2013
 from tests import small
 from transfer_jax.grid.cell import Cell
 from transfer_jax.studies.settings import check
 from transfer_jax.transfer import Treatment
 
+PRESETS = {
+    azizpour2014: ("demo", "photographs", "imagenet"),
+    huh2016: ("demo", "tiny_imagenet", "voc2007", "imagenet"),
+    oquab2014: ("demo", "photographs", "voc2007", "voc2012", "voc2012_actions"),
+    yosinski2014: ("demo", "tiny_imagenet", "tiny_imagenet_gpu", "imagenet"),
+    zeiler2013: ("demo", "tiny_imagenet", "photographs", "imagenet"),
+}
 
-@pytest.mark.parametrize("study", [huh2016, yosinski2014, zeiler2013])
-@pytest.mark.parametrize("preset", ["demo", "tiny_imagenet", "imagenet"])
+
+@pytest.mark.parametrize(("study", "preset"), [(s, p) for s, of in PRESETS.items() for p in of])
 def test_presets_are_accepted(study, preset):
     check(study.get_config(preset))
 

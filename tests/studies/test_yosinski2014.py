@@ -81,8 +81,3 @@ def test_bases_of_few_images_and_random_weights_learn_the_whole_dataset(dataset)
 def test_what_cannot_be_run_is_refused(dataset, wrong):
     with pytest.raises(ValueError, match=r"config\.experiments"):
         entries(config(**wrong), lambda _: dataset)
-
-
-@pytest.mark.parametrize("preset", ["demo", "tiny_imagenet", "tiny_imagenet_gpu", "imagenet"])
-def test_presets_can_be_read(preset):
-    assert config_file.get_config(preset).study == "yosinski2014"
