@@ -24,8 +24,6 @@ from transfer_jax.studies.settings import (
 from transfer_jax.training.loop import Runtime
 from transfer_jax.training.recipe import SMALL_IMAGES, Recipe
 
-BOTH = {"random": "AB", "apart": "AB"}
-
 
 def get_config(preset: str = "demo") -> ConfigDict:
     """The config of a preset."""
@@ -163,7 +161,8 @@ def imagenet() -> ConfigDict:
     # Girshick's 40,000 minibatches of two images, a tenth of the rate for the last quarter.
     steps = {"steps": 40_000, "decay_every": 30_000, "batch_size": 2, "mean": "channel"}
     config.targets.voc2007.update({"recipe": steps, "search": {"side": 400}})
-    wanted = {"images_per_class": (50, 125, 250, 500, 1000), "halves": BOTH}
+    wanted = {"images_per_class": (50, 125, 250, 500, 1000)}
+    wanted |= {"halves": {"random": "AB", "apart": "AB"}}
     wanted |= {"classes": {"bottom_up": (918, 753, 486, 79, 9), "top_down": (127, 10, 2)}}
     wanted |= {"budget": {"num_classes": (250, 500, 1000), "total_images": 125_000}}
     wanted |= {"unrelated": ("natural", "man-made")}
