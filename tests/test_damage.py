@@ -24,7 +24,7 @@ from configs.yosinski2014 import get_config
 from tests import small
 from transfer_jax import main
 from transfer_jax.grid.run import run_grid, with_snapshots
-from transfer_jax.grid.store import Store, kept_array, load_network
+from transfer_jax.grid.store import Store, load_network
 from transfer_jax.report.frame import load
 from transfer_jax.seal import DamagedError
 from transfer_jax.studies.base import Study
@@ -276,20 +276,6 @@ def test_workdirs_of_before_are_sealed_once_and_said_to_be(tmp_path):
     assert sum("sealed as it is" in line for line in run(workdir)) == 5
     assert drawn(workdir) == (whole, states, ())
     assert not any("sealed as it is" in line for line in run(workdir))
-
-
-def test_kept_arrays_are_computed_again(tmp_path):
-    array = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
-    kept_array(tmp_path, "two", lambda: array + 1)
-    other = next(tmp_path.glob("two-*")).read_bytes()
-    kept_array(tmp_path, "one", lambda: array)
-    path = next(tmp_path.glob("one-*"))
-    for damage, content in damages(path.read_bytes(), other, flips=10, cuts=(0, 0.5, 1)):
-        path.unlink() if content is None else path.write_bytes(content)
-        with heard() as told:
-            np.testing.assert_array_equal(kept_array(tmp_path, "one", lambda: array), array)
-        assert len(list(tmp_path.iterdir())) == 2
-        assert damage == "deleted" or f"{path} is not what was written there" in told[0]
 
 
 # A half-trained workdir, with checkpoints after steps 6 and 9: here networks are really trained.

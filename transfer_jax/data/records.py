@@ -15,7 +15,6 @@ from PIL import Image
 
 from transfer_jax.data.image import BrokenImageError, decode_rgb, resized
 from transfer_jax.data.seals import DamagedError, check_seal, write_sealed
-from transfer_jax.data.seals import replacing as replacing  # other rooms take it from here
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -14,9 +14,9 @@ import numpy as np
 
 from transfer_jax.data.dataset import Dataset
 from transfer_jax.data.records import Arrays, digest
+from transfer_jax.data.seals import kept_array
 from transfer_jax.data.tasks import Task
 from transfer_jax.grid.cell import Cell, to_json
-from transfer_jax.grid.store import kept_array
 from transfer_jax.readout.features import map_images
 from transfer_jax.training import parallel
 from transfer_jax.training.objective import CLASSIFICATION, Classification
@@ -54,7 +54,7 @@ def frozen_once(folder: Path, cell: Cell, params: Any) -> Task:
     for first in (True, False):
         if parallel.is_first() == first:
             compute = functools.partial(map_images, run, task.dataset.read, rows)
-            features = kept_array(folder, key, compute)
+            features = kept_array(folder / f"{key}.npy", key, compute)
         parallel.barrier(f"features {key} {first}")
     source = Dataset(
         f"features/{key}",

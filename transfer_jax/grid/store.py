@@ -24,7 +24,6 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from transfer_jax import seal
-from transfer_jax.data.records import replacing
 from transfer_jax.data.views import eval_view, ten_crop_view
 from transfer_jax.grid.cell import Cell, Entry, Group, from_json, group_hash, to_json
 from transfer_jax.networks import Network
@@ -391,22 +390,6 @@ class Store:
         for path in found:
             if PARTIAL.fullmatch(path.name):
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-
-
-def kept_array(folder: Path, key: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
-    """What `compute` gives, computed once and kept in a file that key and digest name; read without
-    loading it."""
-    for path in folder.glob(f"{key}-*.npy"):
-        if seal.digest_of(path) == path.stem.removeprefix(f"{key}-"):
-            return np.load(path, mmap_mode="r")
-        log.warning("%s: it is computed again", seal.damaged(path))
-        path.unlink()
-    with replacing(folder / f"{key}.npy") as partial:
-        with partial.open("wb") as file:
-            np.save(file, compute())
-        path = folder / f"{key}-{seal.digest_of(partial)}.npy"
-    os.replace(folder / f"{key}.npy", path)
-    return np.load(path, mmap_mode="r")
 
 
 def _bytes(save: Callable, *arrays: Any, **named: Any) -> bytes:

@@ -26,6 +26,7 @@ from threadpoolctl import threadpool_limits
 
 from transfer_jax.data.dataset import Dataset
 from transfer_jax.data.outline import NoImagesError
+from transfer_jax.data.seals import kept_array
 from transfer_jax.data.splits import random_halves
 from transfer_jax.data.tasks import (
     Task,
@@ -38,7 +39,7 @@ from transfer_jax.data.tasks import (
 )
 from transfer_jax.grid.cell import Cell, Entry
 from transfer_jax.grid.run import with_snapshots
-from transfer_jax.grid.store import Store, TrainedNetwork, kept_array
+from transfer_jax.grid.store import Store, TrainedNetwork
 from transfer_jax.networks import Conv, Network, receptive_field
 from transfer_jax.readout.duplicates import describe, find_duplicates
 from transfer_jax.readout.features import layer_features, map_images, probabilities
@@ -169,6 +170,7 @@ def near_duplicates(task: Task, target: Target) -> np.ndarray:
     source, rows, others = task.dataset, task.train[0], target.rows()
     key = hashlib.sha256(repr((source.name, target.dataset.name)).encode())
     key.update(rows.tobytes() + others.tobytes())
+    key = key.hexdigest()[:16]
 
     def compute():
         one = map_images(describe, source.read, rows)
@@ -177,7 +179,7 @@ def near_duplicates(task: Task, target: Target) -> np.ndarray:
 
     if not source.directory:
         return compute()
-    return kept_array(source.directory, f"duplicates-{key.hexdigest()[:16]}", compute)
+    return kept_array(source.directory / f"duplicates-{key}.npy", key, compute)
 
 
 def entries(config: ConfigDict, open_dataset: Opener) -> list[Entry]:

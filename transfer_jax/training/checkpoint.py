@@ -20,7 +20,7 @@ import orbax.checkpoint as ocp
 import safetensors.numpy
 
 from transfer_jax import seal
-from transfer_jax.data.records import replacing
+from transfer_jax.data.seals import replacing
 from transfer_jax.training import parallel
 
 log = logging.getLogger(__name__)
