@@ -16,7 +16,8 @@ from transfer_jax.data.tasks import subset_task
 from transfer_jax.grid.cell import all_cells
 from transfer_jax.grid.imported import read_imported
 from transfer_jax.grid.run import run_grid
-from transfer_jax.grid.store import Store, save_network
+from transfer_jax.grid.store import Store
+from transfer_jax.networks.weights import save_weights
 from transfer_jax.studies.settings import imported_cell
 from transfer_jax.training import Runtime
 
@@ -130,7 +131,9 @@ def test_what_a_failed_base_gives_fails_with_it_and_can_be_tried_again(tmp_path,
 def test_a_network_from_a_file_is_a_base(tmp_path, whole):
     base, copy = small.cells("baseA", "A1B", recipe=RECIPE)
     path = tmp_path / "base.safetensors"
-    save_network(whole.trained(base), path)
+    trained = whole.trained(base)
+    how = {"mean": trained.mean, "pixel_scale": trained.recipe.pixel_scale}
+    save_weights(path, trained.network, trained.params, **how)
     imported = read_imported(path, base.network)
     known = imported_cell((imported, base.network), RECIPE, base.task)
     copied = dataclasses.replace(copy, source=known)

@@ -11,8 +11,8 @@ import pytest
 from tests import small
 from transfer_jax import seal
 from transfer_jax.grid.run import with_snapshots
-from transfer_jax.grid.store import Store, WorkdirInUseError, load_network, save_network
-from transfer_jax.networks.weights import load_weights
+from transfer_jax.grid.store import Store, WorkdirInUseError, load_network
+from transfer_jax.networks.weights import load_weights, save_weights
 
 BASE_A, BASE_B, A1B, A2B = small.cells("baseA", "baseB", "A1B", "A2B")
 ROW = {"top1": 0.8, "steps": 10, "right": np.arange(10) < 8}
@@ -53,7 +53,8 @@ def test_networks_are_found_by_name_and_exported(tmp_path):
     assert load_network(tmp_path, A1B.hash[:6]).hash == A1B.hash
     with pytest.raises(ValueError, match="2 networks are called '0'; there are 0 baseA"):
         load_network(tmp_path, "0")
-    save_network(trained, tmp_path / "out.safetensors")
+    how = {"mean": trained.mean, "pixel_scale": trained.recipe.pixel_scale}
+    save_weights(tmp_path / "out.safetensors", trained.network, trained.params, **how)
     weights = load_weights(tmp_path / "out.safetensors", A1B.network)
     np.testing.assert_array_equal(weights.mean, A1B.mean())
     images = A1B.task.dataset.read(A1B.task.val[0])

@@ -27,7 +27,6 @@ from transfer_jax import seal
 from transfer_jax.data.views import eval_view, ten_crop_view
 from transfer_jax.grid.cell import Cell, Entry, Group, from_json, group_hash, to_json
 from transfer_jax.networks import Network
-from transfer_jax.networks.weights import save_weights
 from transfer_jax.seal import DamagedError
 from transfer_jax.training.checkpoint import load_params, save_params, write, write_json
 from transfer_jax.training.recipe import Recipe
@@ -435,13 +434,3 @@ def load_network(workdir: str | Path, name: str) -> TrainedNetwork:
     params = load_params(folder / "params.safetensors", network.layer_names)
     recipe, mean = from_json(cell["recipe"]), np.load(folder / "mean.npy")
     return TrainedNetwork(network, params, recipe, mean, folder.name)
-
-
-def save_network(trained: TrainedNetwork, path: str | Path, *, format: str | None = None) -> None:
-    """Writes a trained network to a file of weights, for another run or for PyTorch.
-
-    The file's network takes `pixel - mean`: the recipe's pixel_scale is folded into its first
-    layer; the mean is in the file. `format` is that of `networks.weights.save_weights`.
-    """
-    how = {"mean": trained.mean, "pixel_scale": trained.recipe.pixel_scale, "format": format}
-    save_weights(path, trained.network, trained.params, **how)
