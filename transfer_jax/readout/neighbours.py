@@ -65,19 +65,12 @@ def neighbours_right(
     """Nearest-neighbour readout: do images lie near images of their own class?
 
     For each k, whether a test image's class is among those of its k nearest training images: bool
-    (M,). Those are k images and not the k nearest distinct classes; `chance_right` is the bar.
+    (M,). Those are k images and not the k nearest distinct classes. Where features say nothing of C
+    classes of equally many images, the share of right ones is 1 - (1 - 1/C)^k; features that sort
+    the images by something else make the k neighbours alike, and then find fewer.
     """
     hits = train_y[nearest(test_x, train_x, max(ks))] == test_y[:, None]
     return {k: hits[:, :k].any(axis=1) for k in ks}
-
-
-def chance_right(num_classes: int, k: int) -> float:
-    """Share of `neighbours_right` where features say nothing of the classes: 1 - (1 - 1/C)^k.
-
-    So for classes of equally many images; features that sort the images by something else make
-    the k neighbours alike, and then find fewer.
-    """
-    return 1 - (1 - 1 / num_classes) ** k
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
