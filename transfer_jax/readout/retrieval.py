@@ -13,7 +13,6 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from transfer_jax.readout.features import View
 from transfer_jax.readout.metrics import average_precision
@@ -60,9 +59,7 @@ def _patches(images, levels):
     return jnp.stack(found, axis=1)
 
 
-def distances(
-    queries: np.ndarray, references: np.ndarray, *, block: int = 2048, progress: bool = False
-) -> np.ndarray:
+def distances(queries: np.ndarray, references: np.ndarray, *, block: int = 2048) -> np.ndarray:
     """Distances (Q, R), float32, of images by their patches (Q, P, D) and (R, P', D).
 
     The distance of a query to a reference is the mean over its patches of the Euclidean distance to
@@ -81,7 +78,7 @@ def distances(
 
     found = np.empty((len(queries), len(references)), np.float32)
     right = list(parts(references))
-    for rows, some in tqdm(list(parts(queries)), "distances", disable=not progress):
+    for rows, some in parts(queries):
         for columns, others in right:
             found[rows, columns] = _distances(some, others)
     return found
