@@ -54,11 +54,9 @@ def interleave(
     return {name: np.array(found) for name, found in seconds.items()}
 
 
-def best_matmul(
-    precision: str, sizes: Sequence[int] = (), seconds: float = 0.2
-) -> tuple[int, float]:
+def best_matmul(precision: str) -> tuple[int, float]:
     """(size, floating-point operations a second) of the fastest square matrix product on one
-    device, in a recipe's precision; each size runs five times for at least so many seconds."""
+    device, in a recipe's precision; each size runs five times for at least 0.2 seconds."""
     rates = {}
     dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
     for size in SIZES.get(jax.default_backend(), LARGE_SIZES):
@@ -67,8 +65,8 @@ def best_matmul(
         product(one, other).block_until_ready()
         best, calls = 0.0, 1
         for _ in range(5):
-            while (spent := _spent(product, one, other, calls)) < seconds:
-                calls = max(calls + 1, int(1.2 * calls * seconds / spent))
+            while (spent := _spent(product, one, other, calls)) < 0.2:
+                calls = max(calls + 1, int(1.2 * calls * 0.2 / spent))
             best = max(best, 2 * size**3 * calls / spent)
         rates[size] = best
     size = max(rates, key=rates.get)
