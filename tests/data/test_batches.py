@@ -2,7 +2,6 @@
 
 import collections
 import itertools
-import pickle
 import time
 
 import numpy as np
@@ -57,7 +56,7 @@ def test_a_step_depends_on_nothing_but_the_step(order, step, data):
     first = order.indices(step)
     assert first.dtype == np.int64 and first.shape == (order.batch_size,)
     order.indices(step + 999)
-    np.testing.assert_array_equal(pickle.loads(pickle.dumps(order)).indices(np.int64(step)), first)
+    np.testing.assert_array_equal(order.indices(np.int64(step)), first)
     start = data.draw(st.integers(0, order.batch_size))
     stop = data.draw(st.integers(start, order.batch_size))
     np.testing.assert_array_equal(order.slice(step, start, stop), first[start:stop])

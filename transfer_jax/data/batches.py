@@ -59,9 +59,6 @@ class BatchOrder:
         object.__setattr__(self, "_kept", collections.OrderedDict())
         object.__setattr__(self, "_lock", threading.Lock())
 
-    def __reduce__(self):
-        return type(self), (self.num, self.batch_size, self.seed)
-
     def indices(self, step: int) -> np.ndarray:
         """The examples of one step: int64 (batch_size,), in 0 .. num - 1."""
         return self.slice(step, 0, self.batch_size)
