@@ -41,14 +41,12 @@ def class_hierarchy(dataset: Dataset, csv_path: str | os.PathLike | None = None)
     return label_set_paths(dataset.class_names)
 
 
-def label_set_paths(wnids: Sequence[str], columns: Sequence[str] = HUH2016_BOTTOM_UP) -> Paths:
-    """Paths whose levels are published label sets, fine to coarse, under a root `all`: a node is
-    called `column=label`. ValueError where a column is no coarsening of the one before it."""
-    table = read_label_sets().loc[list(wnids), list(columns)]
-    named = [f"{column}=" + table[column].astype(str) for column in reversed(columns)]
-    paths = tuple(("all", *path) for path in zip(*named, wnids, strict=True))
-    parents_of(paths)
-    return paths
+def label_set_paths(wnids: Sequence[str]) -> Paths:
+    """Paths whose levels are the published bottom-up label sets under a root `all`: a node is
+    called `column=label`."""
+    table = read_label_sets().loc[list(wnids)]
+    named = [f"{column}=" + table[column].astype(str) for column in reversed(HUH2016_BOTTOM_UP)]
+    return tuple(("all", *path) for path in zip(*named, wnids, strict=True))
 
 
 def parents_of(paths: Sequence[Sequence[str]]) -> dict[str, str]:
