@@ -86,18 +86,12 @@ def single_labels(dataset: Dataset) -> np.ndarray:
     return np.where(shown.sum(axis=1) == 1, shown.argmax(axis=1), -1).astype(np.int32)
 
 
-def whole_task(
-    name: str,
-    dataset: Dataset,
-    images_per_class: int | None = None,
-    *,
-    splits: Sequence[str] = TRAIN_VAL,
-) -> Task:
-    """All classes of a dataset, trained and tested on the splits named; multi-label data keep all
-    their labels. `images_per_class` is that of `relabelled_task`."""
+def whole_task(name: str, dataset: Dataset, images_per_class: int | None = None) -> Task:
+    """All classes of a dataset; multi-label data keep all their labels. `images_per_class` is that
+    of `relabelled_task`."""
     if dataset.labels.ndim == 1:
-        return single_label_task(name, dataset, images_per_class=images_per_class, splits=splits)
-    train, val = ((rows, dataset.labels[rows]) for rows in _split_rows(dataset, splits))
+        return single_label_task(name, dataset, images_per_class=images_per_class)
+    train, val = ((rows, dataset.labels[rows]) for rows in _split_rows(dataset, TRAIN_VAL))
     return Task(name, dataset, dataset.class_names, train, val)
 
 
