@@ -1,11 +1,13 @@
 """Squares of one colour a class on noise, with their boxes and proposals around them."""
 
+import dataclasses
+
 import numpy as np
 
 from tests import small
 from transfer_jax.data.dataset import Dataset
 from transfer_jax.detection.network import detector
-from transfer_jax.detection.objective import detection_task
+from transfer_jax.detection.objective import Detection, detection_task
 
 SIZE = 16
 COLOURS = np.array([[220, 30, 30], [30, 220, 30], [30, 30, 220]])
@@ -46,7 +48,7 @@ def around(data, count=40, seed=0):
 
 def task(**options):
     data = dataset(**options)
-    return detection_task("A", data, around(data), regions=16)
+    return dataclasses.replace(detection_task("A", data, around(data)), objective=Detection(16))
 
 
 def network(num_classes=3):

@@ -119,12 +119,7 @@ def _losses(outputs: jax.Array, labels: dict) -> jax.Array:
 
 
 def detection_task(
-    name: str,
-    dataset: Dataset,
-    proposals: np.ndarray,
-    *,
-    splits: Sequence[str] = TRAIN_VAL,
-    regions: int = 64,
+    name: str, dataset: Dataset, proposals: np.ndarray, *, splits: Sequence[str] = TRAIN_VAL
 ) -> Task:
     """The objects of a dataset with boxes, to be found among `proposals` (N, P, 4) of its images;
     difficult ones are neither learned nor background.
@@ -149,4 +144,4 @@ def detection_task(
         return rows, labels
 
     train, val = map(side, splits)
-    return Task(name, dataset, dataset.class_names, train, val, Detection(regions))
+    return Task(name, dataset, dataset.class_names, train, val, Detection())
