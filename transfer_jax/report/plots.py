@@ -133,10 +133,10 @@ def _points(effects: Sequence[Effect]) -> np.ndarray:
     return 100 * np.array([(e.mean, e.half_width() if e.units > 1 else 0.0) for e in effects]).T
 
 
-def layer_axis(axes: Axes, last: int = 7) -> None:
-    """The x axis of Yosinski's figures: 'base' at 0, then layers 1 to `last`."""
-    axes.set_xlim(-0.4, last + 0.4)
-    axes.set_xticks(range(last + 1), ["base", *map(str, range(1, last + 1))])
+def layer_axis(axes: Axes) -> None:
+    """The x axis of Yosinski's figures: 'base' at 0, then layers 1 to 7."""
+    axes.set_xlim(-0.4, 7.4)
+    axes.set_xticks(range(8), ["base", *map(str, range(1, 8))])
     axes.set_xlabel("layer n at which the network is cut and retrained")
 
 
