@@ -284,6 +284,4 @@ def _update_fn(network: Network, recipe: Recipe, frozen: tuple[int, ...], object
     return make_update_fn(network, recipe, frozen, **form)
 
 
-@functools.lru_cache(maxsize=32)
-def _eval_fn(network: Network, recipe: Recipe, frozen: tuple[int, ...], objective):
-    return make_eval_fn(network, recipe, frozen, objective)
+_eval_fn = functools.lru_cache(maxsize=32)(make_eval_fn)

@@ -147,10 +147,7 @@ def make_update_fn(
     def update(state: State, shared, source: Source, indices, rates, key):
         view_keys, drop_keys = example_keys(jax.random.fold_in(key, state.step), indices.shape[0])
         batch = (source.take(indices), view_keys, drop_keys)
-        params = tuple(
-            {name: (shared if i < n else learned)[name] for i, name in enumerate(names)}
-            for n, learned in zip(frozen, state.learned, strict=True)
-        )
+        params = tuple({**shared, **learned} for learned in state.learned)
         gradients, losses = lax.pmean(gradients_of(params, shared, source.mean, batch), AXIS)
         learned, opt_states, bad = [], [], []
         for i, (n, full, opt) in enumerate(zip(frozen, params, state.opt_state, strict=True)):
