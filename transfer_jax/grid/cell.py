@@ -202,7 +202,7 @@ def groups(
         sharing.sort(key=lambda cell: cell.treatment.n)
         most = 8 if sharing[0].frozen else _side_by_side(sharing[0])
         found += [tuple(sharing[i : i + most]) for i in range(0, len(sharing), most)]
-    return sorted(found, key=lambda group: _depth(group[0]))
+    return sorted(found, key=lambda group: depth(group[0]))
 
 
 def _side_by_side(cell: Cell) -> int:
@@ -215,8 +215,9 @@ def _side_by_side(cell: Cell) -> int:
     return 8 if small and jax.default_backend() != "cpu" else 1
 
 
-def _depth(cell: Cell) -> int:
-    return 0 if cell.source is None else 1 + _depth(cell.source)
+def depth(cell: Cell) -> int:
+    """How many cells must be trained before, one after the other."""
+    return 0 if cell.source is None else 1 + depth(cell.source)
 
 
 def to_json(value: Any) -> Any:

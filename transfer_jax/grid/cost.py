@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from transfer_jax.data.seals import size_text
-from transfer_jax.grid.cell import Cell, Entry, Group, all_cells, groups
+from transfer_jax.grid.cell import Cell, Entry, Group, all_cells, depth, groups
 from transfer_jax.grid.store import Store
 from transfer_jax.training import parallel, step
 
@@ -82,7 +82,7 @@ def dry_run(
     levels = defaultdict(list)
     for group in plan:
         seconds = (train_flops(group) + sum(map(eval_flops, group))) / rate
-        levels[_depth(group[0])].append(seconds)
+        levels[depth(group[0])].append(seconds)
     seconds = sum(max(sum(times) / workers, max(times)) for times in levels.values())
     disk = sum(4 * cell.network.num_params for cell in left)
     state = max(8 * sum(cell.network.num_params for cell in group) for group in plan)
@@ -116,10 +116,6 @@ def dry_run(
     width = max(len(name) for name, _ in rows)
     lines = [f"{name:<{width}}  {text}" for name, text in rows]
     return "\n".join([*lines, "", counted.to_string(index=False)])
-
-
-def _depth(cell: Cell) -> int:
-    return 0 if cell.source is None else 1 + _depth(cell.source)
 
 
 def _time(seconds: float) -> str:
