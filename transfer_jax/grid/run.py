@@ -125,7 +125,8 @@ def train_group(workdir: Path, group: Group, runtime: Runtime, bar: tqdm | None 
         # A worker that was given up for dead may have got through.
         if all(store.outcome(cell) is not None for cell in group):
             return
-        checkpoints = store.open_group(group) if writes else _checkpoints(store, group)
+        if writes:
+            store.open_group(group)
         source = store.params(first.source) if first.source else None
         params, task = [cell.init_params(source) for cell in group], first.task
         if first.recipe.frozen_once and first.frozen:
@@ -138,7 +139,7 @@ def train_group(workdir: Path, group: Group, runtime: Runtime, bar: tqdm | None 
             task,
             first.mean(),
             stream_seed=first.stream_seed,
-            folder=checkpoints,
+            folder=store.group_folder(group) / "checkpoints",
             cell_folders=[store.folder(cell) for cell in group],
             snapshots=[cell.snapshots for cell in group],
             runtime=runtime,
@@ -158,10 +159,6 @@ def keep_imported(store: Store, cell: Cell, runtime: Runtime) -> None:
     if len(cell.task.val[0]):
         row = loop.evaluate(cell.network, cell.recipe, params, cell.task, cell.mean(), runtime)
     store.finish(cell, params, {**row, "steps": 0, "file": Path(cell.imported.path).name})
-
-
-def _checkpoints(store: Store, group: Group) -> Path:
-    return store.workdir / "groups" / group_hash(group) / "checkpoints"
 
 
 def _label(tags: dict, cell: Cell) -> str:

@@ -264,17 +264,20 @@ class Store:
         """Removes a failed mark, so that the cell is trained again."""
         (self.folder(cell) / "failed.json").unlink(missing_ok=True)
 
-    def open_group(self, group: Group) -> Path:
-        """Notes that a group's training begins; returns the folder of its checkpoints."""
-        folder = self.workdir / "groups" / group_hash(group)
+    def group_folder(self, group: Group) -> Path:
+        """Folder of a group in training."""
+        return self.workdir / "groups" / group_hash(group)
+
+    def open_group(self, group: Group) -> None:
+        """Notes that a group's training begins."""
+        folder = self.group_folder(group)
         write_json(folder / "group.json", {"cells": [cell.hash for cell in group]}, folder.name)
         for cell in group:  # Some may be finished, but lack snapshots or the others of the group.
             self._forget(cell)
-        return folder / "checkpoints"
 
     def close_group(self, group: Group) -> None:
         """Drops the checkpoints of a group whose cells are finished."""
-        shutil.rmtree(self.workdir / "groups" / group_hash(group), ignore_errors=True)
+        shutil.rmtree(self.group_folder(group), ignore_errors=True)
 
     def opened_groups(self) -> list[list[str]]:
         """Hashes of the cells of each group whose training was cut off."""
