@@ -156,8 +156,8 @@ def tfds_listing(directory: Path) -> Listing:
     class_names = sorted(dataset.class_names)
     label_of = [class_names.index(name) for name in dataset.class_names]
     splits = {
-        # The test set has no classes. Sizes are not known without reading 150 GB.
-        split: [Entry(ids[row], label_of[labels[row]], 0) for row in rows if labels[row] >= 0]
+        # The test set has no classes.
+        split: [Entry(ids[row], label_of[labels[row]]) for row in rows if labels[row] >= 0]
         for split, rows in dataset.splits.items()
     }
     place_of = {id: row for row, id in enumerate(ids)}
