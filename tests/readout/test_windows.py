@@ -44,9 +44,9 @@ def recorded(monkeypatch):
     """Shapes of all batches that the network runs on."""
     shapes, run = [], windows._outputs
 
-    def spy(network, stop, params, images, *others):
+    def spy(network, params, images, *others):
         shapes.append(images.shape)
-        return run(network, stop, params, images, *others)
+        return run(network, params, images, *others)
 
     monkeypatch.setattr(windows, "_outputs", spy)
     return shapes
@@ -183,27 +183,27 @@ def test_both_forms_agree_where_nothing_pads():
         np.testing.assert_allclose(logits, cut[i], atol=0.5)
 
 
-def test_crops_of_many_images_fill_batches_and_give_any_layer(monkeypatch):
+def test_crops_of_many_images_fill_batches(monkeypatch):
     shapes, images = recorded(monkeypatch), pictures()
     counts = [2, 0, 9, 1, 5]
     boxes = [np.tile([0.0, 0.25, 1.0, 0.75], (count, 1)) for count in counts]
     found = list(
         crop_outputs(
-            VALID, {name: PARAMS[name] for name in ("conv1", "fc2")}, images.__getitem__, range(5),
-            lambda i, _: boxes[i], layer="fc2", batch_size=8, mean=MEAN, pixel_scale=SCALE,
+            VALID, PARAMS, images.__getitem__, range(5), lambda i, _: boxes[i], batch_size=8,
+            mean=MEAN, pixel_scale=SCALE,
         )
     )  # fmt: skip
     assert [i for i, *_ in found] == list(range(5))
-    assert [features.shape for *_, features in found] == [(count, 8) for count in counts]
+    assert [logits.shape for *_, logits in found] == [(count, 5) for count in counts]
     assert shapes == [(8, 16, 16, 3)] * 3  # 17 crops
-    for i, _, features in found:
+    for i, _, logits in found:
         height, width = images[i].shape[:2]
         if counts[i]:
             box = (width / 4, 0, 3 * width / 4, height)
             crop = Image.fromarray(images[i]).resize((16, 16), Image.Resampling.BILINEAR, box)
             x = (np.asarray(crop)[None] - MEAN) * SCALE
-            wanted = VALID.apply_range(PARAMS, x, None, "fc3")
-            np.testing.assert_allclose(features, np.tile(wanted, (counts[i], 1)), atol=0.05)
+            wanted = VALID.apply(PARAMS, x)
+            np.testing.assert_allclose(logits, np.tile(wanted, (counts[i], 1)), atol=0.05)
 
 
 def test_a_mean_image_is_averaged():

@@ -123,7 +123,7 @@ def scan(
     most = min(GROUP, _power_of_two(len(rows)))
 
     def run(canvases, sides):
-        return _outputs(dense, None, params, canvases, sides, mean, pixel_scale)
+        return _outputs(dense, params, canvases, sides, mean, pixel_scale)
 
     def scanned(canvas):
         positions, images = zip(*waiting.pop(canvas), strict=True)
@@ -179,10 +179,9 @@ def crop_outputs(
     *,
     mean: ArrayLike,
     pixel_scale: float = 1.0,
-    layer: str | None = None,
     batch_size: int = 64,
 ) -> OfImage:
-    """Outputs of the network for boxes of images, each cut out and resized to the input.
+    """Logits of the network for boxes of images, each cut out and resized to the input.
 
     Crops are cut on the device, where an image is moved once, by the antialiased triangle filter
     (Pillow's bilinear), which reaches over a box's edges into the image. Batches are full, whatever
@@ -192,11 +191,10 @@ def crop_outputs(
       network, params, image, rows, mean, pixel_scale: as for `scan`.
       boxes: position in `rows`, its image -> float (m, 4), (ymin, xmin, ymax, xmax) as fractions of
         the image's sides, inside it.
-      layer: whose output is wanted; the last one's by default.
       batch_size: crops a forward pass.
 
     Yields:
-      (position in `rows`, boxes (m, 4), outputs float32 (m, D)) of each image in order; maps are
+      (position in `rows`, boxes (m, 4), logits float32 (m, K)) of each image in order; maps are
       flattened row by row with channels last.
 
     Example:
@@ -204,15 +202,14 @@ def crop_outputs(
       >>> for i, boxes, logits in crop_outputs(net, params, voc.image, rows, windows, mean=mean):
     """
     params, mean = jax.device_put(params), _colour(mean)
-    layer, size = layer or network.layer_names[-1], network.input_shape[:2]
+    size, width = network.input_shape[:2], math.prod([*network.output_shapes.values()][-1])
     sides = np.tile(size, (batch_size, 1))
-    stop, width = network.position(layer, 0) + 1, math.prod(network.output_shapes[layer])
 
     def cropped(group):
         positions, images, found = zip(*group, strict=True)
         outputs = np.empty((sum(map(len, found)), width), np.float32)
         for places, crops in _crop_batches(images, found, size, batch_size):
-            batch = np.asarray(_outputs(network, stop, params, crops, sides, mean, pixel_scale))
+            batch = np.asarray(_outputs(network, params, crops, sides, mean, pixel_scale))
             outputs[places] = batch[: len(places)].reshape(len(places), -1)
         parts = np.split(outputs, np.cumsum([len(boxes) for boxes in found])[:-1])
         yield from zip(positions, found, parts, strict=True)
@@ -327,10 +324,10 @@ def _canvas(shape: Sequence[float]) -> tuple[tuple[float, float], tuple[float, f
     return canvas, image
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _outputs(network, stop, params, images, sides, mean, pixel_scale):
-    """What leaves layer stop - 1, float32, for images (N, H, W, 3) in pixel values, of which what
-    lies beyond their own sides (N, 2) is set to the mean."""
+@functools.partial(jax.jit, static_argnums=0)
+def _outputs(network, params, images, sides, mean, pixel_scale):
+    """Logits, float32, of images (N, H, W, 3) in pixel values, of which what lies beyond their own
+    sides (N, 2) is set to the mean."""
     down, across = (
         jnp.arange(size) < side[:, None]
         for size, side in zip(images.shape[1:3], sides.T, strict=True)
@@ -339,7 +336,7 @@ def _outputs(network, stop, params, images, sides, mean, pixel_scale):
     x = jnp.where(inside, (images - mean) * pixel_scale, 0)
     # Accelerators would otherwise round the factors of products to fewer digits.
     with jax.default_matmul_precision("highest"):
-        return network.apply_range(params, x, None, stop).astype(jnp.float32)
+        return network.apply(params, x).astype(jnp.float32)
 
 
 def _colour(mean: ArrayLike) -> jax.Array:
