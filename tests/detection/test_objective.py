@@ -209,7 +209,6 @@ def test_regions_of_one_image_drop_other_units_and_those_of_one_key_the_same():
     x = jnp.asarray((IMAGES[:2] - MEAN) / 60).at[1].set((IMAGES[0] - MEAN) / 60)
     boxes = np.tile([0.1, 0.1, 0.8, 0.9], (2, 3, 1)).astype(np.float32)
     params = NET.init(jax.random.key(2))
-    options = {"train": True, "rng": jnp.stack([KEYS[0], KEYS[0]])}
-    one, two = apply_regions(NET, params, x, 0, boxes, **options)
+    one, two = apply_regions(NET, params, x, 0, boxes, jnp.stack([KEYS[0], KEYS[0]]))
     np.testing.assert_array_equal(one, two)
     assert not np.allclose(one[0], one[1])

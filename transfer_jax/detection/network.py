@@ -38,21 +38,24 @@ def apply_regions(
     x: jax.Array,
     start: int,
     boxes: jax.Array,
-    *,
-    train: bool = False,
     rng: jax.Array | None = None,
 ) -> jax.Array:
     """Outputs (N, R, 5 K + 1), float32, of a detector of K classes for regions of N images.
 
     x is what enters layer `start`, which lies no higher than the pooling of regions; `boxes` are
-    (N, R, 4). With `train` dropout applies: `rng` are keys (N,) of the images.
+    (N, R, 4). With `rng`, keys (N,) of the images, dropout applies.
     """
-    regions = pool_regions(network, params, x, start, boxes, train=train, rng=rng)
-    return judge_regions(network, params, regions, rng=rng if train else None)
+    regions = pool_regions(network, params, x, start, boxes, rng)
+    return judge_regions(network, params, regions, rng)
 
 
 def pool_regions(
-    network: Network, params: Params, x: jax.Array, start: int, boxes: jax.Array, **dropout
+    network: Network,
+    params: Params,
+    x: jax.Array,
+    start: int,
+    boxes: jax.Array,
+    rng: jax.Array | None = None,
 ) -> jax.Array:
     """The first part of `apply_regions`, up to pooling: (N, R, size, size, C)."""
     place, cut = pooling(network)
@@ -64,14 +67,14 @@ def pool_regions(
         )
     trunk = dataclasses.replace(layer, then=layer.then[:cut])
     trunk = dataclasses.replace(network, layers=(*network.layers[:place], trunk))
-    maps = trunk.apply_range(params, x, start, None, **dropout)
+    maps = trunk.apply_range(params, x, start, None, train=rng is not None, rng=rng)
     return roi_pool(maps, boxes, layer.then[cut].size)
 
 
 def judge_regions(
     network: Network, params: Params, regions: jax.Array, rng: jax.Array | None = None
 ) -> jax.Array:
-    """The second part of `apply_regions`, from what `pool_regions` gives; dropout with `rng`."""
+    """The second part of `apply_regions`, from what `pool_regions` gives."""
     place, cut = pooling(network)
     count, keys, own = regions.shape[:2], None, None
     if rng is not None:

@@ -67,8 +67,7 @@ class Detection:
 
     def loss(self, network: Network, recipe: Recipe, params, x, start: int, labels, keys):
         """Mean loss of a batch over the places of its regions; keys (N,) are dropout's."""
-        dropout = {"train": True, "rng": keys}
-        outputs = apply_regions(network, params, x, start, labels["boxes"], **dropout)
+        outputs = apply_regions(network, params, x, start, labels["boxes"], keys)
         return _losses(outputs, labels).mean()
 
     def score(self, network: Network, params, x, start: int, labels) -> jax.Array:
