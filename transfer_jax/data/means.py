@@ -26,16 +26,11 @@ def mean_of(dataset: Dataset, rows: np.ndarray, kind: str) -> np.ndarray:
     if key not in kept:
         if not len(rows):
             raise ValueError(f"{dataset.name}: there is no mean of no images")
-        kept[key] = _kept_mean_image(dataset, rows, key)
+        path = dataset.directory and dataset.directory / f"mean-{key}.npy"
+        make = functools.partial(_mean_image, dataset, rows)
+        kept[key] = kept_array(path, f"{dataset.name}, rows {key}", make)
     mean = kept[key]
     return (mean.mean(axis=(0, 1)) if kind == "channel" else mean).astype(np.float32)
-
-
-def _kept_mean_image(dataset: Dataset, rows: np.ndarray, key: str) -> np.ndarray:
-    if dataset.directory is None:
-        return _mean_image(dataset, rows)
-    path = dataset.directory / f"mean-{key}.npy"
-    return kept_array(path, f"{dataset.name}, rows {key}", lambda: _mean_image(dataset, rows))
 
 
 def _mean_image(dataset: Dataset, rows: np.ndarray) -> np.ndarray:

@@ -156,9 +156,11 @@ def kept(path: Path, make: Callable[[], None], read: Callable[[], Found]) -> Fou
         return read()
 
 
-def kept_array(path: Path, source: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+def kept_array(path: Path | None, source: str, make: Callable[[], np.ndarray]) -> np.ndarray:
     """The array that `make` makes from a source, memory-mapped from an .npy file; only in memory
-    where that cannot be written."""
+    where there is none or it cannot be written."""
+    if path is None:
+        return make()
     made = None
 
     def write() -> None:

@@ -73,9 +73,8 @@ def proposals(dataset: Dataset, source: SelectiveSearch | str | os.PathLike) -> 
         found = stream(lambda row: source.boxes(dataset.image(row), row), rows, os.cpu_count())
         return padded(list(tqdm(found, name, len(rows), unit="image", leave=False)))
 
-    if dataset.directory is None:
-        return search()
-    path = dataset.directory / f"proposals-{digest(dataset.name, source)}.npy"
+    name = f"proposals-{digest(dataset.name, source)}.npy"
+    path = dataset.directory and dataset.directory / name
     return kept_array(path, f"{dataset.name}, {source}", search)
 
 

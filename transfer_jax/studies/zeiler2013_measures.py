@@ -177,9 +177,8 @@ def near_duplicates(task: Task, target: Target) -> np.ndarray:
         found = find_duplicates(one, map_images(describe, target.dataset.read, others))
         return np.stack([rows[found.source], others[found.target], found.correlation])
 
-    if not source.directory:
-        return compute()
-    return kept_array(source.directory / f"duplicates-{key}.npy", key, compute)
+    path = source.directory and source.directory / f"duplicates-{key}.npy"
+    return kept_array(path, key, compute)
 
 
 def entries(config: ConfigDict, open_dataset: Opener) -> list[Entry]:
