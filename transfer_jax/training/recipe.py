@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import optax
 
 from transfer_jax.data.views import Augmentation
+from transfer_jax.networks.network import SCHEMES
 
 CHOICES = {
     "solver": ("caffe", "sgd", "adamw"),
     "schedule": ("step", "one_cycle", "cosine", "constant", "plateau"),
     "mean": ("image", "channel"),
     "crops": ("random", "ten"),
-    "init": ("own", "he", "he_quiet_conv1"),
+    "init": SCHEMES,
     "precision": ("float32", "tf32", "bfloat16"),
 }
 _COUNTS = ("batch_size", "steps", "decay_every", "eval_every", "best_evals", "plateau_patience")
