@@ -7,7 +7,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import jax
 
@@ -242,21 +242,10 @@ def from_json(content: Any) -> Any:
         return tuple(from_json(item) for item in content)
     if not isinstance(content, dict):
         return content
-    types = {kind.__name__: kind for kind in (Network, Recipe, Augmentation, *_LAYER_TYPES)}
+    parts = get_args(layers.Layer | layers.After)
+    types = {kind.__name__: kind for kind in (Network, Recipe, Augmentation, *parts)}
     fields = {name: from_json(value) for name, value in content.items() if name != "type"}
     return types[content["type"]](**fields)
-
-
-_LAYER_TYPES = (
-    layers.Conv,
-    layers.Dense,
-    layers.Relu,
-    layers.MaxPool,
-    layers.AdaptiveAvgPool,
-    layers.RoiPool,
-    layers.LocalResponseNorm,
-    layers.Dropout,
-)
 
 
 def _digest(content: Any) -> str:
