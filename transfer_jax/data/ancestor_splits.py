@@ -7,22 +7,11 @@ hierarchy allows; `splits.random_halves` is what it is compared with.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 Part = str | int  # a node, or a class by its index
-
-
-def shared_ancestors(
-    paths: Sequence[Sequence[str]], half_a: Iterable[int], half_b: Iterable[int]
-) -> set[str]:
-    """The nodes that have classes of both halves under them, the root among them.
-
-    A class that is no leaf counts as lying under itself. `paths` lead from the root to each class.
-    """
-    above_a, above_b = ({node for i in half for node in paths[i]} for half in (half_a, half_b))
-    return above_a & above_b
 
 
 def split_by_ancestors(
@@ -30,10 +19,11 @@ def split_by_ancestors(
 ) -> tuple[list[int], list[int]]:
     """Divides the classes into halves that share the fewest ancestors: `(A, B)`, sorted indices.
 
-    The rule is exact: of all divisions in which A has `len(paths) // 2` classes this is one with
-    the fewest `shared_ancestors`; the seed decides between equally good ones. A table for each
-    node, from the leaves up, says for every k how many shared nodes it takes at least to give k of
-    the classes under it to A.
+    `paths` lead from the root to each class. A node is shared that has classes of both halves under
+    it; a class that is no leaf counts as lying under itself. The rule is exact: of all divisions in
+    which A has `len(paths) // 2` classes this is one with the fewest shared nodes; the seed decides
+    between equally good ones. A table for each node, from the leaves up, says for every k how many
+    shared nodes it takes at least to give k of the classes under it to A.
     """
     parts = _parts(paths)
     tables = _fewest_shared(parts)
