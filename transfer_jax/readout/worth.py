@@ -35,7 +35,6 @@ def worth(
     *,
     views: Mapping[int, View],
     metric: str = "",
-    batch_size: int = 128,
 ) -> dict[Reading, tuple[dict[str, float], np.ndarray | None]]:
     """What several readings of a network are worth on a target, all from one pass over its images.
 
@@ -51,9 +50,7 @@ def worth(
       bool (M,), where each has one label.
     """
     train, test = (
-        features(
-            network, params, task.dataset.read, rows, readings, views=views, batch_size=batch_size
-        )
+        features(network, params, task.dataset.read, rows, readings, views=views, batch_size=128)
         for rows in sides(task)
     )
     return {r: _performance(task, metric, x, y) for r, x, y in reduced(train, test, readings)}
