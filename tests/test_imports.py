@@ -12,13 +12,14 @@ BELOW = {
     "world": set(),
     "networks": set(),
     "seal": set(),
-    "data": {"world", "seal"},
+    "wording": set(),
+    "data": {"world", "seal", "wording"},
     "transfer": {"networks"},
     "visual": {"networks", "data"},
     "readout": {"networks", "data"},
-    "report": {"seal"},
+    "report": {"seal", "wording"},
     "training": {"networks", "data", "transfer", "seal"},
-    "grid": {"networks", "data", "transfer", "seal", "training", "readout"},
+    "grid": {"networks", "data", "transfer", "seal", "wording", "training", "readout"},
 }
 BELOW["detection"] = {*BELOW["training"], "training", "readout"}
 BELOW["bench"] = {*BELOW["grid"], "grid", "detection"}

@@ -22,6 +22,7 @@ from transfer_jax.data.batches import stream
 from transfer_jax.data.records import Boxes, digest
 from transfer_jax.data.seals import HASH, file_digests
 from transfer_jax.data.splits import with_fifth
+from transfer_jax.wording import listed
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ class Listing:
             return self
         names = np.array(self.class_names)
         if unknown := sorted(set(wanted) - set(self.class_names)):
-            raise ValueError(f"no class {unknown[0]!r} in {self.root} among {_some(names)}")
+            raise ValueError(f"no class {unknown[0]!r} in {self.root} among {listed(names, 8)}")
         chosen = np.isin(names, list(wanted))
         new = np.append(np.where(chosen, np.cumsum(chosen) - 1, -1), -1).astype(np.int32)
         single = self.labels.ndim == 1
@@ -110,7 +111,9 @@ class Listing:
             known = ([part[row[0] >= 0] for part in row] for row in named)
             found = dataclasses.replace(found, boxes=Boxes.of_rows(known))
         count, left = len(labels) - len(found.labels), names[~chosen]
-        log.warning("%s: left out %d images of other classes: %s", self.root, count, _some(left))
+        log.warning(
+            "%s: left out %d images of other classes: %s", self.root, count, listed(left, 8)
+        )
         return found
 
     def with_digests(self, table: Path) -> Listing:
@@ -370,11 +373,6 @@ def images_in(folder: Path, *, may_be_empty: bool = False) -> list[str]:
     if not images and not may_be_empty:
         raise ValueError(f"class folder {folder} is empty: every class needs images there")
     return images
-
-
-def _some(names: Sequence[str], most: int = 8) -> str:
-    more = f", ... ({len(names)} in all)" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def _passed_over(root: Path, files: Sequence[str]) -> dict[str, int]:

@@ -36,6 +36,7 @@ from transfer_jax.data.dataset import Dataset
 from transfer_jax.data.image import FITS, BrokenImageError, size_name, to_square
 from transfer_jax.data.listing import Listing
 from transfer_jax.data.records import Crops, Records, read_index, write_index
+from transfer_jax.wording import size_text
 
 DESCRIPTION = "dataset.json"
 
@@ -296,7 +297,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if skipped := seals.read_json(folder / DESCRIPTION)["skipped"]:
         print(f"left out {len(skipped)} broken images, see {folder / DESCRIPTION}")
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    print(f"{seals.size_text(size)} on disk in {folder}")
+    print(f"{size_text(size)} on disk in {folder}")
     flags = {field: getattr(spec, field) for field in ("kind", "image_size", "fit", "on_broken")}
     flags["path"] = folder
     words = [f"--config.dataset.{name}={value}" for name, value in flags.items()]

@@ -68,11 +68,6 @@ def file_digests(
     return digests, changed
 
 
-def size_text(count: int) -> str:
-    """So many bytes, in words."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
-
-
 def package_text(name: str, digest: str) -> str:
     """A table of labels that comes with the package, which has this digest."""
     path = importlib.resources.files("transfer_jax.data").joinpath(name)

@@ -19,8 +19,9 @@ from transfer_jax.data.dataset import Dataset, digest
 from transfer_jax.data.image import size_name
 from transfer_jax.data.listing import Entry, Listing, listing_of, with_val
 from transfer_jax.data.records import Boxes, Records, example_features, read_index, write_index
-from transfer_jax.data.seals import file_digests, kept, size_text
+from transfer_jax.data.seals import file_digests, kept
 from transfer_jax.data.splits import with_fifth
+from transfer_jax.wording import size_text
 
 log = logging.getLogger(__name__)
 
@@ -87,9 +88,9 @@ def read_tfds(directory: Path, image_size: int | None = None, fit: str = "squash
         splits = {split: rows for split, rows in splits.items() if (labels[rows] == 1).any()}
         if {"train", "val"} <= set(splits):
             splits["trainval"] = np.concatenate([splits["train"], splits["val"]])
-    if "val" not in splits:
+    if "train" in splits and "val" not in splits:
         splits = with_fifth(splits, labels)
-        count, said = len(splits.get("val", ())), "no images for testing: a fifth of each class"
+        count, said = len(splits["val"]), "no images for testing: a fifth of each class"
         log.warning("%s has %s, %d images, is kept for it", info.full_name, said, count)
     shape = (image_size, image_size) if image_size else image.shape[:2]
     cache = directory / size_name(image_size, fit) if image_size else directory

@@ -10,10 +10,10 @@ import jax
 import numpy as np
 import pandas as pd
 
-from transfer_jax.data.seals import size_text
 from transfer_jax.grid.cell import Cell, Entry, Group, all_cells, depth, groups
 from transfer_jax.grid.store import Store
 from transfer_jax.training import parallel, step
+from transfer_jax.wording import size_text, time_text
 
 
 def train_flops(group: Group) -> int:
@@ -89,7 +89,7 @@ def dry_run(
     images = sum(cell.recipe.steps * cell.recipe.batch_size for cell in left)
     rows = [
         ("networks", f"{len(left)} to train in {len(plan)} groups, {len(finished)} finished"),
-        ("time", f"{_time(seconds)} on {workers} x {rate / 1e12:.3g} TFLOP/s, {origin}"),
+        ("time", f"{time_text(seconds)} on {workers} x {rate / 1e12:.3g} TFLOP/s, {origin}"),
         ("training", f"{training / 1e12:,.1f} TFLOP, and {evaluation / 1e12:,.1f} of evaluation"),
         ("images", f"{images:,} training views"),
         (
@@ -116,10 +116,3 @@ def dry_run(
     width = max(len(name) for name, _ in rows)
     lines = [f"{name:<{width}}  {text}" for name, text in rows]
     return "\n".join([*lines, "", counted.to_string(index=False)])
-
-
-def _time(seconds: float) -> str:
-    for unit, size in (("years", 365 * 86400), ("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} seconds"

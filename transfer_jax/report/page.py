@@ -17,6 +17,7 @@ from transfer_jax.report.claims import OUTCOMES, Claim, converged, judge, wrong_
 from transfer_jax.report.effects import ALPHA
 from transfer_jax.report.frame import NETWORK_COLUMNS, NETWORK_MEASURES, Results, networks
 from transfer_jax.report.plots import panels
+from transfer_jax.wording import listed, time_text
 
 FOLDED = 40  # rows beyond which a table is shown on request
 SHOWN = (*NETWORK_COLUMNS, "seed", "condition", "num_classes", *NETWORK_MEASURES, "note", "hash")
@@ -73,7 +74,7 @@ def write_page(
         wrong=wrong_by_chance(judged),
         converged=converged(results),
         trained=len(done),
-        hours=done["seconds"].sum() / 3600,
+        time=time_text(done["seconds"].sum()),
         data=_data(results, done),
         judged=_judged(judged),
         sections=[s for s in sections if _run(s)],
@@ -100,18 +101,13 @@ def _data(results: Results, done: pd.DataFrame) -> pd.DataFrame:
     frame.insert(2, "chance", [f"{1 / count:.2%}" for count in frame["classes"]])
     for place, split in enumerate(("training", "validation")):
         frame[f"{split} images"] = [_span([n[place] for n in counts[kind]]) for kind in kinds]
-    frame["which classes"] = [_some(list(names)) for names in kinds.values()]
+    frame["which classes"] = [listed(list(names), 12) for names in kinds.values()]
     return frame
 
 
 def _span(counts: list[int]) -> str:
     low, high = min(counts), max(counts)
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
-
-
-def _some(names: list[str], most: int = 12) -> str:
-    more = f", ... ({len(names)} in all)" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def _near_chance(results: Results, trained: pd.DataFrame) -> list[str]:
