@@ -87,10 +87,7 @@ def test_adaptive_average_pooling_equals_loops(height, width, size):
     np.testing.assert_allclose(AdaptiveAvgPool(size)(x), expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "constants,channels",
-    [((5, 1e-4, 0.75, 1.0), 96), ((5, 0.5, 0.75, 1.0), 7), ((3, 0.8, 0.6, 2.0), 2)],
-)
+@pytest.mark.parametrize("constants,channels", [((5, 0.5, 0.75, 1.0), 7), ((3, 0.8, 0.6, 2.0), 2)])
 def test_normalisation_equals_loops_and_its_gradient_differences(constants, channels):
     x, norm = 3 * normal(0, 2, 3, 2, channels), LocalResponseNorm(*constants)
     expected = [naive.lrn(one, *constants) for one in np.asarray(x, np.float64)]

@@ -50,7 +50,6 @@ ODD = Network("odd", (13, 11), (
 @pytest.mark.parametrize("network", [
     ODD,
     caffenet(2, widths=NARROW, input_size=(226, 195)),  # leaves over three rows and columns
-    alexnet_mini(2, widths=NARROW),
     torchvision_alexnet(2, widths=NARROW, input_size=256),  # averages 7 pixels to 6
 ], ids=lambda network: network.name)  # fmt: skip
 def test_boxes_are_what_units_see(network):

@@ -15,7 +15,7 @@ from transfer_jax.readout.reading import Reading, features, reduced
 NETWORK = small.network(3)
 PARAMS = NETWORK.init(jax.random.key(0))
 PIXELS = np.random.default_rng(0).integers(0, 256, (23, small.SIZE, small.SIZE, 3), dtype=np.uint8)
-EVERY = [Reading("conv1", pool) for pool in POOLS] + [Reading("conv2", "max2"), Reading("fc3")]
+EVERY = [Reading("conv1"), Reading("conv1", "avgpyramid"), Reading("conv2", "max2"), Reading("fc3")]
 
 
 def view(images):
