@@ -280,18 +280,11 @@ def part(root, file, box=None):
     return image[top:bottom, left:right]
 
 
-def check_pictures(dataset, rows, root, places):
-    for row, place in zip(rows, places, strict=True):
-        np.testing.assert_array_equal(dataset.image(row), part(root, *place))
-
-
 def test_the_table_has_the_papers_seventeen_tasks():
     assert list(LAYOUTS) == list(BENCHMARKS)
     rows = list(BENCHMARKS.values())
-    assert [row.distance for row in rows] == list(range(1, 18))
     groups = [key for key, _ in itertools.groupby(row.group for row in rows)]
     assert tuple(groups) == GROUPS
-    assert all(row.name == name for name, row in BENCHMARKS.items())
     assert [row.name for row in rows if row.group == GROUPS[-1]] == RETRIEVAL
 
 
@@ -311,8 +304,8 @@ def test_classification(name, tmp_path):
         assert open_task(row, opener(tmp_path / "data"), seed=1) != task
         expected = {k: [expected["all"][row] for row in rows] for k, (rows, _) in parts.items()}
     for split, (rows, labels) in parts.items():
-        check_pictures(task.dataset, rows, root, [(f, *box) for f, _, *box in expected[split]])
-        for label, (_, shown, *_) in zip(labels, expected[split], strict=True):
+        for place, label, (file, shown, *box) in zip(rows, labels, expected[split], strict=True):
+            np.testing.assert_array_equal(task.dataset.image(place), part(root, file, *box))
             if row.protocol == "single":
                 assert task.class_names[label] == shown
             else:

@@ -12,10 +12,10 @@ from tests.data import image_trees
 from transfer_jax.data import image
 
 
-def photograph(height=150, width=201, seed=0):
+def photograph(height=150, width=201):
     """Smooth areas with noise on top: every coefficient of the transform is in use."""
-    noise = np.random.default_rng(seed).normal(0, 25, (height, width, 3))
-    return np.clip(image_trees.pixels(seed, height, width) + noise, 0, 255).astype(np.uint8)
+    noise = np.random.default_rng(0).normal(0, 25, (height, width, 3))
+    return np.clip(image_trees.pixels(0, height, width) + noise, 0, 255).astype(np.uint8)
 
 
 def pillow(data, enough=None):
@@ -55,12 +55,6 @@ def test_pixels_are_the_same_bits_as_pillows(options, enough, fast):
     # 150 x 201 pixels: 1/8 leaves 18 rows, 1/4 leaves 37, 1/2 leaves 75.
     scale = {None: 1, 16: 8, 37: 4, 75: 2, 400: 1}[enough]
     assert one.shape == (-(-150 // scale), -(-201 // scale), 3)
-
-
-@pytest.mark.parametrize("format, mode", [("JPEG", "CMYK"), ("PNG", "RGBA"), ("GIF", "P")])
-def test_pillow_decodes_what_simplejpeg_does_not(format, mode):
-    data = image_trees.encoded(photograph(), format, mode)
-    np.testing.assert_array_equal(image.decode(data), pillow(data))
 
 
 @pytest.mark.parametrize("mode", ["RGB", "CMYK"])
@@ -132,7 +126,7 @@ def test_bytes_that_need_no_change_are_passed_through():
 
 @pytest.mark.parametrize("mode", ["L", "CMYK", "1", "P", "RGBA"])
 def test_other_colour_models_become_rgb(mode):
-    format = "JPEG" if mode in ("L", "CMYK") else "PNG"
+    format = {"L": "JPEG", "CMYK": "JPEG", "P": "GIF"}.get(mode, "PNG")
     data = image_trees.encoded(image_trees.pixels(1, 32, 32), format, mode)
     result = image.to_square(data, 32)
     reopened = Image.open(io.BytesIO(result))

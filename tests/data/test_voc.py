@@ -72,17 +72,16 @@ def test_people_and_what_they_do(root):
         assert labels.tolist() == [{1: 1, -1: 0, 0: -1}[mark] for mark in marks]
 
 
-@pytest.mark.parametrize("margin", [0.0, 0.25])
 @pytest.mark.parametrize("image_size", [None, 24])
-def test_a_person_is_cut_out_with_a_margin(root, tmp_path, margin, image_size):
-    spec = DatasetSpec("voc_actions", path=str(root), image_size=image_size, margin=margin)
+def test_a_person_is_cut_out_with_a_margin(root, tmp_path, image_size):
+    spec = DatasetSpec("voc_actions", path=str(root), image_size=image_size, margin=0.25)
     dataset = open_dataset(spec, tmp_path / "data", progress=False)
     for row, (name, place) in enumerate([("2008_000001", 1), ("2008_000003", 2)]):
         file = root / f"VOC2012/JPEGImages/{name}.jpg"
         whole = Image.open(io.BytesIO(file.read_bytes())).convert("RGB")
         xmin, ymin, xmax, ymax = image_trees.voc_box(place)
         left, top, right, bottom = xmin - 1, ymin - 1, xmax, ymax
-        dx, dy = margin * (right - left), margin * (bottom - top)
+        dx, dy = (right - left) / 4, (bottom - top) / 4
         box = [round(edge) for edge in (left - dx, top - dy, right + dx, bottom + dy)]
         box = np.clip(box, 0, [*whole.size, *whole.size]).tolist()
         person = whole.crop(box)
@@ -114,7 +113,6 @@ def test_views_of_people_share_records_and_not_names(root, tmp_path):
         (voc_folder, "JPEGImages/2008_000001.jpg", None, "2008_000001"),
         (voc_folder, "ImageSets/Main/val.txt", None, "lacks the lists"),
         (voc_folder, "Annotations/2008_000001.xml", "<", "no annotation"),
-        (voc_folder, "ImageSets", None, "ImageSets lacks the lists"),
         (voc_actions, "ImageSets", None, "jumping_train.txt"),
         (voc_actions, "ImageSets/Action/running_val.txt", "x 1\n", "x 1"),
         (voc_actions, "ImageSets/Action/running_val.txt", "x 1 1\n", "x/1"),

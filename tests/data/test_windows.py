@@ -137,10 +137,10 @@ def test_a_usual_photograph_has_about_500_windows():
 # Datasets and tasks of windows.
 
 
-def scenes(num=40, size=24, seed=0):
+def scenes(num=40):
     """Images of one or two bright squares, each of a class of four, in memory."""
-    rng = np.random.default_rng(seed)
-    images = rng.integers(0, 40, (num, size, size, 3), dtype=np.uint8)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 40, (num, 24, 24, 3), dtype=np.uint8)
     labels, boxes = np.zeros((num, 4), np.int8), []
     for row in range(num):
         classes = rng.choice(4, rng.integers(1, 3), replace=False)
@@ -148,7 +148,7 @@ def scenes(num=40, size=24, seed=0):
         for label, (top, left, bottom, right) in zip(classes, places, strict=False):
             images[row, top:bottom, left:right] = 60 * label + 60
         labels[row, classes] = 1
-        fractions = np.array(places[: len(classes)]) / size
+        fractions = np.array(places[: len(classes)]) / 24
         boxes.append((classes, fractions, np.zeros(len(classes), bool)))
     splits = {"train": np.arange(num // 2), "val": np.arange(num // 2, num)}
     return Dataset.from_arrays(images, labels, splits=splits, boxes=boxes)

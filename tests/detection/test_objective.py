@@ -16,7 +16,6 @@ from transfer_jax.detection.boxes import offsets
 from transfer_jax.detection.network import apply_regions, detector
 from transfer_jax.detection.objective import Detection, detection_task
 from transfer_jax.networks import MaxPool, RoiPool, alexnet, alexnet_mini, torchvision_alexnet
-from transfer_jax.transfer import Treatment, lower_layers
 
 TASK, NET, RECIPE = scenes.task(), scenes.network(), small.RECIPE
 STRAIGHT = dataclasses.replace(
@@ -181,15 +180,6 @@ def test_a_detector_has_its_bases_layers_but_for_the_last(base, size):
     convs = [layer for layer in made.layers if layer.name.startswith("conv")]
     if "conv5" in base.layer_names:
         assert not any(isinstance(op, MaxPool) for op in convs[-1].then)
-
-
-def test_treatments_copy_all_but_the_last_layer_and_hold_the_lowest():
-    base, made = alexnet_mini(7, dropout=0.0), detector(alexnet_mini(7), 5, 48)
-    source, how = base.init(jax.random.key(0)), Treatment.parse("A7B+1")
-    params = how.init_params(made, jax.random.key(1), source)
-    for name in lower_layers(base, 7):
-        assert params[name]["kernel"] is source[name]["kernel"]
-    assert how.frozen_layers(made) == ("conv1",)
 
 
 def test_a_region_of_the_whole_image_is_the_whole_image():

@@ -16,14 +16,12 @@ from transfer_jax.networks import (
     fully_convolutional,
     receptive_field,
     torchvision_alexnet,
-    zfnet,
 )
 
 NARROW = {"conv1": 4, "conv2": 6, "conv3": 4, "conv4": 6, "conv5": 4, "fc6": 16, "fc7": 8}
 NETWORKS = [
     alexnet_mini(7),
     caffenet(7, widths=NARROW),
-    zfnet(7, widths=NARROW),
     torchvision_alexnet(7, widths=NARROW),
     alexnet_mini(7, remove=("fc6", "fc7")),
 ]
@@ -71,7 +69,7 @@ def test_kernels_are_views():
         assert dense_params[name]["bias"] is params[name]["bias"]
 
 
-@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("stride", [1, 3])
 def test_every_unit_without_padding_is_the_network_on_its_crop(stride):
     params = params_of(VALID)
     dense, dense_params = fully_convolutional(VALID, params, stride=stride)

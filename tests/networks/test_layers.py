@@ -18,7 +18,6 @@ from transfer_jax.networks.layers import conv_general_dilated
 GEOMETRIES = {
     "alexnet conv1": (67, 3, 11, 4, 0, 1, 8),
     "alexnet conv2": (27, 8, 5, 1, 2, 2, 12),
-    "zfnet conv1": (57, 3, 7, 2, 1, 1, 8),
     "mini conv1": (32, 3, 5, 1, 2, 1, 16),
     "three groups": (9, 6, 3, 2, 1, 3, 9),
     "a dense layer over a map": (12, 32, 6, 2, 0, 1, 256),
@@ -29,8 +28,9 @@ def normal(seed, *shape):
     return jnp.asarray(np.random.RandomState(seed).standard_normal(shape), jnp.float32)
 
 
-@pytest.mark.parametrize("geometry", GEOMETRIES)
-@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+@pytest.mark.parametrize(
+    ("geometry", "backend"), [*((name, "cpu") for name in GEOMETRIES), ("three groups", "gpu")]
+)
 def test_convolution_is_scipys_correlation_with_jaxs_gradients(geometry, backend, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
     size, channels, window, stride, padding, groups, filters = GEOMETRIES[geometry]
@@ -87,10 +87,7 @@ def test_adaptive_average_pooling_equals_loops(height, width, size):
     np.testing.assert_allclose(AdaptiveAvgPool(size)(x), expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "constants,channels",
-    [((5, 1e-4, 0.75, 1.0), 96), ((5, 0.5, 0.75, 1.0), 7), ((3, 0.8, 0.6, 2.0), 2)],
-)
+@pytest.mark.parametrize("constants,channels", [((5, 0.5, 0.75, 1.0), 7), ((3, 0.8, 0.6, 2.0), 2)])
 def test_normalisation_equals_loops_and_its_gradient_differences(constants, channels):
     x, norm = 3 * normal(0, 2, 3, 2, channels), LocalResponseNorm(*constants)
     expected = [naive.lrn(one, *constants) for one in np.asarray(x, np.float64)]

@@ -40,8 +40,22 @@ def test_sizes_strides_and_offsets(network, expected):
     assert receptive_field(network, "fc7").box(0, 0) == (0, 0, whole, whole)
 
 
-def assert_boxes_are_what_units_see(network, lines):
+ODD = Network("odd", (13, 11), (
+    Conv("conv1", 1, 4, stride=3, padding=2, then=(Relu(), MaxPool(3, 1, padding=1))),
+    Conv("conv2", 1, 2, padding=1, then=(Relu(), MaxPool(2, 2, padding=1))),
+    Conv("conv3", 1, 2, stride=2),
+))  # fmt: skip
+
+
+@pytest.mark.parametrize("network", [
+    ODD,
+    caffenet(2, widths=NARROW, input_size=(226, 195)),  # leaves over three rows and columns
+    torchvision_alexnet(2, widths=NARROW, input_size=256),  # averages 7 pixels to 6
+], ids=lambda network: network.name)  # fmt: skip
+def test_boxes_are_what_units_see(network):
     """A NaN in a pixel reaches exactly the units that see it, through maxima and ReLUs too."""
+    side = min(network.input_shape[:2])
+    lines = np.unique([*range(0, side, 23), 1, 2, 3, side - 3, side - 2, side - 1])
     params = network.init(jax.random.key(0))
     # An image has NaNs in one row of pixels, or in one column.
     x = np.zeros((2, len(lines), *network.input_shape), np.float32)
@@ -55,25 +69,6 @@ def assert_boxes_are_what_units_see(network, lines):
             top, left, bottom, right = field.box(row, column)
             seen = (top <= lines) & (lines < bottom), (left <= lines) & (lines < right)
             np.testing.assert_array_equal(maps[:, :, row, column], seen)
-
-
-ODD = Network("odd", (13, 11), (
-    Conv("conv1", 1, 4, stride=3, padding=2, then=(Relu(), MaxPool(3, 1, padding=1))),
-    Conv("conv2", 1, 2, padding=1, then=(Relu(), MaxPool(2, 2, padding=1))),
-    Conv("conv3", 1, 2, stride=2),
-))  # fmt: skip
-
-
-@pytest.mark.parametrize("network", [
-    ODD,
-    caffenet(2, widths=NARROW, input_size=(226, 195)),  # leaves over three rows and columns
-    alexnet_mini(2, widths=NARROW),
-    torchvision_alexnet(2, widths=NARROW, input_size=256),  # averages 7 pixels to 6
-], ids=lambda network: network.name)  # fmt: skip
-def test_boxes_are_what_units_see(network):
-    side = min(network.input_shape[:2])
-    lines = np.unique([*range(0, side, 23), 1, 2, 3, side - 3, side - 2, side - 1])
-    assert_boxes_are_what_units_see(network, lines)
 
 
 def test_windows_of_several_sizes_have_no_single_field():

@@ -186,12 +186,3 @@ def test_tensors_that_reach_beyond_their_numbers_are_damaged(tmp_path, geometry,
         path = write(tmp_path / "bad.pth", value, [("0", np.zeros(held, np.float32))])
         with pytest.raises(ValueError, match=r"bad\.pth"):
             read_torch(path)
-
-
-@pytest.mark.parametrize("path", [STATE_DICT, CHECKPOINT], ids=["zip", "legacy"])
-def test_a_file_that_is_cut_short_anywhere(tmp_path, path):
-    data, cut = path.read_bytes(), tmp_path / "cut.pth"
-    for size in np.linspace(20, len(data) - 1, 25).astype(int):
-        cut.write_bytes(data[:size])
-        with pytest.raises(ValueError, match=r"cut\.pth"):
-            weights.load_weights(cut, NETWORK)

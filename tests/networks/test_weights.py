@@ -113,17 +113,6 @@ def test_params_that_do_not_fit_are_not_saved(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("format", FORMATS)
-def test_files_cut_short(tmp_path, format):
-    path = tmp_path / "cut"
-    weights.save_weights(path, SMALL, random_params(), format=format)
-    data = path.read_bytes()
-    for size in np.linspace(0, len(data) - 1, 20).astype(int):
-        path.write_bytes(data[:size])
-        with pytest.raises(ValueError, match="cut: "):
-            weights.load_weights(path, SMALL)
-
-
 def test_objects_in_an_npz_are_not_unpickled(tmp_path):
     np.savez(tmp_path / "a.npz", **{"conv1/kernel": np.array([{}])})
     with pytest.raises(ValueError, match="pickle"):

@@ -10,17 +10,17 @@ from scipy.ndimage import gaussian_filter
 from transfer_jax.readout.duplicates import THRESHOLD, describe, find_duplicates
 
 
-def pictures(count, seed, size=32):
+def pictures(count, seed):
     """Images with structure at several scales, as photographs have it."""
     rng = np.random.default_rng(seed)
     total = sum(
         gaussian_filter(
-            rng.standard_normal((count, size, size, 1))  # the channels go together, mostly
-            + 0.3 * rng.standard_normal((count, size, size, 3)),
+            rng.standard_normal((count, 32, 32, 1))  # the channels go together, mostly
+            + 0.3 * rng.standard_normal((count, 32, 32, 3)),
             (0, s, s, 0),
         )
         * s**1.3
-        for s in (size / 32, size / 12, size / 6)
+        for s in (1, 32 / 12, 32 / 6)
     )
     total = (total - total.min((1, 2, 3), keepdims=True)) / np.ptp(total, (1, 2, 3), keepdims=True)
     return (40 + 150 * total).round().astype(np.uint8)

@@ -14,24 +14,15 @@ def view(images):
 
 
 def test_features_are_the_flattened_activations_in_the_order_of_the_rows():
-    rows = np.random.default_rng(1).permutation(23)[:21]
-    layers = NETWORK.layer_names[::-1]
-    found = layer_features(
-        NETWORK, PARAMS, PIXELS.__getitem__, rows, layers, view=view, batch_size=8
-    )
-    wanted = NETWORK.activations(PARAMS, view(PIXELS[rows]))
-    for name in layers:
-        assert found[name].dtype == np.float32
-        assert found[name].shape == (21, np.prod(NETWORK.output_shapes[name]))
-        np.testing.assert_allclose(found[name], wanted[name].reshape(21, -1), atol=1e-5)
-
-
-def test_lower_layers_need_no_upper_params_and_take_images_of_any_size():
+    """Lower layers need no params of upper ones, and take images of any size."""
     large = np.repeat(np.repeat(PIXELS, 2, axis=1), 2, axis=2)
-    lower = {name: PARAMS[name] for name in ("conv1", "conv2")}
-    found = layer_features(NETWORK, lower, large.__getitem__, range(5), ("conv2",), view=view)
-    wanted = NETWORK.apply_range(PARAMS, view(large[:5]), None, "fc3").reshape(5, -1)
-    np.testing.assert_allclose(found["conv2"], wanted, atol=1e-5)
+    rows, layers = np.random.default_rng(1).permutation(23)[:21], ("conv2", "conv1")
+    lower = {name: PARAMS[name] for name in layers}
+    found = layer_features(NETWORK, lower, large.__getitem__, rows, layers, view=view, batch_size=8)
+    for name, above in (("conv1", "conv2"), ("conv2", "fc3")):
+        wanted = NETWORK.apply_range(PARAMS, view(large[rows]), None, above).reshape(21, -1)
+        assert found[name].dtype == np.float32
+        np.testing.assert_allclose(found[name], wanted, atol=1e-5)
 
 
 def test_probabilities_are_the_mean_over_the_crops_of_a_view():

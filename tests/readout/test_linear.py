@@ -11,12 +11,12 @@ from transfer_jax.readout.metrics import average_precisions
 kinds = pytest.mark.parametrize("kind", linear.KINDS)
 
 
-def clouds(classes=4, each=12, size=20, distance=3.0, seed=0):
-    """Gaussian clouds of decaying axes: training and test features and labels."""
-    rng = np.random.default_rng(seed)
-    labels = np.repeat(np.arange(classes), 2 * each)
+def clouds(distance, each=12, size=20):
+    """Gaussian clouds of decaying axes, four classes: training and test features and labels."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(4), 2 * each)
     x = rng.normal(size=(len(labels), size)) * np.arange(1, size + 1) ** -0.5
-    x += distance * rng.normal(size=(classes, size))[labels] / np.sqrt(size)
+    x += distance * rng.normal(size=(4, size))[labels] / np.sqrt(size)
     x = x.astype(np.float32)
     return x[::2], labels[::2], x[1::2], labels[1::2]
 
@@ -38,13 +38,6 @@ def test_it_is_scikit_learns_classifier_of_standardised_features(kind, size, mon
     np.testing.assert_array_equal(found.right, wanted == test_labels)
     assert found.accuracy == pytest.approx(balanced_accuracy_score(test_labels, wanted))
     assert 0.3 < found.accuracy < 1
-
-
-@kinds
-def test_separable_classes_are_told_apart_and_noise_is_not(kind):
-    assert layer_accuracy(*clouds(distance=15.0), kind).accuracy == 1
-    noise = [layer_accuracy(*clouds(distance=0.0, seed=s), kind).accuracy for s in range(5)]
-    assert np.mean(noise) == pytest.approx(1 / 4, abs=0.12)
 
 
 @kinds

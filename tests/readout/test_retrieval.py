@@ -64,16 +64,6 @@ def test_distances_are_those_of_loops_whatever_the_blocks(seed, q, r, p, o, bloc
     np.testing.assert_allclose(found, by_loops(queries, references), atol=1e-4)
 
 
-def test_distances_of_many_patches():
-    rng = np.random.default_rng(0)
-    queries, references = (rng.normal(size=(n, 30, 32)).astype(np.float32) for n in (150, 250))
-    found = distances(queries, references)
-    assert found.shape == (150, 250)
-    for i, j in rng.integers(0, 150, (20, 2)):
-        wanted = by_loops(queries[i : i + 1], references[j : j + 1])
-        np.testing.assert_allclose(found[i, j], wanted[0, 0], atol=1e-4)
-
-
 def test_an_image_is_near_one_that_holds_all_its_patches():
     # The distance is one of a query to a reference: the other way round it differs.
     query, reference = np.array([[[0.0], [1.0]]]), np.array([[[0.0], [1.0], [9.0]]])

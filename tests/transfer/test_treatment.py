@@ -53,11 +53,6 @@ def test_cells_that_cannot_be_are_refused(text):
         Treatment.parse(text)
 
 
-def test_more_layers_than_there_are_are_refused():
-    with pytest.raises(ValueError, match=r"n=8.*0\.\.7"):
-        Treatment.parse("A8B").init_params(NET, jax.random.key(0), BASE)
-
-
 def test_a_transfer_starts_as_its_base_below_and_fresh_above():
     key = jax.random.key(0)
     params, fresh = Treatment.parse("A3B").init_params(NET, key, BASE), NET.init(key)

@@ -76,9 +76,8 @@ def drawn(monkeypatch):
     return calls
 
 
-def _silhouettes(things, setting, size=48):
-    count = len(setting.keys)
-    blank = lambda: np.zeros((count, 3, size, size), np.float32)  # noqa: E731
+def _silhouettes(things, setting):
+    blank = lambda: np.zeros((len(setting.keys), 3, 48, 48), np.float32)  # noqa: E731
     return [rendering._paint_objects(blank(), *thing, setting) for thing in things]
 
 

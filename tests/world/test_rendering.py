@@ -5,8 +5,6 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier
 
 from transfer_jax import world
@@ -35,26 +33,15 @@ def test_drawings_stay_what_they_are():
     np.testing.assert_allclose(images.mean(axis=(1, 2, 3)), expected, atol=0.6)
 
 
-@settings(max_examples=15, deadline=None)
-@given(
-    st.lists(st.tuples(st.integers(0, 39), st.integers(0, 5)), min_size=1, max_size=12),
-    st.sampled_from(["train", "val"]),
-)
-def test_an_image_does_not_depend_on_its_batch(wanted, split):
-    class_ids, indices = np.asarray(wanted).T
-    images, boxes = world.render_images(class_ids, indices, split=split)
-    pick = len(wanted) // 2
-    alone, box = world.render_images(class_ids[pick], indices[pick], split=split)
-    assert images[pick].tobytes() == alone[0].tobytes()
-    assert boxes[pick].tobytes() == box[0].tobytes()
-
-
-def test_a_long_batch_equals_its_parts_in_any_order():
+def test_an_image_does_not_depend_on_its_batch():
     class_ids, indices = np.repeat([0, 17, 33], 150), np.tile(np.arange(150), 3)
     whole, boxes = world.render_images(class_ids, indices, split="train")
     order = np.random.default_rng(0).permutation(len(class_ids))
     mixed, mixed_boxes = world.render_images(class_ids[order], indices[order], split="train")
     assert np.array_equal(whole[order], mixed) and np.array_equal(boxes[order], mixed_boxes)
+    for row in order[:9]:
+        alone, box = world.render_images(class_ids[row], indices[row], split="train")
+        assert np.array_equal(alone[0], whole[row]) and np.array_equal(box[0], boxes[row])
 
 
 def test_every_word_of_the_key_changes_the_image():
