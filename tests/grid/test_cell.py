@@ -75,6 +75,10 @@ def test_a_moving_network_keeps_the_mean_of_where_it_was_pretrained():
         ({"network": small.network(3)}, "3 outputs for 2 classes"),
         ({"network": dataclasses.replace(small.network(), input_size=12)}, "12x12"),
         ({"treatment": Treatment("B", "A", 4), "source": BASE_B}, "n=4"),
+        (
+            {"recipe": dataclasses.replace(small.RECIPE, batch_size=69)},
+            "batch_size=69: its dataset has 68 images",
+        ),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(fields, message):

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from tests import small
-from transfer_jax import seal
 from transfer_jax.grid.run import with_snapshots
 from transfer_jax.grid.store import Store, WorkdirInUseError, load_network
 from transfer_jax.networks.weights import load_weights, save_weights
@@ -123,20 +122,6 @@ def test_measures_are_computed_once_for_their_inputs(tmp_path):
     assert len(calls) == 3
     (tmp_path / "measures" / "svm" / "zfnet.npz").write_bytes(b"torn")
     assert store.measure("svm/zfnet", [2], compute, version=2)[0] == rows and len(calls) == 4
-
-
-def test_entries_say_what_a_study_wants(tmp_path):
-    finished(tmp_path, BASE_A, A1B)
-    entries = seal.read_entries(tmp_path)
-    assert [entry["cell"] for entry in entries] == ["baseA", "A1B"]
-    assert entries[1]["tags"] == {"split": "0", "condition": "transfer_frozen"}
-    assert {k: entries[1][k] for k in ("treatment", "target", "source", "n", "num_classes")} == {
-        "treatment": "transfer_frozen",
-        "target": "B",
-        "source": "A",
-        "n": 1,
-        "num_classes": 2,
-    }
 
 
 def test_weights_are_bit_identical_after_the_disk(tmp_path):

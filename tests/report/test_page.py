@@ -42,6 +42,11 @@ def workdir(known, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def page(workdir):
+    return write_report(STUDY, load(workdir))
+
+
 def test_what_was_written_is_read(known, workdir):
     found = load(workdir)
     top1 = found.select("top1").set_index("hash")["value"]
@@ -85,8 +90,7 @@ def test_a_page_says_what_it_leaves_out(workdir, tmp_path):
     assert re.search(r"\d+ networks of an earlier version have no seal", html)
 
 
-def test_a_page_needs_nothing_but_itself(workdir):
-    page = write_report(STUDY, load(workdir))
+def test_a_page_needs_nothing_but_itself(page):
     html = page.read_text()
     sources = re.findall(r'src="([^"]*)"', html)
     assert sources and all(source.startswith("data:image/") for source in sources)
@@ -107,11 +111,10 @@ def test_a_run_that_has_just_begun_has_a_page(known, tmp_path, planned):
     assert set(judged["verdict"]) == {"undecided"}
 
 
-def test_bases_trained_twice_as_long_tell_whether_they_converged(known, workdir):
+def test_bases_trained_twice_as_long_tell_whether_they_converged(known, page):
     assert converged(known).outcome == "fails"
     assert converged(known).effect.mean == pytest.approx(0.2, abs=0.05)
-    html = write_report(STUDY, load(workdir)).read_text()
-    assert 'class="line fails"' in html
+    assert 'class="line fails"' in page.read_text()
 
 
 def test_holm_against_its_definition():

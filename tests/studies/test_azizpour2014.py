@@ -3,31 +3,26 @@
 import collections
 import dataclasses
 import functools
-import json
-import runpy
-import types
-from pathlib import Path
 
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from configs import azizpour2014 as config_file
+from tests.studies.whole_run import changes_nothing, whole_run
 from transfer_jax.data.batches import permutation
 from transfer_jax.data.benchmarks import BENCHMARKS
 from transfer_jax.data.dataset import Dataset
 from transfer_jax.data.splits import ilsvrc_indices
-from transfer_jax.grid.run import run_grid
-from transfer_jax.grid.store import Store, TrainedNetwork
+from transfer_jax.grid.store import TrainedNetwork
 from transfer_jax.readout.features import layer_features
 from transfer_jax.readout.linear import layer_accuracy
 from transfer_jax.readout.reading import Reading
 from transfer_jax.readout.worth import sides
-from transfer_jax.report import load, write_page
+from transfer_jax.report import write_page
 from transfer_jax.studies import azizpour2014 as study
 from transfer_jax.studies.azizpour2014_claims import BOTH_HALVED, ONE_KIND, measured
-from transfer_jax.studies.settings import runtime_from
 
-CONFIGS = Path(__file__).parents[2] / "configs"
 PATHS = [("world", "natural" if f % 2 else "man_made", f"family{f}", f"class{f}{i}")
          for f in range(6) for i in range(2)]  # fmt: skip
 TRAIN, VAL = 8, 8  # images of a class
@@ -60,7 +55,7 @@ def open_dataset(fields):
 
 
 def get_config(preset="demo", **changes):
-    config = runpy.run_path(str(CONFIGS / "azizpour2014.py"))["get_config"](preset)
+    config = config_file.get_config(preset)
     config.update_from_flattened_dict(changes)
     return config
 
@@ -264,17 +259,10 @@ def run(tmp_path_factory):
     wanted = {"layers": ("conv4_2", "fc6"), "pools": ("max1", "flat"), "dimensions": (4, 8)}
     config.readings.update({**wanted, "whitened": 4})
     config.readings.combined = {"layers": ("fc7",), "dimensions": (4,)}
-    store = Store(tmp_path_factory.mktemp("azizpour2014"))
-    entries = study.entries(config, open_dataset)
-    store.write_entries(entries)
-    about = {"study": "azizpour2014", "title": "small"}
-    (store.workdir / "about.json").write_text(json.dumps(about))
-    run_grid(entries, store, runtime_from(config.runtime))
-    study.measure(config, open_dataset, entries, store)
-    targets = study._targets(config, open_dataset, 0)
-    cell = sources(config)[0].cell
-    return types.SimpleNamespace(config=config, store=store, entries=entries, targets=targets,
-                                 cell=cell, results=load(store.workdir))  # fmt: skip
+    found = whole_run(study, config, open_dataset, tmp_path_factory.mktemp("azizpour2014"))
+    found.targets = study._targets(config, open_dataset, 0)
+    found.cell = sources(config)[0].cell
+    return found
 
 
 def value(run, measure="test", **tags):
@@ -302,12 +290,7 @@ def test_a_run_ends_in_a_page_with_a_verdict_on_each_claim(run, tmp_path):
 
 
 def test_nothing_is_computed_twice(run):
-    before = {
-        path: path.stat().st_mtime_ns for path in run.store.workdir.rglob("*") if path.is_file()
-    }
-    run_grid(run.entries, run.store, runtime_from(run.config.runtime))
-    study.measure(run.config, open_dataset, run.entries, run.store)
-    assert before == {path: path.stat().st_mtime_ns for path in before}
+    assert changes_nothing(study, run, open_dataset)
 
 
 @pytest.mark.parametrize("layer", ["conv4_2", "fc6"])

@@ -1,27 +1,22 @@
 """Which tasks Huh et al. 2016 pretrain on, what is fine-tuned from them, and a whole run."""
 
 import collections
-import json
-import runpy
-import types
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from configs import huh2016 as config_file
 from tests.data import image_trees
+from tests.studies.whole_run import changes_nothing, whole_run
 from transfer_jax.data.dataset import Dataset
 from transfer_jax.data.splits import ilsvrc_indices
-from transfer_jax.data.voc import CLASSES
 from transfer_jax.detection.evaluate import average_precisions, detect
-from transfer_jax.grid.run import run_grid
-from transfer_jax.grid.store import Store, TrainedNetwork
+from transfer_jax.grid.store import TrainedNetwork
 from transfer_jax.readout.features import layer_features, probabilities
-from transfer_jax.report import Results, load, write_page
+from transfer_jax.report import write_page
 from transfer_jax.studies import huh2016 as study
-from transfer_jax.studies.settings import dataset_opener, planning_opener, runtime_from
+from transfer_jax.studies.settings import dataset_opener, planning_opener
 
-CONFIGS = Path(__file__).parents[2] / "configs"
 FAMILIES = ("bird", "fish", "tree", "tool", "boat", "chair")
 PATHS = [("world", "natural" if f < 3 else "man_made", name, f"{name}{i}")
          for f, name in enumerate(FAMILIES) for i in range(3)]  # fmt: skip
@@ -60,7 +55,7 @@ def open_dataset(tmp_path_factory):
 
 
 def get_config(preset="demo", **changes):
-    config = runpy.run_path(str(CONFIGS / "huh2016.py"))["get_config"](preset)
+    config = config_file.get_config(preset)
     config.update_from_flattened_dict(changes)
     return config
 
@@ -306,14 +301,7 @@ def run(tmp_path_factory, open_dataset):
     config.experiments.budget.num_classes = ()
     config.experiments.halves = {}
     config.experiments.classes.bottom_up = (2,)
-    store = Store(tmp_path_factory.mktemp("huh2016"))
-    entries = study.entries(config, open_dataset)
-    store.write_entries(entries)
-    (store.workdir / "about.json").write_text(json.dumps({"study": "huh2016", "title": "small"}))
-    run_grid(entries, store, runtime_from(config.runtime))
-    study.measure(config, open_dataset, entries, store)
-    return types.SimpleNamespace(config=config, store=store, entries=entries,
-                                 results=load(store.workdir))  # fmt: skip
+    return whole_run(study, config, open_dataset, tmp_path_factory.mktemp("huh2016"))
 
 
 def features(network, task, split):
@@ -341,13 +329,7 @@ def test_a_run_ends_in_a_page_with_a_verdict_on_each_claim(run, tmp_path):
 
 
 def test_nothing_is_computed_twice(run):
-    before = {
-        path: path.stat().st_mtime_ns for path in run.store.workdir.rglob("*") if path.is_file()
-    }
-    run_grid(run.entries, run.store, runtime_from(run.config.runtime))
-    study.measure(run.config, None, run.entries, run.store)
-    after = {path: path.stat().st_mtime_ns for path in before}
-    assert before == after
+    assert changes_nothing(study, run, None)
 
 
 def test_neighbours_are_those_of_the_fine_classes(run):
@@ -408,7 +390,7 @@ def test_readouts_know_which_images_were_right(run):
     assert run.results.right(svm["right"])[0] == run.results.right(tuned["right"])[0]
 
 
-def test_detectors_are_judged_and_drawn(run):
+def test_detectors_are_judged(run):
     """The miniature's one test image shows a cow."""
     for measure in ("map_voc07", "map_area"):
         rows = run.results.select(measure, target="voc")
@@ -426,10 +408,6 @@ def test_detectors_are_judged_and_drawn(run):
         assert np.isnan(each).sum() == 19
         assert value(run, "map_area", condition=name) == pytest.approx(np.nanmax(each))
         assert "regions_right" in run.store.outcome(cell)
-    drawing = study.detections(run.results, "voc")
-    assert {axes.get_ylabel() for axes in drawing.axes} == {"scratch", "all", ""}
-    texts = [text.get_text() for axes in drawing.axes for text in axes.texts]
-    assert texts and all(text.split()[1] in CLASSES and text.endswith("%") for text in texts)
 
 
 def test_actions_are_ranked_over_all_images_of_several_labels(run):
@@ -438,4 +416,3 @@ def test_actions_are_ranked_over_all_images_of_several_labels(run):
     assert len(tuned.task.val[0]) < len(data.splits["val"])
     (found,) = run.results.select("mean_ap", condition="all")["value"]
     assert 1 / 18 < found <= 1
-    assert isinstance(run.results, Results)

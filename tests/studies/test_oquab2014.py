@@ -1,17 +1,15 @@
 """Which networks Oquab et al. 2014 compare, what is read out of them, and a whole run."""
 
 import dataclasses
-import json
-import runpy
-import types
-from pathlib import Path
 
 import jax
 import numpy as np
 import pandas as pd
 import pytest
 
+from configs import oquab2014 as config_file
 from tests.data import image_trees
+from tests.studies.whole_run import changes_nothing, whole_run
 from transfer_jax.data.dataset import Dataset
 from transfer_jax.data.hierarchy import label_set_paths
 from transfer_jax.data.outline import outline
@@ -20,19 +18,17 @@ from transfer_jax.data.splits import ilsvrc_indices
 from transfer_jax.data.tasks import subset_task
 from transfer_jax.data.windows import whole_images
 from transfer_jax.grid.cell import Cell
-from transfer_jax.grid.run import run_grid
-from transfer_jax.grid.store import Store, TrainedNetwork
+from transfer_jax.grid.store import TrainedNetwork
 from transfer_jax.networks import alexnet_mini
 from transfer_jax.networks.weights import save_weights
 from transfer_jax.readout.metrics import average_precision
 from transfer_jax.readout.windows import Pyramid, scan, score_map
-from transfer_jax.report import Results, load, write_page
+from transfer_jax.report import Results, write_page
 from transfer_jax.studies import oquab2014 as study
-from transfer_jax.studies.settings import network_from, runtime_from, spec_from
+from transfer_jax.studies.settings import network_from, spec_from
 from transfer_jax.training import SMALL_IMAGES
 from transfer_jax.transfer import Treatment
 
-CONFIGS = Path(__file__).parents[2] / "configs"
 NAMES = [f"{family}{i}" for family in ("bird", "fish", "tree", "tool", "boat") for i in range(3)]
 PATHS = [("world", name[:-1], name) for name in NAMES]
 TARGETS = ("bird0", "fish0", "fish1")
@@ -82,7 +78,7 @@ def open_small(datasets):
 
 
 def get_config(preset="demo", **changes):
-    config = runpy.run_path(str(CONFIGS / "oquab2014.py"))["get_config"](preset)
+    config = config_file.get_config(preset)
     config.update_from_flattened_dict(changes)
     return config
 
@@ -274,14 +270,7 @@ def test_the_papers_presets_are_planned_on_what_is_public(preset):
 def run(tmp_path_factory, open_small):
     config = small_config(**{"pretraining.ways": ("all",), "seeds": (0,)})
     config.experiments.update({"layers": (), "adaptation_layers": (1,), "fine_tuned": False})
-    store = Store(tmp_path_factory.mktemp("oquab2014"))
-    entries = study.entries(config, open_small)
-    store.write_entries(entries)
-    (store.workdir / "about.json").write_text(json.dumps({"study": "oquab2014", "title": "small"}))
-    run_grid(entries, store, runtime_from(config.runtime))
-    study.measure(config, open_small, entries, store)
-    return types.SimpleNamespace(config=config, store=store, entries=entries,
-                                 results=load(store.workdir))  # fmt: skip
+    return whole_run(study, config, open_small, tmp_path_factory.mktemp("oquab2014"))
 
 
 @pytest.fixture(scope="module")
@@ -374,12 +363,7 @@ def test_a_run_ends_in_a_page_with_a_verdict_on_each_claim(run, tmp_path):
 
 
 def test_nothing_is_computed_twice(run, open_small):
-    before = {
-        path: path.stat().st_mtime_ns for path in run.store.workdir.rglob("*") if path.is_file()
-    }
-    run_grid(run.entries, run.store, runtime_from(run.config.runtime))
-    study.measure(run.config, open_small, run.entries, run.store)
-    assert before == {path: path.stat().st_mtime_ns for path in before}
+    assert changes_nothing(study, run, open_small)
 
 
 def test_images_of_one_label_are_ranked_without_boxes(tmp_path):

@@ -6,7 +6,9 @@ from ml_collections import ConfigDict
 from configs import yosinski2014 as config_file
 from tests import small
 from transfer_jax.data.dataset import Dataset
-from transfer_jax.studies.settings import network_config
+from transfer_jax.grid.cost import dry_run
+from transfer_jax.grid.store import Store
+from transfer_jax.studies.settings import network_config, planning_opener
 from transfer_jax.studies.yosinski2014 import entries
 
 
@@ -75,8 +77,21 @@ def test_bases_of_few_images_and_random_weights_learn_the_whole_dataset(dataset)
     assert [row.get("images_per_class") for row, _ in found] == [None, None, 2, 5]
 
 
+def test_the_papers_grid_is_planned_without_its_images(tmp_path):
+    opener, remarks = planning_opener(str(tmp_path), tmp_path)
+    found = entries(config_file.get_config("imagenet"), opener)
+    text = dry_run(found, Store(tmp_path / "none"), assumed_tflops=100.0, workers=8)
+    assert f"{len({cell.hash for _, cell in found})} to train" in text
+    assert "imagenet2012 (outline)" in remarks[0] and not (tmp_path / "none").exists()
+
+
 @pytest.mark.parametrize(
-    "wrong", [{}, {"random_halves": {"splits": (0,), "treatments": ("frozen",)}}]
+    "wrong",
+    [
+        {},
+        {"random_halves": {"splits": (0,), "treatments": ("frozen",)}},
+        {"random_halves": {"splits": (0,), "targets": ("C",)}},
+    ],
 )
 def test_what_cannot_be_run_is_refused(dataset, wrong):
     with pytest.raises(ValueError, match=r"config\.experiments"):

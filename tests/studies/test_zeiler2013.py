@@ -2,22 +2,22 @@
 
 import dataclasses
 import itertools
-import json
 
+import jax
 import numpy as np
 import pytest
 
 from configs.zeiler2013 import get_config
 from tests.small import RECIPE
+from tests.studies.whole_run import changes_nothing, whole_run
 from transfer_jax.data.dataset import Dataset
 from transfer_jax.data.tasks import subset_task
 from transfer_jax.data.views import Augmentation
-from transfer_jax.grid.run import run_grid
-from transfer_jax.grid.store import Store, TrainedNetwork
+from transfer_jax.grid.store import TrainedNetwork
 from transfer_jax.networks import build
-from transfer_jax.report import load, write_page
+from transfer_jax.report import write_page
 from transfer_jax.studies import zeiler2013_measures as study
-from transfer_jax.studies.settings import network_from, runtime_from
+from transfer_jax.studies.settings import network_from
 from transfer_jax.studies.zeiler2013 import STUDY
 
 SIZE, CLASSES = 24, 6
@@ -182,8 +182,6 @@ def test_bad_configs_are_named(change, message):
 
 def trained_network() -> TrainedNetwork:
     network = build("zfnet", num_classes=3, widths=WIDTHS, input_size=SIZE, dropout=0.0)
-    import jax
-
     params = network.init(jax.random.key(0), "he")
     recipe = dataclasses.replace(RECIPE, augmentation=Augmentation(size=SIZE, pad=0))
     return TrainedNetwork(network, params, recipe, np.full(3, 60, np.float32), "0" * 16)
@@ -241,24 +239,12 @@ def test_a_softmax_ranks_the_classes_of_several():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A small run: the store, its results, its page."""
-    store, config = Store(tmp_path_factory.mktemp("zeiler")), small_config()
-    entries = STUDY.entries(config, opener)
-    store.write_entries(entries)
-    about = {"study": STUDY.name, "title": STUDY.title, "command": "", "notes": []}
-    (store.workdir / "about.json").write_text(json.dumps(about))
-    run_grid(entries, store, runtime_from(config.runtime))
-    STUDY.measure(config, opener, entries, store)
-    folder = store.workdir / "report"
-    folder.mkdir()
-    results = load(store.workdir)
-    page = write_page(results, STUDY.claims, STUDY.sections(results, folder), folder)
-    return store, config, entries, results, page
+    return whole_run(STUDY, small_config(), opener, tmp_path_factory.mktemp("zeiler"))
 
 
-def test_every_claim_finds_its_numbers(run):
-    _, _, _, results, page = run
-    judged = {claim.number: claim.test(results) for claim in STUDY.claims}
+def test_every_claim_finds_its_numbers(run, tmp_path):
+    page = write_page(run.results, STUDY.claims, STUDY.sections(run.results, tmp_path), tmp_path)
+    judged = {claim.number: claim.test(run.results) for claim in STUDY.claims}
     units = {number: verdict.effect.units for number, verdict in judged.items()}
     assert {n for n, count in units.items() if count == 2} >= {10, 12, 14, 15}
     assert units[2] == 1  # one ensemble of the two
@@ -268,19 +254,15 @@ def test_every_claim_finds_its_numbers(run):
         assert heading in html
 
 
-def test_a_second_reading_computes_nothing(run, monkeypatch):
-    store, config, entries, *_ = run
-    for name in ("projections", "_filters", "_evolution", "_transfer", "_multilabel", "_occlusion"):
-        monkeypatch.setattr(study, name, None)
-    STUDY.measure(config, opener, entries, store)
+def test_nothing_is_computed_twice(run):
+    assert changes_nothing(STUDY, run, opener)
 
 
 def test_an_ensemble_is_the_mean_of_its_members(run):
-    store, _, entries, results, _ = run
-    (ensemble,) = results.select(experiment="ensemble")["value"]
-    cells = [cell for tags, cell in entries if "group" in tags]
+    (ensemble,) = run.results.select(experiment="ensemble")["value"]
+    cells = [cell for tags, cell in run.entries if "group" in tags]
     told = []
-    for trained, cell in zip(map(store.trained, cells), cells, strict=True):
+    for trained, cell in zip(map(run.store.trained, cells), cells, strict=True):
         x = trained.view(DATA.read(cell.task.val[0]))
         logits = np.asarray(trained.network.apply(trained.params, x), np.float64)
         told.append(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True))
@@ -289,7 +271,7 @@ def test_an_ensemble_is_the_mean_of_its_members(run):
 
 
 def test_scratch_and_pretrained_are_tested_on_the_same_images(run):
-    results = run[3]
+    results = run.results
     for seed in (0, 1):
         rows = results.select("accuracy", experiment="transfer", seed=seed)
         images = {results.right(key)[0] for key in rows["right"]}
@@ -301,20 +283,17 @@ def test_scratch_and_pretrained_are_tested_on_the_same_images(run):
 
 
 def test_overlap_ends_at_the_network_itself(run):
-    rows = run[3].select("overlap", experiment="evolution")
+    rows = run.results.select("overlap", experiment="evolution")
     last = rows[rows["epoch"] == rows["epoch"].max()]
     assert set(last["value"]) <= {0.0, 1.0}  # 0 where no map of a layer is alive
     assert (rows.groupby("epoch").size() == 10).all()
 
 
 def test_occlusion_compares_with_boxes_of_other_images(run):
-    store, config, entries, results, _ = run
-    settings = config.experiments.occlusion
-    (tags, cell), *_ = entries
-    trained, order = (
-        store.trained(cell),
-        np.random.RandomState(0).permutation(len(cell.task.val[0])),
-    )
+    settings = run.config.experiments.occlusion
+    (tags, cell), *_ = run.entries
+    trained = run.store.trained(cell)
+    order = np.random.RandomState(0).permutation(len(cell.task.val[0]))
     worst, boxes = [], []
     for place in order[: settings.tested]:
         row, label = cell.task.val[0][place], cell.task.val[1][place]
@@ -339,7 +318,7 @@ def test_occlusion_compares_with_boxes_of_other_images(run):
     places = range(len(worst))
     own = np.mean([inside(i, i) for i in places])
     others = np.mean([inside(i, j) for i in places for j in places if i != j])
-    rows = results.select("inside", experiment="occlusion", seed=tags["seed"])
+    rows = run.results.select("inside", experiment="occlusion", seed=tags["seed"])
     assert rows["value"].item() == pytest.approx(own)
-    rows = results.select("inside another box", experiment="occlusion", seed=tags["seed"])
+    rows = run.results.select("inside another box", experiment="occlusion", seed=tags["seed"])
     assert rows["value"].item() == pytest.approx(others)

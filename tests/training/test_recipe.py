@@ -1,12 +1,13 @@
 """Schedules and solvers against loops written from their formulas."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
 import optax
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from transfer_jax.training.recipe import (
@@ -68,10 +69,6 @@ def assert_equal_histories(one, other, tolerance=2e-6):
         )
 
 
-def gap(one, other):
-    return max(jax.tree.leaves(jax.tree.map(lambda a, b: float(abs(a - b).max()), one, other)))
-
-
 def dropping_rate(step):
     return 0.1 * 0.1 ** (step // 5)
 
@@ -108,13 +105,6 @@ def test_adamw_is_its_formula():
     assert_equal_histories(ours(recipe), expected, 1e-5)
 
 
-def test_the_two_conventions_part_at_a_drop_of_the_learning_rate():
-    caffe, sgd = ours(DROPPING), ours(dataclasses.replace(DROPPING, solver="sgd"))
-    assert max(gap(caffe[step], sgd[step]) for step in range(5)) < 1e-6
-    # In the first step after the drop Caffe still takes 0.9 of the old, ten times larger steps.
-    assert gap(caffe[5], sgd[5]) > 0.05
-
-
 @pytest.mark.parametrize("solver", ["caffe", "sgd", "adamw"])
 def test_drops_of_a_plateau_act_as_those_of_a_schedule(solver):
     recipe = dataclasses.replace(DROPPING, solver=solver)
@@ -122,16 +112,22 @@ def test_drops_of_a_plateau_act_as_those_of_a_schedule(solver):
     assert_equal_histories(ours(plateau, lambda step: 0.1 ** (step // 5)), ours(recipe), 1e-5)
 
 
-@settings(max_examples=12)
+@functools.cache
+def reducing(patience):
+    """The state before the first error, and the state after one more."""
+    reduce = optax.contrib.reduce_on_plateau(0.1, patience, rtol=0.01)
+    after = jax.jit(lambda error, state: reduce.update((), state, value=error)[1])
+    return reduce.init(0.0), after
+
+
 @given(st.lists(st.sampled_from([0.2, 0.5, 0.501, 0.8]), max_size=12), st.integers(1, 4))
 def test_a_plateau_drops_as_optax_reduces(errors, patience):
     recipe = dataclasses.replace(
         DROPPING, schedule="plateau", plateau_patience=patience, plateau_rtol=0.01
     )
-    reduce = optax.contrib.reduce_on_plateau(0.1, patience, rtol=0.01)
-    state = reduce.init(0.0)
+    state, after = reducing(patience)
     for error in errors:
-        _, state = reduce.update((), state, value=error)
+        state = after(error, state)
     assert plateau_scale(recipe, errors) == pytest.approx(float(state.scale), rel=1e-5)
 
 

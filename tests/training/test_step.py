@@ -87,7 +87,7 @@ MINI_RECIPE = dataclasses.replace(
     RECIPE, augmentation=dataclasses.replace(RECIPE.augmentation, size=16)
 )
 MINI_SOURCE = random_source(5, size=16)
-DEPTHS = (2, 5, 7)
+DEPTHS = (2, 7)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,29 @@
+"""A whole run of a study whose config and data are small."""
+
+import json
+from types import SimpleNamespace
+
+from transfer_jax.grid.run import run_grid
+from transfer_jax.grid.store import Store
+from transfer_jax.report import load
+from transfer_jax.studies.settings import runtime_from
+
+
+def whole_run(study, config, open_dataset, workdir):
+    """Trains and measures everything: the config, the store, its entries and results."""
+    store, entries = Store(workdir), study.entries(config, open_dataset)
+    store.write_entries(entries)
+    about = {"study": config.study, "title": "small"}
+    (workdir / "about.json").write_text(json.dumps(about))
+    run_grid(entries, store, runtime_from(config.runtime))
+    study.measure(config, open_dataset, entries, store)
+    return SimpleNamespace(config=config, store=store, entries=entries, results=load(workdir))
+
+
+def changes_nothing(study, run, open_dataset):
+    """Whether the same once more leaves every file as it is."""
+    files = [path for path in run.store.workdir.rglob("*") if path.is_file()]
+    before = [path.stat().st_mtime_ns for path in files]
+    run_grid(run.entries, run.store, runtime_from(run.config.runtime))
+    study.measure(run.config, open_dataset, run.entries, run.store)
+    return before == [path.stat().st_mtime_ns for path in files]
