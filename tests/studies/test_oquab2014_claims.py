@@ -68,6 +68,15 @@ def test_a_world_as_the_paper_says_holds():
     assert verdicts(results) == dict.fromkeys(range(1, 7), "holds")
 
 
+def test_the_reference_is_the_first_network_whatever_the_order_of_measures():
+    results = planted(np.random.default_rng(0), WORLD)
+    first = results.frame[:1].assign(measure="top1")
+    measures = results.frame.sort_values("condition", ascending=False, kind="stable")
+    assert measures.loc[measures["experiment"] == "frozen", "condition"].iloc[0] == "random"
+    turned = Results(pd.concat([first, measures]), results.about, results.right)
+    assert verdicts(turned) == dict.fromkeys(range(1, 7), "holds")
+
+
 @pytest.mark.parametrize(
     ("number", "change"),
     [

@@ -26,7 +26,9 @@ MINUS = "\N{MINUS SIGN}"
 
 def reference(results: Results) -> str:
     """The base that layers and amounts are studied on, which is named first."""
-    bases = results.select("mean_ap", experiment="frozen")
+    # Rows of networks come in the order of the config; measures, which follow, in that of files.
+    rows = results.frame
+    bases = rows[rows.get("experiment") == "frozen"] if len(rows) else rows
     return bases["condition"].iloc[0] if len(bases) else "all"
 
 
