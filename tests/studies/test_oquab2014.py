@@ -415,10 +415,11 @@ def test_average_precisions_by_class_are_those_of_the_network_in_the_row():
     tags = {"experiment": "frozen", "layer": "fc7", "adaptation": 2, "images_per_class": 0}
     values = {("all", 0): (0.5, 0.3), ("all", 1): (0.7, 0.1), ("near", 0): (0.2, 0.4)}
     rows = [
-        {**tags, "condition": condition, "seed": seed, "measure": "ap", "value": value}
-        | {"class_name": name, "k": "5", "rule": "area"}
+        {**tags, "condition": condition, "seed": seed, "measure": "ap", "value": value + more}
+        | {"class_name": name, "k": "5", "rule": rule}
         for (condition, seed), pair in values.items()
         for name, value in zip(("car", "mug"), pair, strict=True)
+        for rule, more in (("area", 0.0), ("voc2007", 0.1))
     ]
     results = Results(pd.DataFrame(rows))
     compared = {

@@ -530,8 +530,8 @@ SAME = ("experiment", "condition", "layer", "adaptation", "images_per_class", "s
 
 
 def by_class(results: Results, rows: dict[str, pd.DataFrame]) -> pd.DataFrame | None:
-    """Average precision by class of the networks compared, and as published."""
-    ours, measured = {}, results.select("ap")
+    """Average precision by class of the networks compared, by area, and as published."""
+    ours, measured = {}, results.select("ap", rule="area")
     for name, of in rows.items():
         some = measured.merge(of[list(SAME)].drop_duplicates(), on=list(SAME))
         if len(some):
