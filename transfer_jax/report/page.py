@@ -172,10 +172,14 @@ def _html(item: Figure | pd.DataFrame, caption: str) -> str:
         return f'<figure><div class="panels">{"".join(images)}</div>{_caption(text)}</figure>'
     item = _without_empty(item)
     numbered = item.index.names == [None] and pd.api.types.is_integer_dtype(item.index)
-    table = item.to_html(index=not numbered, border=0, na_rep="", float_format="{:.3f}".format)
+    table = item.to_html(index=not numbered, border=0, na_rep="", float_format=_number)
     if len(item) > FOLDED:
         return f"<details><summary>{text}</summary><div class='table'>{table}</div></details>"
     return f"<figure><div class='table'>{table}</div>{_caption(text)}</figure>"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
 
 
 def _caption(text: str) -> str:
