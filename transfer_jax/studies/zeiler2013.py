@@ -75,7 +75,8 @@ def sections(results: Results, folder: Path) -> list[Section]:
             (tables34(results), f"Mean of the classes' accuracies (%). {several} Every seed has "
              "folds of its own."),
             *((figure7(results, pool), f"{pool}: accuracy by training images a class; bars are "
-               "standard deviations between source networks. Dashed: the paper, Caltech-256.")
+               f"standard deviations between source networks. Dashed: the paper, "
+               f"{_dashed(pool)[1]}.")
               for pool in _pools(results)),
             (read_published("zeiler2013_table3"), "Table 3 as printed, Caltech-101."),
             (read_published("zeiler2013_table4"), "Table 4 as printed, Caltech-256."),
@@ -109,7 +110,10 @@ def _pools(results: Results) -> list[str]:
 def _pivot(results: Results, experiment: str, measure: str | None, index: str, columns: str):
     rows = results.frame[results.frame["experiment"] == experiment]
     rows = rows[rows["measure"] == measure] if measure else rows
-    return rows.pivot_table("value", index, columns, sort=index == "layer") if len(rows) else None
+    if rows.empty:
+        return None
+    table = rows.pivot_table("value", index, columns, sort=index == "layer")
+    return table.rename(columns=lambda name: name if isinstance(name, str) else f"{name:g}")
 
 
 # Tables
@@ -358,11 +362,16 @@ def _edges(centres: np.ndarray) -> np.ndarray:
     return np.concatenate([[centres[0] - half], middle, [centres[-1] + half]])
 
 
+def _dashed(pool: str) -> tuple[int, str]:
+    """The paper's table that a target is drawn beside, and what that is of."""
+    return (3, "Caltech-101") if pool == "caltech101" else (4, "Caltech-256")
+
+
 @mpl.rc_context(plots.STYLE)
 def figure7(results: Results, pool: str) -> Figure | None:
-    """Accuracy by training images a class, and the paper's Table 4 dashed."""
+    """Accuracy by training images a class, and the paper's dashed."""
     figure, ((axes,),) = plots.new_figure(7, 3.8)
-    paper, ticks = read_published("zeiler2013_table4"), set()
+    paper, ticks = read_published(f"zeiler2013_table{_dashed(pool)[0]}"), set()
     for kind, colour, marker in (("pretrained", CYCLE[0], "o"), ("scratch", CYCLE[1], "s")):
         rows = transferred(results, kind, pool=pool)
         units = 100 * rows.groupby(["size", "seed"])["value"].mean()
