@@ -141,8 +141,8 @@ def tiny_imagenet() -> ConfigDict:
 
 
 def photographs() -> ConfigDict:
-    """Sections 4 and 5.2 alone, in three seeds: a small AlexNet, whose training on photographs ends
-    where twice the steps gain little, in the place of ZFNet, and Caltech-101."""
+    """Sections 4 and 5.2 alone, in three seeds: a small AlexNet stands for ZFNet, and Caltech-101
+    is the target."""
     tiny = DatasetSpec("tiny_imagenet", path=".")
     config = base_config(tiny, dataclasses.replace(SMALL_IMAGES, eval_every=2000), Runtime())
     config.network = network_config("alexnet_mini", dropout=0.0)

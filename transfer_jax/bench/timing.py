@@ -57,7 +57,7 @@ def interleave(
 def best_matmul(precision: str) -> tuple[int, float]:
     """(size, floating-point operations a second) of the fastest square matrix product on one
     device, in a recipe's precision; each size runs five times for at least 0.2 seconds."""
-    rates = {}
+    rates, seconds = {}, 0.2
     dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
     for size in SIZES.get(jax.default_backend(), LARGE_SIZES):
         one, other = (jax.random.normal(jax.random.key(i), (size, size), dtype) for i in (0, 1))
@@ -65,8 +65,8 @@ def best_matmul(precision: str) -> tuple[int, float]:
         product(one, other).block_until_ready()
         best, calls = 0.0, 1
         for _ in range(5):
-            while (spent := _spent(product, one, other, calls)) < 0.2:
-                calls = max(calls + 1, int(1.2 * calls * 0.2 / spent))
+            while (spent := _spent(product, one, other, calls)) < seconds:
+                calls = max(calls + 1, int(1.2 * calls * seconds / spent))
             best = max(best, 2 * size**3 * calls / spent)
         rates[size] = best
     size = max(rates, key=rates.get)
