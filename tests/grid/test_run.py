@@ -70,9 +70,9 @@ def same_run(one, other):
         assert right[0] == right[1]
 
 
-def test_a_grid_killed_three_times_ends_with_the_same_bits(whole, tmp_path):
+def test_a_grid_killed_five_times_ends_with_the_same_bits(whole, tmp_path):
     """SIGKILL as soon as the store has grown by a checkpoint or a cell."""
-    for _ in range(3):
+    for _ in range(5):
         before = marks(tmp_path)
         process = program(tmp_path)
         until = time.monotonic() + 120

@@ -141,9 +141,9 @@ def test_pure_noise_is_undecided_nearly_always():
     # Claims of little effect are put to their margin, on whose one side no effect would lie.
     nothing = dict.fromkeys(WORLD, 0.0) | {"unrelated": 0.03}
     undecided = dict.fromkeys(range(1, 13), 0)
-    for seed in range(50):
+    for seed in range(100):
         options = {"images": 200, "alike": 0.5}
         results = planted(np.random.default_rng(seed), nothing, 0.02, **options)
         for number, verdict in verdicts(results).items():
             undecided[number] += verdict == "undecided"
-    assert min(undecided.values()) >= 45, undecided
+    assert min(undecided.values()) >= 95, undecided

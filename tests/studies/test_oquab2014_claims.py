@@ -121,11 +121,11 @@ def test_noise_of_test_images_that_seeds_share_is_said_not_to_be_known():
 def test_pure_noise_is_undecided_nearly_always():
     # What is put to a margin of three points lies on it.
     nothing, undecided = {"few": -0.03, "few scratch": -0.03}, dict.fromkeys(range(1, 7), 0)
-    for seed in range(50):
+    for seed in range(100):
         results = planted(np.random.default_rng(seed), nothing, 0.02, images=200)
         for number, verdict in verdicts(results).items():
             undecided[number] += verdict == "undecided"
-    assert min(undecided.values()) >= 45, undecided
+    assert min(undecided.values()) >= 91, undecided
 
 
 def test_the_papers_own_numbers_are_of_one_network_each():

@@ -96,12 +96,12 @@ def test_one_split_and_one_seed_decide_nothing(agreeing):
 def test_pure_noise_is_undecided_nearly_always():
     nothing = {kind: [0.0] * len(values) for kind, values in WORLD.items()}
     open_ = dict.fromkeys(range(1, 8), 0)
-    for seed in range(50):
+    for seed in range(100):
         rng = np.random.default_rng(seed)
         options = {"images": 200, "images_of": "same", "alike": 0.5}
         for number, verdict in verdicts(planted(rng, nothing, 0.005, **options)).items():
             open_[number] += verdict == "undecided"
-    assert min(open_.values()) >= 45, open_
+    assert min(open_.values()) >= 95, open_
 
 
 def test_the_authors_networks_say_what_their_numbers_say():
