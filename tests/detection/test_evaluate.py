@@ -54,12 +54,13 @@ def test_a_case_worked_by_hand():
     found, truth = worked()
     assert judged(found, truth).tolist() == [1, 0, 0, -1, 1]
     # Precisions 1 at recall 1/3 and 2/4 at recall 2/3 of three objects; the third is never found.
-    assert average_precisions(found, truth, 2, "area")[0] == pytest.approx((1 + 1 / 2) / 3)
+    area = average_precisions(found, judged(found, truth), truth, 2, "area")
+    assert area[0] == pytest.approx((1 + 1 / 2) / 3)
     eleven = (4 * 1 + 3 * 1 / 2) / 11
-    voc2007 = average_precisions(found, truth, 2, "voc2007")
+    voc2007 = average_precisions(found, judged(found, truth), truth, 2, "voc2007")
     assert voc2007[0] == pytest.approx(eleven) and np.isnan(voc2007[1])
     half = Detections(*(field[:0] for field in found))
-    assert average_precisions(half, truth, 1, "area").tolist() == [0.0]
+    assert average_precisions(half, judged(half, truth), truth, 1, "area").tolist() == [0.0]
     exactly = found._replace(boxes=found.boxes.copy())
     exactly.boxes[0] = [0, 0, 0.5, 0.25]  # half of the object: not more than half
     assert judged(exactly, truth).tolist() == [0, 1, 0, -1, 1]
@@ -141,7 +142,8 @@ def devkit(found, truth, label, rule):
 def test_average_precisions_are_the_devkits(seed, rule):
     found, truth = random_case(seed)
     expected = [devkit(found, truth, label, rule) for label in range(3)]
-    np.testing.assert_allclose(average_precisions(found, truth, 3, rule), expected, atol=1e-6)
+    ours = average_precisions(found, judged(found, truth), truth, 3, rule)
+    np.testing.assert_allclose(ours, expected, atol=1e-6)
 
 
 @settings(max_examples=15)
@@ -182,7 +184,7 @@ def test_the_area_is_that_of_cocos_tools(seed):
             judge.evaluate()
             judge.accumulate()
             expected = judge.eval["precision"].mean()
-            ours = average_precisions(found, truth, 3, "area")[label]
+            ours = average_precisions(found, judged(found, truth), truth, 3, "area")[label]
             assert ours == pytest.approx(expected, abs=1e-6)
 
 
@@ -222,8 +224,9 @@ def test_what_an_image_adds_is_the_derivative_by_its_weight(seed):
     found, truth = random_case(seed)
     if not (~truth.difficult).any():
         return
-    adds = by_image(found, truth, 3)
-    mean = np.nanmean(average_precisions(found, truth, 3, "area"))
+    right = judged(found, truth)
+    adds = by_image(found, right, truth, 3)
+    mean = np.nanmean(average_precisions(found, right, truth, 3, "area"))
     assert adds.mean() == pytest.approx(mean, abs=1e-6)
     for image in range(4):
         weights, step = np.ones(4), 1e-6

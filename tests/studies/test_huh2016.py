@@ -10,7 +10,7 @@ from tests.data import image_trees
 from tests.studies.whole_run import changes_nothing, whole_run
 from transfer_jax.data.dataset import Dataset
 from transfer_jax.data.splits import ilsvrc_indices
-from transfer_jax.detection.evaluate import average_precisions, detect
+from transfer_jax.detection.evaluate import average_precisions, detect, judged
 from transfer_jax.grid.store import TrainedNetwork
 from transfer_jax.readout.features import layer_features, probabilities
 from transfer_jax.report import write_page
@@ -404,7 +404,8 @@ def test_detectors_are_judged(run):
         network, task = run.store.trained(cell), cell.task
         of = network.network, network.params, network.recipe, network.mean, task
         truth = task.dataset.boxes.take(task.val[0])
-        each = average_precisions(detect(*of), truth, 20, "area")
+        found = detect(*of)
+        each = average_precisions(found, judged(found, truth), truth, 20, "area")
         assert np.isnan(each).sum() == 19
         assert value(run, "map_area", condition=name) == pytest.approx(np.nanmax(each))
         assert "regions_right" in run.store.outcome(cell)

@@ -110,22 +110,17 @@ def judged(found: Detections, truth: Boxes) -> np.ndarray:
 
 
 def average_precisions(
-    found: Detections,
-    truth: Boxes,
-    num_classes: int,
-    rule: str,
-    right: np.ndarray | None = None,
+    found: Detections, right: np.ndarray, truth: Boxes, num_classes: int, rule: str
 ) -> np.ndarray:
     """Average precision (K,) of each class, NaN for one without objects that are to be found.
 
     Args:
       found: in the test images.
+      right: what `judged` says of them.
       truth: their objects, in the images' order.
       num_classes: K.
       rule: 'voc2007' or 'area', see `readout.metrics.average_precision`.
-      right: what `judged` says of them, where it is known.
     """
-    right = judged(found, truth) if right is None else right
     counted = truth.labels[~truth.difficult]
     return np.array(
         [
@@ -136,17 +131,14 @@ def average_precisions(
     )
 
 
-def by_image(
-    found: Detections, truth: Boxes, num_classes: int, right: np.ndarray | None = None
-) -> np.ndarray:
+def by_image(found: Detections, right: np.ndarray, truth: Boxes, num_classes: int) -> np.ndarray:
     """What each of N test images adds to the mean average precision by the area: (N,), whose mean
-    it is, as an accuracy is the mean of right and wrong images. `right` as above.
+    it is, as an accuracy is the mean of right and wrong images. Arguments as above.
 
     An image adds the mean plus N times the derivative by its weight (the infinitesimal jackknife),
     so that their spread is the noise of the images, of which an average precision is no plain mean.
     """
     images, found_means = len(truth.offsets) - 1, []
-    right = judged(found, truth) if right is None else right
     derivative = np.zeros(images)
     owner = np.repeat(np.arange(images), np.diff(truth.offsets))
     for label in range(num_classes):

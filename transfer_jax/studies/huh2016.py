@@ -390,10 +390,11 @@ def _detection(store: Store, found: Sequence[Entry]):
             of = network.network, network.params, network.recipe, network.mean, task
             detections = evaluate.detect(*of)
             measured = known[cell.hash] = []
-            right, of = evaluate.judged(detections, truth), (detections, truth, task.num_classes)
-            adds = evaluate.by_image(*of, right)
+            right = evaluate.judged(detections, truth)
+            of = detections, right, truth, task.num_classes
+            adds = evaluate.by_image(*of)
             for measure, rule in (("map_voc07", "voc2007"), ("map_area", "area")):
-                each = evaluate.average_precisions(*of, rule, right)
+                each = evaluate.average_precisions(*of, rule)
                 mean = float(np.nanmean(each))
                 # The noise of images is that of the area for both.
                 arrays[f"{cell.hash} {measure}"] = adds - adds.mean() + mean
