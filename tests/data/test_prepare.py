@@ -231,7 +231,7 @@ def counting(root, reads, stop_after=10**6):
     return dataclasses.replace(found, read=read)
 
 
-@pytest.mark.parametrize("stop_after", [0, 8, 20])
+@pytest.mark.parametrize("stop_after", [0, 1, 3, 8, 20])
 def test_finished_shards_are_not_written_again(tmp_path, monkeypatch, stop_after):
     monkeypatch.setattr(prepare, "_SHARD_LIMITS", (2, 2))
     monkeypatch.setattr(prepare, "_BLOCK", 1)
