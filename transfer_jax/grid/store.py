@@ -140,6 +140,10 @@ class Store:
         kept = all((folder / name).exists() if files is None else name in files for name in names)
         return row if found and (kept or "error" in row) else None
 
+    def finished(self, cell: Cell) -> bool:
+        """Whether a cell is trained to its end."""
+        return "error" not in (self.outcome(cell) or {"error": ""})
+
     def mend(self, cells: Sequence[Cell]) -> None:
         """Looks for damage among finished cells, in their small files and, where others are still
         to be copied from them, in their params; what is damaged is trained again. Cells that were
@@ -317,7 +321,7 @@ class Store:
         ]
 
     def _copy(self, cell: Cell, other: Store) -> bool:
-        if (other.outcome(cell) or {"error": ""}).get("error") is not None:
+        if not other.finished(cell):
             return False
         try:
             _, files = seal.outcome(other.folder(cell))

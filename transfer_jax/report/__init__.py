@@ -1,7 +1,7 @@
 """Reports: from a workdir's files to effects, verdicts and one page."""
 
 from transfer_jax.report.claims import MARGIN, Claim, converged, judge
-from transfer_jax.report.effects import Effect, Verdict, all_of, level, paired
+from transfer_jax.report.effects import MINUS, Effect, Verdict, all_of, level, paired, spread
 from transfer_jax.report.frame import (
     Results,
     load,
@@ -13,6 +13,7 @@ from transfer_jax.report.page import Section, write_page, write_report
 
 __all__ = [
     "MARGIN",
+    "MINUS",
     "Claim",
     "Effect",
     "Results",
@@ -26,6 +27,7 @@ __all__ = [
     "networks",
     "paired",
     "read_published",
+    "spread",
     "write_page",
     "write_report",
     "write_results_csv",

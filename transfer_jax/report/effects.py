@@ -22,6 +22,7 @@ from transfer_jax.report.frame import Results
 
 ALPHA = 0.05
 MOST_UNITS = 1000
+MINUS = "\N{MINUS SIGN}"
 
 Noise = tuple[tuple[np.ndarray, np.ndarray], ...]
 """For each unit the images' ids, and what each contributes to the effect beyond their mean."""
@@ -236,6 +237,12 @@ def level(rows: pd.DataFrame) -> Effect:
     return Effect(values.mean(), values.sem(), len(values) - 1, len(values))
 
 
+def spread(values: pd.Series) -> str:
+    """Mean of values of one measure and, of several, their standard deviation, in points."""
+    more = f" ± {100 * values.std():.1f}" if len(values) > 1 else ""
+    return f"{100 * values.mean():.1f}{more}"
+
+
 def _table(rows: np.ndarray, side: np.ndarray, length: int = 0, weights=None) -> np.ndarray:
     """(rows, 2) counts, or sums of weights."""
     length = max(length, rows.max(initial=-1) + 1)
@@ -261,4 +268,4 @@ def _noise(results: Results, keys: pd.Series, unit: np.ndarray, weight: np.ndarr
 
 def _points(value: float) -> str:
     # Adding zero turns -0.0 into 0.0.
-    return f"{round(100 * value, 1) + 0.0:+.1f}".replace("-", "\N{MINUS SIGN}")
+    return f"{round(100 * value, 1) + 0.0:+.1f}".replace("-", MINUS)

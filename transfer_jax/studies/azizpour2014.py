@@ -40,12 +40,11 @@ from transfer_jax.readout.neighbours import nearest
 from transfer_jax.readout.reading import Reading, features, reduced
 from transfer_jax.readout.retrieval import patch_view, sub_patches
 from transfer_jax.readout.worth import HALVES, share_right, sides, worth
-from transfer_jax.report import Results, Section, plots
+from transfer_jax.report import MINUS, Results, Section, plots
 from transfer_jax.report.plots import COLOURS
 from transfer_jax.studies.azizpour2014_claims import (
     BOTH_HALVED,
     CLAIMS,
-    MINUS,
     ONE_KIND,
     TASK,
     WAYS,
@@ -71,6 +70,7 @@ from transfer_jax.studies.settings import (
     reading_from,
     recipe_from,
 )
+from transfer_jax.training.recipe import twice_as_long
 from transfer_jax.transfer import Treatment
 
 log = logging.getLogger(__name__)
@@ -214,8 +214,7 @@ def _ways(
         task = budget_task(*of, config.seed + seed, classes=classes)
         yield "classes at one budget", f"{number}", number, cell(task)
     if wanted.long:
-        twice = {"steps": 2 * recipe.steps, "decay_every": 2 * recipe.decay_every}
-        yield "long", "long", None, cell(recipe=dataclasses.replace(recipe, **twice))
+        yield "long", "long", None, cell(recipe=twice_as_long(recipe))
 
 
 def _source_classes(config: ConfigDict, dataset: Dataset) -> list[int]:
@@ -275,7 +274,7 @@ def measure(config: ConfigDict, open_dataset, entries: Sequence[Entry], store: S
 def _measure_target(config: ConfigDict, store: Store, sources, target: Target) -> None:
     for source in sources:
         whole = source is sources[0]
-        if not _finished(store, source.cell) or source.name == "long":
+        if not store.finished(source.cell) or source.name == "long":
             continue
         ways = readings(config, source.cell.network, target.task, whole)
         looks = [(source, None, ways)]
@@ -290,10 +289,6 @@ def _measure_target(config: ConfigDict, store: Store, sources, target: Target) -
             compute = functools.partial(_read, store, look, step, target, of, whole, tuned)
             name = f"{target.seed}/{target.benchmark.name}/{look.name}"
             store.measure(name, inputs, compute)
-
-
-def _finished(store: Store, cell: Cell) -> bool:
-    return "error" not in (store.outcome(cell) or {"error": ""})
 
 
 def readings(
@@ -391,7 +386,7 @@ def _read(store, source: Source, step, target: Target, ways, whole: bool, tuned:
         default = whole and step is None and reading == plain
         candidate = f"{source.name}: {name_of(reading)}"
         tell(candidate, settings, values, right, default=default, **dataclasses.asdict(reading))
-    if tuned and step is None and _finished(store, tuned):
+    if tuned and step is None and store.finished(tuned):
         _, right = store.right(tuned)
         values = {p: share_right(right[h], task.val[1][h], metric) for p, h in HALVES.items()}
         settings = [("fine-tuning", "fine-tuned", None)]

@@ -15,9 +15,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from transfer_jax.report import Claim, Effect, Results, Verdict, all_of, paired
+from transfer_jax.report import MINUS, Claim, Effect, Results, Verdict, all_of, paired
 
-MINUS = "\N{MINUS SIGN}"
 LEAST_ERROR = 0.005
 """Errors below half a point count as that where they are divided by."""
 

@@ -48,12 +48,11 @@ from transfer_jax.readout.features import layer_features, probabilities
 from transfer_jax.readout.linear import layer_accuracy
 from transfer_jax.readout.metrics import average_precisions
 from transfer_jax.readout.neighbours import class_means, nearest, neighbours_right, sibling_share
-from transfer_jax.report import Results, Section, level, plots, read_published
+from transfer_jax.report import MINUS, Results, Section, level, plots, read_published, spread
 from transfer_jax.report.plots import COLOURS, DOTTED
 from transfer_jax.studies.base import Study
 from transfer_jax.studies.huh2016_claims import (
     CLAIMS,
-    MINUS,
     Way,
     fewer,
     gain,
@@ -74,6 +73,7 @@ from transfer_jax.studies.settings import (
     network_from,
     recipe_from,
 )
+from transfer_jax.training.recipe import twice_as_long
 from transfer_jax.transfer import Treatment
 
 TITLES = {
@@ -184,7 +184,6 @@ def entries(config: ConfigDict, open_dataset: Opener) -> list[Entry]:
 
 def _pretrained(config, source: Source, imported, seed: int) -> Iterator[Entry]:
     recipe, whole = recipe_from(config.recipe), source.task()
-    twice = dataclasses.replace(recipe, steps=2 * recipe.steps, decay_every=2 * recipe.decay_every)
     found = list(_ways(config, source, config.seed + seed))
     amounts = {"images": len(whole.train[0]) / whole.num_classes, "classes": whole.num_classes}
     # What the other ways of a question are compared with; a budget's are with each other.
@@ -196,7 +195,7 @@ def _pretrained(config, source: Source, imported, seed: int) -> Iterator[Entry]:
         # What is trained on more steps is compared with what bears the same name.
         task = dataclasses.replace(task, name="all" if long else way["condition"])
         more = {"num_images": len(task.train[0]), "seed": seed}
-        cell = base_cell(config.network, task, twice if long else recipe, seed)
+        cell = base_cell(config.network, task, twice_as_long(recipe) if long else recipe, seed)
         yield {"study": "huh2016", "question": question, **way, **more}, cell
     if imported is not None:
         own = source.task(range(len(source.dataset.class_names)))
@@ -336,7 +335,7 @@ def measure(config: ConfigDict, open_dataset, entries: Sequence[Entry], store: S
     del open_dataset
     parts: dict[tuple, list[Entry]] = {}
     for tags, cell in entries:
-        if "error" in (store.outcome(cell) or {"error": ""}):
+        if not store.finished(cell):
             continue
         if tags.get("kind") == "detection":
             name, compute = f"detection_{tags['target']}", _detection
@@ -548,8 +547,8 @@ def sections(results: Results, folder: Path) -> list[Section]:
                  "coarse one that the network says; 'untrained_within': the nearest in an "
                  "untrained network's features within that class. Right: classes whose nearest "
                  f"other class, by mean features, has the same parent. {BARS}"),
-                (_spread(results.frame, READOUTS, "measure"), "The same on the left (%)."),
-                (_spread(results.frame, ["siblings"], "level"), "The same on the right (%)."),
+                (_by_way(results.frame, READOUTS, "measure"), "The same on the left (%)."),
+                (_by_way(results.frame, ["siblings"], "level"), "The same on the right (%)."),
             ],
         ),
         Section(
@@ -594,7 +593,7 @@ def table(results: Results, question: str) -> pd.DataFrame | None:
     rows, tuned = rows[rows["question"] == question], rows["experiment"] == "fine_tuned"
     column = (rows["target"] + ", " + rows["measure"]).where(tuned, "own task")
     measures = ["top1", "svm", "mean_ap", "map_voc07", "map_area"]
-    shown = _spread(rows.assign(column=column), measures, "column")
+    shown = _by_way(rows.assign(column=column), measures, "column")
     for experiment, measure, label, *_ in LOOKS[question != "images" :]:
         of = {"measure": measure, "experiment": experiment}
         change = {
@@ -607,16 +606,14 @@ def table(results: Results, question: str) -> pd.DataFrame | None:
     return shown.loc[:, (shown != "").any()]
 
 
-def _spread(rows: pd.DataFrame, measures: Sequence[str], column: str) -> pd.DataFrame | None:
+def _by_way(rows: pd.DataFrame, measures: Sequence[str], column: str) -> pd.DataFrame | None:
     rows = rows[rows["measure"].isin(measures)]
     if rows.empty:
         return None
     names = [name_of(way) for way in zip(rows["condition"], rows["amount"], strict=True)]
     way = pd.Series(names, rows.index, name="pretrained on")
-    values = (100 * rows["value"]).groupby([way, rows[column]], sort=False)
-    spread = values.std().map(" ± {:.1f}".format).where(values.std().notna(), "")
-    shown = (values.mean().map("{:.1f}".format) + spread).unstack(fill_value="")
-    return shown.rename_axis(columns=None)
+    values = rows["value"].groupby([way, rows[column]], sort=False)
+    return values.agg(spread).unstack(fill_value="").rename_axis(columns=None)
 
 
 @mpl.rc_context(plots.STYLE)
@@ -663,7 +660,7 @@ def precisions(results: Results) -> pd.DataFrame | None:
     # What is pretrained on everything is one network in every question.
     rows = rows.assign(amount=rows["amount"].mask(rows["condition"] == "all"))
     rows = rows.drop_duplicates(["target", "condition", "amount", "seed", "measure"])
-    return _spread(
+    return _by_way(
         rows.assign(column=rows["target"] + ", " + rows["measure"]),
         ["map_voc07", "map_area"],
         "column",

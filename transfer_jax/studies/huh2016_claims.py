@@ -11,13 +11,12 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from transfer_jax.report import Claim, Effect, Results, Verdict, paired
+from transfer_jax.report import MINUS, Claim, Effect, Results, Verdict, paired
 
 LITTLE = 0.03
 """A change of transfer of less than three points is little; of the costs that the paper calls small
 2.8 mAP is the larger."""
 
-MINUS = "\N{MINUS SIGN}"
 
 Way = tuple[str, float | None]
 """A way to pretrain within a question: its condition, and its amount where it has one."""

@@ -36,14 +36,13 @@ from transfer_jax.grid.store import Store, TrainedNetwork
 from transfer_jax.networks import adapted
 from transfer_jax.readout.metrics import average_precisions
 from transfer_jax.readout.windows import Pyramid, crop_outputs, image_score, scan, score_map
-from transfer_jax.report import Results, Section, level, plots, read_published
+from transfer_jax.report import MINUS, Results, Section, level, plots, read_published, spread
 from transfer_jax.report.plots import COLOURS
 from transfer_jax.studies.base import Study
 from transfer_jax.studies.oquab2014_claims import (
     ADAPTATION,
     CLAIMS,
     CUT,
-    MINUS,
     gain,
     networks,
     reference,
@@ -59,6 +58,7 @@ from transfer_jax.studies.settings import (
     network_from,
     recipe_from,
 )
+from transfer_jax.training.recipe import twice_as_long
 from transfer_jax.transfer import Treatment
 
 WAYS = ("all", "random", "near", "long")
@@ -178,7 +178,6 @@ def _bases(config, open_dataset, imported, target: Target, seed: int) -> Iterato
     data = open_dataset(config.dataset)
     names = {target.images.class_names[c] for c in target.classes}
     pool = [c for c, name in enumerate(data.class_names) if name not in names]
-    twice = dataclasses.replace(recipe, steps=2 * recipe.steps, decay_every=2 * recipe.decay_every)
     for way in ways:
         classes = pool
         if way in ("random", "near"):
@@ -188,7 +187,8 @@ def _bases(config, open_dataset, imported, target: Target, seed: int) -> Iterato
             classes = [*drawn, *draw(set(pool) - set(near), wanted.count - len(drawn))]
         # What is trained on more steps is compared with what bears the same name.
         task = subset_task("all" if way == "long" else way, data, classes)
-        yield way, base_cell(config.network, task, twice if way == "long" else recipe, seed)
+        how = twice_as_long(recipe) if way == "long" else recipe
+        yield way, base_cell(config.network, task, how, seed)
 
 
 def _near(wanted, data: Dataset, pool: Sequence[int], names: set[str]) -> list[int]:
@@ -230,7 +230,7 @@ def measure(config: ConfigDict, open_dataset, entries: Sequence[Entry], store: S
     for tags, cell in entries:
         if tags["experiment"] == "pretrained":
             continue
-        if "error" in (store.outcome(cell) or {"error": ""}):
+        if not store.finished(cell):
             continue
         rows = target.tested(config, seeds.index(tags["seed"]))
         tags = {**tags, "tested": digest(target.images.name, rows)}
@@ -499,7 +499,7 @@ def table(results: Results, rows: dict[str, pd.DataFrame], base: str) -> pd.Data
     """mAP of what is compared, and the effect against one of them."""
     found = {
         name: {
-            "mAP (%)": _spread(of["value"]),
+            "mAP (%)": spread(of["value"]),
             f"{MINUS} {base}": "" if name == base else str(gain(results, of, rows[base])),
         }
         for name, of in rows.items()
@@ -516,13 +516,8 @@ def scores(results: Results) -> pd.DataFrame | None:
     rows = rows[(rows["measure"] == "mean_ap") & (rows["images_per_class"] == 0)]
     rows = rows[(rows["layer"] == CUT) & (rows["adaptation"] == ADAPTATION)]
     rows = rows.assign(score="k = " + rows["k"] + ", " + rows["rule"])
-    found = rows.groupby(["experiment", "condition", "score"], sort=False)["value"].agg(_spread)
+    found = rows.groupby(["experiment", "condition", "score"], sort=False)["value"].agg(spread)
     return found.unstack()
-
-
-def _spread(values: pd.Series) -> str:
-    more = f" ± {100 * values.std():.1f}" if len(values) > 1 else ""
-    return f"{100 * values.mean():.1f}{more}"
 
 
 SAME = ("experiment", "condition", "layer", "adaptation", "images_per_class", "seed")
@@ -588,8 +583,8 @@ def pointing(results: Results) -> pd.DataFrame | None:
                       for name in ("pointing", "pointing_permuted"))  # fmt: skip
         if len(own):
             found[condition] = {
-                "in a box of its own image": _spread(own["value"]),
-                "of another image": _spread(other["value"]),
+                "in a box of its own image": spread(own["value"]),
+                "of another image": spread(other["value"]),
                 "difference": str(gain(results, own, other)),
             }
     return pd.DataFrame.from_dict(found, orient="index")

@@ -13,15 +13,13 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from transfer_jax.report import Claim, Effect, Results, Verdict, all_of, paired
+from transfer_jax.report import MINUS, Claim, Effect, Results, Verdict, all_of, paired
 
 CUT, ADAPTATION = "fc7", 2
 """The paper's choice: FCa and FCb on fc7."""
 
 LITTLE = 0.03
 """A loss of less than three points of mAP is little."""
-
-MINUS = "\N{MINUS SIGN}"
 
 
 def reference(results: Results) -> str:

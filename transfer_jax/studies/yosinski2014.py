@@ -22,7 +22,7 @@ from transfer_jax.data.dataset import Dataset
 from transfer_jax.data.splits import man_made_natural, random_halves
 from transfer_jax.data.tasks import Task, subset_task, whole_task
 from transfer_jax.grid.cell import Cell, Entry
-from transfer_jax.report import Results, Section, judge, plots
+from transfer_jax.report import MINUS, Results, Section, judge, plots
 from transfer_jax.report.plots import COLOURS, DASHED, DOTTED
 from transfer_jax.studies.base import Study
 from transfer_jax.studies.settings import (
@@ -39,7 +39,6 @@ from transfer_jax.studies.settings import (
 from transfer_jax.studies.yosinski2014_claims import (
     CLAIMS,
     LAYERS,
-    MINUS,
     NAMES,
     TREATMENTS,
     UNIT,
@@ -48,7 +47,7 @@ from transfer_jax.studies.yosinski2014_claims import (
     networks,
     published,
 )
-from transfer_jax.training.recipe import Recipe
+from transfer_jax.training.recipe import Recipe, twice_as_long
 from transfer_jax.transfer import RANDOM, Treatment
 
 # Cells
@@ -73,7 +72,6 @@ def entries(config: ConfigDict, open_dataset: Opener) -> list[Entry]:
 def _random_halves(config, dataset: Dataset, recipe: Recipe) -> Iterator[Entry]:
     """Section 4.1, halves of the classes drawn at random; and the bases trained twice as long."""
     wanted = config.experiments.random_halves
-    twice = dataclasses.replace(recipe, steps=2 * recipe.steps, decay_every=2 * recipe.decay_every)
     for split in integers(wanted.splits, "experiments.random_halves.splits"):
         with asked_by("dataset"):
             tasks = _pair(dataset, random_halves(len(dataset.class_names), split))
@@ -81,6 +79,7 @@ def _random_halves(config, dataset: Dataset, recipe: Recipe) -> Iterator[Entry]:
             bases = _bases(config, tasks, recipe, seed)
             yield from _tagged("random_halves", split, _all_towards(config, bases, wanted))
             if wanted.long:
+                twice = twice_as_long(recipe)
                 long = [dataclasses.replace(bases[t], recipe=twice) for t in wanted.targets]
                 yield from _tagged("random_halves", split, long, condition="long")
 

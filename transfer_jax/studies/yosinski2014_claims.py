@@ -8,6 +8,7 @@ import pandas as pd
 
 from transfer_jax.report import (
     MARGIN,
+    MINUS,
     Claim,
     Effect,
     Results,
@@ -28,7 +29,6 @@ NAMES = {
 }
 TREATMENTS = tuple(NAMES)[1:5]
 LAYERS = range(1, 8)
-MINUS = "\N{MINUS SIGN}"
 UNIT = ("split", "seed")
 
 

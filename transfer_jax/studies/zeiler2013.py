@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from transfer_jax.grid.cell import from_json
-from transfer_jax.report import Results, Section, plots, read_published
+from transfer_jax.report import Results, Section, plots, read_published, spread
 from transfer_jax.report.plots import COLOURS, DASHED
 from transfer_jax.studies.base import Study
 from transfer_jax.studies.zeiler2013_measures import (
@@ -200,10 +200,7 @@ def table6(results: Results, pool: str) -> pd.DataFrame | None:
     rows = pd.concat([transferred(results, readout, pool=pool) for readout in ("svm", "softmax")])
     rows = rows[rows["size"] == rows["size"].max()]
     units = rows.groupby(["layer", "readout", "seed"])["value"].mean().groupby(["layer", "readout"])
-    text = units.agg(
-        lambda v: f"{100 * v.mean():.1f}" + (f" ± {100 * v.std():.1f}" if len(v) > 1 else "")
-    )
-    table = text.unstack()
+    table = units.agg(spread).unstack()
     paper = read_published("zeiler2013_table6").set_index(["readout", "layer"])
     for readout, name in ((r, n) for r in ("svm", "softmax") for n in ("caltech101", "caltech256")):
         table[f"paper: {readout}, {name}"] = [

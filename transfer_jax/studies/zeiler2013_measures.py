@@ -50,7 +50,16 @@ from transfer_jax.readout.metrics import (
     mean_per_class_accuracy,
     right_bits,
 )
-from transfer_jax.report import Claim, Effect, Results, Verdict, all_of, converged, paired
+from transfer_jax.report import (
+    MINUS,
+    Claim,
+    Effect,
+    Results,
+    Verdict,
+    all_of,
+    converged,
+    paired,
+)
 from transfer_jax.studies.settings import (
     Opener,
     asked_by,
@@ -62,6 +71,7 @@ from transfer_jax.studies.settings import (
     network_from,
     recipe_from,
 )
+from transfer_jax.training.recipe import twice_as_long
 from transfer_jax.visual import (
     RULES,
     centres_inside,
@@ -218,8 +228,7 @@ def _source(config, task: Task, imported) -> Iterator[Entry]:
                 more["group"] = place // wanted.ensemble_of
             yield tags | more, cell
         for seed in others if name in wanted.long else ():
-            twice = dataclasses.replace(how, steps=2 * how.steps, decay_every=2 * how.decay_every)
-            cell = base_cell(fields, task, twice, seed)
+            cell = base_cell(fields, task, twice_as_long(how), seed)
             yield tags | {"seed": seed, "condition": "long"}, cell
 
 
@@ -269,7 +278,7 @@ def measure(
 ) -> None:
     """Reads out of the networks what claims and figures need; those that failed are left out."""
     wanted, main = config.experiments, config.network.name
-    done = [e for e in entries if "error" not in (store.outcome(e[1]) or {"error": "not done"})]
+    done = [entry for entry in entries if store.finished(entry[1])]
     standard = [e for e in done if "group" in e[0] or e[0]["condition"] == "standard"]
     standard = [e for e in standard if e[0]["experiment"] == "source"]
     mains = {tags["seed"]: cell for tags, cell in standard if tags["network"] == main}
@@ -648,7 +657,6 @@ def _duplicates(config: ConfigDict, open_dataset: Opener, target: Target) -> Mea
 
 SEED = ("seed",)
 FOLD = ("seed", "pool", "size", "fold")
-MINUS = "\N{MINUS SIGN}"
 LITTLE = 0.05  # the paper's removals of two layers cost up to 4.9 points and are called little
 SLIGHT = 0.03  # its other sizes of fc6 and fc7 change up to 1.8 points
 FALL = 0.02  # among the layers that it calls rising one falls by 0.7 points

@@ -135,6 +135,12 @@ SMALL_IMAGES = Recipe(
 was tried is in results/benchmarks/recipe.md."""
 
 
+def twice_as_long(recipe: Recipe) -> Recipe:
+    """The recipe over twice the steps, its drops twice as late: the control that says whether
+    networks were still learning."""
+    return dataclasses.replace(recipe, steps=2 * recipe.steps, decay_every=2 * recipe.decay_every)
+
+
 def learning_rate_schedule(recipe: Recipe) -> optax.Schedule:
     """The learning rate as a function of the step, counted from 0; a plateau's drops apart."""
     peak, steps = recipe.learning_rate, recipe.steps
