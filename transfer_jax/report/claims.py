@@ -20,11 +20,13 @@ OUTCOMES = ("holds", "fails", "undecided")
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """One claim: its number in the paper's list, what it says, and the test that decides it."""
+    """One claim: its number in the paper's list, what it says, the test that decides it, and the
+    paper's own figure for it ('' where it has none), in points unless it says otherwise."""
 
     number: int
     text: str
     test: Callable[[Results], Verdict]
+    paper: str = ""
 
 
 def judge(claims: Sequence[Claim], results: Results) -> pd.DataFrame:
@@ -33,13 +35,15 @@ def judge(claims: Sequence[Claim], results: Results) -> pd.DataFrame:
     Returns:
       a row for each claim: number, claim, condition (the effect that decided), verdict, effect,
       low, high (fractions), rule, units, p, holm (p after Holm's correction over all claims that
-      have one), note. The conditions of a claim that has several follow in rows without holm.
+      have one), note, paper. The conditions of a claim that has several follow in rows without
+      holm.
     """
     rows = []
     for claim in claims:
         verdict = claim.test(results)
-        rows.append({"number": claim.number, "claim": claim.text, **_row(verdict)})
-        rows += [{"number": claim.number, "claim": "", **_row(part)} for part in verdict.parts]
+        whole, part = {"claim": claim.text, "paper": claim.paper}, {"claim": "", "paper": ""}
+        rows.append({"number": claim.number, **whole, **_row(verdict)})
+        rows += [{"number": claim.number, **part, **_row(found)} for found in verdict.parts]
     frame = pd.DataFrame(rows)
     whole = frame["claim"] != ""
     frame.insert(frame.columns.get_loc("p") + 1, "holm", holm(frame["p"].where(whole)))

@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from transfer_jax.report.claims import OUTCOMES, Claim, converged, judge, wrong_by_chance
-from transfer_jax.report.effects import ALPHA
+from transfer_jax.report.effects import ALPHA, MINUS
 from transfer_jax.report.frame import NETWORK_COLUMNS, NETWORK_MEASURES, Results, networks
 from transfer_jax.report.plots import panels
 from transfer_jax.wording import listed, time_text
@@ -124,7 +124,8 @@ def _near_chance(results: Results, trained: pd.DataFrame) -> list[str]:
 
 
 def _judged(judged: pd.DataFrame) -> pd.DataFrame:
-    """The claims as the page shows them, in points; those of several conditions without numbers."""
+    """The claims as the page shows them, in points; those of several conditions without numbers
+    of their own."""
     whole = judged["claim"] != ""
     several = whole & (judged.groupby("number")["number"].transform("size") > 1)
     known = judged["p"].notna() & ~several
@@ -139,12 +140,15 @@ def _judged(judged: pd.DataFrame) -> pd.DataFrame:
         "points": mean.map("{:+.1f}".format).where((judged["units"] > 0) & ~several, ""),
         "95 % interval": (low.map("{:+.1f}".format) + " to " + high.map("{:+.1f}".format)),
         "holds if": judged["rule"].mask(several, ""),
+        "the paper": judged["paper"],
         "units": judged["units"],
         "p": judged["p"].map("{:.2g}".format).where(judged["p"].notna(), ""),
         "Holm": survives.map({True: "\N{CHECK MARK}", False: ""}),
         "note": judged["note"],
     }
     shown["95 % interval"] = shown["95 % interval"].where(known, "")
+    for name in ("points", "95 % interval", "the paper"):
+        shown[name] = shown[name].str.replace(r"(?<!\w)-(?=\d)", MINUS, regex=True)
     return pd.DataFrame(shown)
 
 

@@ -280,9 +280,9 @@ CLAIMS = (
     ),
     Claim(
         11,
-        "Choosing settings for each target, on its validation images, saves error (the paper: up "
-        "to 50 % of it, by the best of each target).",
+        "Choosing settings for each target, on its validation images, saves error.",
         _saves("own validation images"),
+        "up to 50 % of it (best target)",
     ),
     Claim(
         12,

@@ -114,17 +114,16 @@ CLAIMS = (
     Claim(
         1,
         "Layers adapted on a pretrained network beat the same network trained from scratch, also "
-        "if that trains as many steps as pretraining and adaptation together (the paper: 78.7 "
-        "against 70.9 mAP).",
+        "if that trains as many steps as pretraining and adaptation together.",
         _pretraining_beats_scratch,
+        "+7.8 mAP (78.7, 70.9)",
     ),
     Claim(2, "Mid layers transfer better than the classifier: fc6 and fc7, each beats fc8.",
           _mid_layers_beat_fc8),
     Claim(3, "Pretraining on classes near the targets beats as many random classes of as many "
-          "images (the paper: 82.8 with 512 near classes more, 76.3 with random ones).",
-          _near_classes_help),
+          "images.", _near_classes_help, "+6.5 mAP (82.8 with 512 near classes more, 76.3)"),
     Claim(4, "A few images a class suffice: the largest number below all loses less than 3 points "
-          "and beats training from scratch on as many (the paper: hundreds).", _few_images_suffice),
+          "and beats training from scratch on as many.", _few_images_suffice),
     Claim(5, "Score maps localise: their peak lies in a box of the class more often than in a box "
           "of that class in another image.", _maps_localise),
     Claim(6, "The mean of fifth powers of the windows' scores ranks images better than their plain "

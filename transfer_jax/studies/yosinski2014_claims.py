@@ -151,18 +151,18 @@ def distant_beats_random(results: Results) -> Verdict:
 
 
 CLAIMS = tuple(
-    Claim(number, " ".join(test.__doc__.split()), test)
-    for number, test in enumerate(
+    Claim(number, " ".join(test.__doc__.split()), test, paper)
+    for number, (test, paper) in enumerate(
         (
-            lower_layers_transfer,
-            selffer_dips,
-            finetuned_selffer_recovers,
-            upper_layers_are_specific,
-            transfer_boosts,
-            distance_matters,
-            distant_beats_random,
+            (lower_layers_transfer, "+0.1 both"),
+            (selffer_dips, "-1.5, -1.4"),
+            (finetuned_selffer_recovers, "+1.0 against bases of half the steps"),
+            (upper_layers_are_specific, "-6.1"),
+            (transfer_boosts, "+1.6 against bases of half the steps"),
+            (distance_matters, "-14.0 (one network)"),
+            (distant_beats_random, ""),
         ),
         start=1,
     )
 )
-"""Each is stated by the docstring of its test."""
+"""Each is stated by the docstring of its test; the paper's figures are from the authors' logs."""

@@ -832,41 +832,41 @@ ALONE = ["alexnet without_3_4", "alexnet without_6_7"]
 DENSE = [(f"alexnet without_{which}", "alexnet") for which in ("7", "6_7")]
 
 CLAIMS = tuple(
-    Claim(number, text, test)
-    for number, (text, test) in enumerate(
+    Claim(number, *claim)
+    for number, claim in enumerate(
         (
             ("A smaller, denser first layer helps: zfnet beats alexnet. Supposes that learning is "
-             "over.", compared("above", ["zfnet"], ["alexnet"], 0)),
+             "over.", compared("above", ["zfnet"], ["alexnet"], 0), "+2.1"),
             ("Averaging probabilities helps: an ensemble beats the mean of its members. Ensembles "
-             "share no member.", _averaging),
+             "share no member.", _averaging, "+1.7 (five networks)"),
             ("Removing fully connected layers (7; 6 and 7) costs alexnet less than 5 points. "
-             "Supposes that learning is over.", every("above", DENSE, -LITTLE)),
+             "Supposes that learning is over.", every("above", DENSE, -LITTLE), "+0.5; -4.3"),
             ("Removing convolutional layers 3 and 4 costs alexnet less than 5 points. Supposes "
-             "that learning is over.", compared("above", ALONE[:1], ["alexnet"], -LITTLE)),
+             "that learning is over.", compared("above", ALONE[:1], ["alexnet"], -LITTLE), "-4.9"),
             ("Depth matters: removing layers 3, 4, 6 and 7 costs alexnet more than the two "
              "removals together (half the excess is shown). Supposes that learning is over.",
-             compared("above", ALONE, BOTH, 0)),
+             compared("above", ALONE, BOTH, 0), "+10.8"),
             ("Halving or doubling layers 6 and 7 changes top-1 by less than 3 points either way. "
-             "Supposes that learning is over.", every("within", SIZES, SLIGHT)),
+             "Supposes that learning is over.", every("within", SIZES, SLIGHT), "-1.8 to +0.5"),
             ("Wider layers 3 to 5 help zfnet. Supposes that learning is over.",
-             compared("above", ["zfnet conv345_wide"], ["zfnet"], 0)),
+             compared("above", ["zfnet conv345_wide"], ["zfnet"], 0), "+0.9"),
             ("Without the filter rule a few filters dominate the first layer: the strongest holds "
              "more than twice the share of energy that it holds with the rule.", _dominant_filters),
             ("More first-layer filters are dead in alexnet than in zfnet.", _dead_filters),
             ("Pretrained features beat the same network trained from scratch on small targets.",
-             _pretraining),
+             _pretraining, "Caltech-101 +61.0 (15 images), +40.0 (30); Caltech-256 +35.4 (60)"),
             ("Pretrained features with few images a class (about 6) beat training from scratch "
              "with ten times as many.", _few_images),
             ("Higher layers are more discriminative: an SVM on the last hidden layer beats one on "
              "the first, and no layer falls 2 points or more below the one under it.",
-             _higher_layers),
+             _higher_layers, "+40.7; steps from -0.7 to +21.4 (Caltech-101)"),
             ("Covering the object hurts most: the worst place of the square lies in the image's "
              "own box more often than in boxes of other images.", _occluded),
             ("Lower layers converge early, upper ones late: between the ends of training the "
              "strongest images of lower layers have come further, by more than 5 points.",
              _convergence),
             ("On images of several classes a readout that allows for several (one SVM a class) "
-             "beats softmax. The paper supposes it and has no number.", _several_labels),
+             "beats softmax.", _several_labels, "supposed, no figure"),
         ),
         start=1,
     )
