@@ -115,16 +115,14 @@ def test_drops_of_a_plateau_act_as_those_of_a_schedule(solver):
 @functools.cache
 def reducing(patience):
     """The state before the first error, and the state after one more."""
-    reduce = optax.contrib.reduce_on_plateau(0.1, patience, rtol=0.01)
+    reduce = optax.contrib.reduce_on_plateau(0.1, patience, rtol=1e-4)
     after = jax.jit(lambda error, state: reduce.update((), state, value=error)[1])
     return reduce.init(0.0), after
 
 
-@given(st.lists(st.sampled_from([0.2, 0.5, 0.501, 0.8]), max_size=12), st.integers(1, 4))
+@given(st.lists(st.sampled_from([0.2, 0.5, 0.50002, 0.501, 0.8]), max_size=12), st.integers(1, 4))
 def test_a_plateau_drops_as_optax_reduces(errors, patience):
-    recipe = dataclasses.replace(
-        DROPPING, schedule="plateau", plateau_patience=patience, plateau_rtol=0.01
-    )
+    recipe = dataclasses.replace(DROPPING, schedule="plateau", plateau_patience=patience)
     state, after = reducing(patience)
     for error in errors:
         state = after(error, state)
@@ -138,8 +136,6 @@ def test_schedules_at_known_steps():
     assert [rate(s) for s in (0, 4, 5, 9, 10)] == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001])
     cosine = [rate(s, schedule="cosine", warmup_fraction=0.2) for s in (0, 10, 20, 60, 100)]
     assert cosine == pytest.approx([0, 0.05, 0.1, 0.05, 0], abs=1e-7)
-    cycle = [rate(s, schedule="one_cycle", warmup_fraction=0.3) for s in (0, 30, 100)]
-    assert cycle == pytest.approx([0.004, 0.1, 0.1 / 25e4], rel=1e-4)
 
 
 def test_filters_beyond_the_limit_are_scaled_back_onto_it():

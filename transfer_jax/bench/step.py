@@ -27,7 +27,7 @@ def recipe_for(network: Network, batch_size: int, precision: str) -> Recipe:
         steps=100_000,
         solver="sgd",
         nesterov=True,
-        schedule="one_cycle",
+        schedule="cosine",
         bias_lr_multiplier=1.0,
         augmentation=Augmentation(network.input_size, pad=4 if network.input_size <= 64 else 0),
         mean="channel",

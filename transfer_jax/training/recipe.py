@@ -15,14 +15,14 @@ from transfer_jax.networks.network import SCHEMES
 
 CHOICES = {
     "solver": ("caffe", "sgd", "adamw"),
-    "schedule": ("step", "one_cycle", "cosine", "constant", "plateau"),
+    "schedule": ("step", "cosine", "constant", "plateau"),
     "mean": ("image", "channel"),
     "crops": ("random", "ten"),
     "init": SCHEMES,
     "precision": ("float32", "tf32", "bfloat16"),
 }
 _COUNTS = ("batch_size", "steps", "decay_every", "eval_every", "best_evals", "plateau_patience")
-_BELOW = {"momentum": 1, "label_smoothing": 1, "warmup_fraction": 1, "plateau_rtol": 1}
+_BELOW = {"momentum": 1, "label_smoothing": 1, "warmup_fraction": 1}
 _BELOW |= {"learning_rate": 1e4, "weight_decay": 1, "bias_lr_multiplier": 1e3, "pixel_scale": 1e3}
 
 
@@ -37,10 +37,10 @@ class Recipe:
       steps: number of updates.
       solver: 'caffe', 'sgd' or 'adamw', see `optimizer`.
       learning_rate: the largest of the schedule.
-      schedule: 'step' (times decay_factor every decay_every steps), 'one_cycle' (optax's cosine
-        one-cycle), 'cosine' (linear warm-up, then half a cosine to 0), 'constant', or 'plateau'
-        (times decay_factor whenever the validation error stops falling, see `plateau_scale`).
-      warmup_fraction: share of the steps in which one_cycle and cosine rise.
+      schedule: 'step' (times decay_factor every decay_every steps), 'cosine' (linear warm-up, then
+        half a cosine to 0), 'constant', or 'plateau' (times decay_factor whenever the validation
+        error stops falling, see `plateau_scale`).
+      warmup_fraction: share of the steps in which a cosine rises.
       momentum, nesterov, weight_decay: weight decay acts on kernels, not on biases.
       bias_lr_multiplier: learning rate of biases relative to that of kernels; Caffe uses 2.
       label_smoothing: share of the target probability spread over all classes.
@@ -56,7 +56,7 @@ class Recipe:
         top1_best_mean.
       ten_crop: evaluate on ten crops (averaged probabilities) instead of the centre.
       plateau_patience: evaluations in a row without improvement that make the plateau drop; one
-        improves when its top-1 error is below (1 - plateau_rtol) times the lowest so far.
+        improves when its top-1 error is below 0.9999 times the lowest so far.
       frozen_once: frozen lower layers see each image once, in the evaluation's view and without
         dropout, and what is above learns from what left them: no augmentation, many times faster.
       max_filter_rms: root mean square above which a convolution filter is scaled back, see
@@ -86,7 +86,6 @@ class Recipe:
     ten_crop: bool = False
     crops: str = "random"
     plateau_patience: int = 5
-    plateau_rtol: float = 1e-4
     frozen_once: bool = False
     max_filter_rms: float | None = None
 
@@ -149,8 +148,6 @@ def learning_rate_schedule(recipe: Recipe) -> optax.Schedule:
             # Not optax.exponential_decay: compiled, it multiplies by 1 / decay_every in float32,
             # which for some values drops a step late.
             return lambda step: peak * recipe.decay_factor ** (step // recipe.decay_every)
-        case "one_cycle":
-            return optax.cosine_onecycle_schedule(steps, peak, recipe.warmup_fraction)
         case "cosine":
             warmup = round(steps * recipe.warmup_fraction)
             return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, max(steps, warmup + 1))
@@ -168,7 +165,7 @@ def plateau_scale(recipe: Recipe, errors: Sequence[float]) -> float:
     if recipe.schedule != "plateau":
         return scale
     for error in errors:
-        improved = error < (1 - recipe.plateau_rtol) * best
+        improved = error < 0.9999 * best
         best, waited = (error, 0) if improved else (best, waited + 1)
         if waited >= recipe.plateau_patience:
             scale, waited = scale * recipe.decay_factor, 0
