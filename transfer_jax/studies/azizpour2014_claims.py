@@ -57,19 +57,19 @@ def advantage(results: Results, factor: str) -> pd.DataFrame:
     return (means.loc[1.0] - means.loc[-1.0]).rename("value").reset_index()
 
 
-def shift(values: pd.DataFrame, by: str = "rank") -> tuple[Effect, Effect]:
+def shift(values: pd.DataFrame) -> tuple[Effect, Effect]:
     """How much `value` changes from the nearest target to the farthest, along a straight line.
 
     Returns:
       the effect with seeds as units, and the same with targets as units (least squares over their
       means), which asks whether other targets would show it too.
     """
-    if values.empty or values[by].nunique() < 2:
+    if values.empty or values["rank"].nunique() < 2:
         return Effect(), Effect()
     whole = values.groupby("seed")["target"].transform("nunique") == values["target"].nunique()
     values = values[whole]
-    low, high = values[by].min(), values[by].max()
-    values = values.assign(place=(values[by] - low) / (high - low))
+    low, high = values["rank"].min(), values["rank"].max()
+    values = values.assign(place=(values["rank"] - low) / (high - low))
     slopes = [np.polyfit(of["place"], of["value"], 1)[0] for _, of in values.groupby("seed")]
     means = values.groupby("target")[["place", "value"]].mean()
     line = stats.linregress(means["place"], means["value"])
