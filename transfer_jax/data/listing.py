@@ -319,12 +319,18 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
         if size > _MOST_BYTES:
             raise ValueError(f"it unpacks to more than {_MOST_BYTES:,} bytes, the most expected")
 
-    class Header(tarfile.TarInfo):
-        @classmethod
-        def frombuf(cls, *arguments):
-            header = super().frombuf(*arguments)
-            check(header.size)  # for tarfile itself reads long names and properties
-            return header
+    class Bounded(tarfile.TarFile):
+        """Of which tarfile itself, for long names and properties, reads no more than may be."""
+
+        def __init__(self, name, mode, fileobj, **options):
+            whole = fileobj.read
+
+            def read(size: int) -> bytes:
+                check(size)
+                return whole(size)
+
+            fileobj.read = read
+            super().__init__(name, mode, fileobj, **options)
 
     try:
         if zipfile.is_zipfile(path):
@@ -335,7 +341,7 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
                         content = archive.open(member).read(member.file_size)
                         yield member.filename.removeprefix("./"), content
             return
-        with tarfile.open(path, "r|*", tarinfo=Header) as archive:
+        with Bounded.open(path, "r|*") as archive:
             total = 0
             for member in archive:
                 check(total := total + abs(member.size))
