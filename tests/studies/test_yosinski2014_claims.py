@@ -5,6 +5,7 @@ import pytest
 
 from tests.report.fakes import fake
 from transfer_jax.report import converged, judge
+from transfer_jax.report.effects import points
 from transfer_jax.studies.yosinski2014_claims import CLAIMS, gains, published
 
 WORLD = {
@@ -105,8 +106,11 @@ def test_pure_noise_is_undecided_nearly_always():
 
 
 def test_the_authors_networks_say_what_their_numbers_say():
-    found = judge(CLAIMS, published())
-    found = found[found["claim"] != ""].set_index("number")
+    every = judge(CLAIMS, published()).set_index("number")
+    said = {claim.number: claim.paper for claim in CLAIMS}
+    for number, effect in every["effect"].dropna().items():
+        assert points(effect) in said[number]
+    found = every[every["claim"] != ""]
     assert found["verdict"].to_dict() == {
         **{1: "holds", 2: "holds", 3: "undecided", 4: "holds"},
         **dict.fromkeys((5, 6, 7), "undecided"),

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from transfer_jax.report import Effect, Results, read_published
+from transfer_jax.report.effects import points
 from transfer_jax.studies import zeiler2013_measures as study
 
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7")
@@ -184,6 +185,10 @@ def test_the_papers_single_networks_decide_nothing():
     assert {v.outcome for v in found.values()} == {"undecided"}
     assert found[1].effect.mean == pytest.approx(0.405 - 0.384)
     assert found[4].effect.mean == pytest.approx(0.405 - 0.454)
+    for claim in study.CLAIMS[2:7] + study.CLAIMS[:1]:
+        effects = [part.effect.mean for part in found[claim.number].parts]
+        effects = effects or [found[claim.number].effect.mean]
+        assert points(min(effects)) in claim.paper and points(max(effects)) in claim.paper
 
 
 def test_comparisons_suppose_that_learning_is_over():

@@ -323,11 +323,11 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
         """Of which tarfile itself, for long names and properties, reads no more than may be."""
 
         def __init__(self, name, mode, fileobj, **options):
-            whole = fileobj.read
+            unbounded = fileobj.read
 
             def read(size: int) -> bytes:
                 check(size)
-                return whole(size)
+                return unbounded(size)
 
             fileobj.read = read
             super().__init__(name, mode, fileobj, **options)

@@ -33,17 +33,16 @@ def judge(claims: Sequence[Claim], results: Results) -> pd.DataFrame:
     """Tests claims.
 
     Returns:
-      a row for each claim: number, claim, condition (the effect that decided), verdict, effect,
-      low, high (fractions), rule, units, p, holm (p after Holm's correction over all claims that
-      have one), note, paper. The conditions of a claim that has several follow in rows without
-      holm.
+      a row for each claim: number, claim, paper, condition (the effect that decided), verdict,
+      effect, low, high (fractions), rule, units, p, holm (p after Holm's correction over all claims
+      that have one), note. The conditions of a claim that has several follow in rows without holm.
     """
     rows = []
     for claim in claims:
         verdict = claim.test(results)
-        whole, part = {"claim": claim.text, "paper": claim.paper}, {"claim": "", "paper": ""}
-        rows.append({"number": claim.number, **whole, **_row(verdict)})
-        rows += [{"number": claim.number, **part, **_row(found)} for found in verdict.parts]
+        said, nothing = {"claim": claim.text, "paper": claim.paper}, {"claim": "", "paper": ""}
+        rows.append({"number": claim.number, **said, **_row(verdict)})
+        rows += [{"number": claim.number, **nothing, **_row(part)} for part in verdict.parts]
     frame = pd.DataFrame(rows)
     whole = frame["claim"] != ""
     frame.insert(frame.columns.get_loc("p") + 1, "holm", holm(frame["p"].where(whole)))

@@ -72,15 +72,15 @@ class Effect:
 
     def above(self, margin: float, name: str = "") -> Verdict:
         """Whether the effect exceeds a margin."""
-        return self._inside(margin, math.inf, name, f"> {_points(margin)}")
+        return self._inside(margin, math.inf, name, f"> {points(margin)}")
 
     def below(self, margin: float, name: str = "") -> Verdict:
         """Whether the effect stays under a margin."""
-        return self._inside(-math.inf, margin, name, f"< {_points(margin)}")
+        return self._inside(-math.inf, margin, name, f"< {points(margin)}")
 
     def within(self, margin: float, name: str = "") -> Verdict:
         """Whether the effect is smaller than a margin on both sides."""
-        return self._inside(-margin, margin, name, f"within ±{_points(margin)[1:]}")
+        return self._inside(-margin, margin, name, f"within ±{points(margin)[1:]}")
 
     def p(self, distance: float) -> float:
         """Two-sided p-value of a truth this far off: the level at which the interval gets there."""
@@ -125,8 +125,8 @@ class Effect:
 
     def __str__(self) -> str:
         if self.units < 2:
-            return "" if self.units == 0 else _points(self.mean)
-        return f"{_points(self.mean)} [{_points(self.low)}, {_points(self.high)}]"
+            return "" if self.units == 0 else points(self.mean)
+        return f"{points(self.mean)} [{points(self.low)}, {points(self.high)}]"
 
     def _inside(self, low: float, high: float, name: str, rule: str) -> Verdict:
         distance = min(abs(self.mean - low), abs(self.mean - high))
@@ -266,6 +266,7 @@ def _noise(results: Results, keys: pd.Series, unit: np.ndarray, weight: np.ndarr
     return tuple(found)
 
 
-def _points(value: float) -> str:
+def points(value: float) -> str:
+    """A fraction with its sign in points, as in '+1.5'."""
     # Adding zero turns -0.0 into 0.0.
     return f"{round(100 * value, 1) + 0.0:+.1f}".replace("-", MINUS)

@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from transfer_jax.report.claims import OUTCOMES, Claim, converged, judge, wrong_by_chance
-from transfer_jax.report.effects import ALPHA, MINUS
+from transfer_jax.report.effects import ALPHA, points
 from transfer_jax.report.frame import NETWORK_COLUMNS, NETWORK_MEASURES, Results, networks
 from transfer_jax.report.plots import panels
 from transfer_jax.wording import listed, time_text
@@ -130,15 +130,14 @@ def _judged(judged: pd.DataFrame) -> pd.DataFrame:
     several = whole & (judged.groupby("number")["number"].transform("size") > 1)
     known = judged["p"].notna() & ~several
     survives = (judged["holm"] < ALPHA) & (judged["verdict"] != "undecided")
-    # Adding zero turns -0.0 into 0.0.
-    mean, low, high = ((100 * judged[name]).round(1) + 0.0 for name in ("effect", "low", "high"))
+    mean, low, high = (judged[name].map(points) for name in ("effect", "low", "high"))
     shown = {
         "": judged["number"].where(whole, "").astype(str),
         "claim": judged["claim"],
         "effect": judged["condition"].mask(several, ""),
         "verdict": judged["verdict"],
-        "points": mean.map("{:+.1f}".format).where((judged["units"] > 0) & ~several, ""),
-        "95 % interval": (low.map("{:+.1f}".format) + " to " + high.map("{:+.1f}".format)),
+        "points": mean.where((judged["units"] > 0) & ~several, ""),
+        "95 % interval": (low + " to " + high).where(known, ""),
         "holds if": judged["rule"].mask(several, ""),
         "the paper": judged["paper"],
         "units": judged["units"],
@@ -146,9 +145,6 @@ def _judged(judged: pd.DataFrame) -> pd.DataFrame:
         "Holm": survives.map({True: "\N{CHECK MARK}", False: ""}),
         "note": judged["note"],
     }
-    shown["95 % interval"] = shown["95 % interval"].where(known, "")
-    for name in ("points", "95 % interval", "the paper"):
-        shown[name] = shown[name].str.replace(r"(?<!\w)-(?=\d)", MINUS, regex=True)
     return pd.DataFrame(shown)
 
 

@@ -17,7 +17,6 @@ LITTLE = 0.03
 """A change of transfer of less than three points is little; of the costs that the paper calls small
 2.8 mAP is the larger."""
 
-
 Way = tuple[str, float | None]
 """A way to pretrain within a question: its condition, and its amount where it has one."""
 
@@ -162,7 +161,7 @@ CLAIMS = (
         1,
         f"Halving the pretraining images of each class {_LITTLE}.",
         _costs_little("images", halved),
-        "-1.5 mAP, detection",
+        f"{MINUS}1.5 mAP, detection",
     ),
     Claim(
         2,
@@ -173,7 +172,7 @@ CLAIMS = (
         3,
         f"Merging the classes to an eighth to a half {_LITTLE}.",
         _costs_little("classes", fewer),
-        "-2.8 mAP, detection (127 of 1000)",
+        f"{MINUS}2.8 mAP, detection (127 of 1000)",
     ),
     Claim(
         4,

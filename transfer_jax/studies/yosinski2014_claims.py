@@ -155,11 +155,11 @@ CLAIMS = tuple(
     for number, (test, paper) in enumerate(
         (
             (lower_layers_transfer, "+0.1 both"),
-            (selffer_dips, "-1.5, -1.4"),
+            (selffer_dips, f"{MINUS}1.5, {MINUS}1.4"),
             (finetuned_selffer_recovers, "+1.0 against bases of half the steps"),
-            (upper_layers_are_specific, "-6.1"),
+            (upper_layers_are_specific, f"{MINUS}6.1"),
             (transfer_boosts, "+1.6 against bases of half the steps"),
-            (distance_matters, "-14.0 (one network)"),
+            (distance_matters, f"{MINUS}14.0 (one network)"),
             (distant_beats_random, ""),
         ),
         start=1,

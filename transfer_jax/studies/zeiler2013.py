@@ -75,7 +75,7 @@ def sections(results: Results, folder: Path) -> list[Section]:
             (tables34(results), f"Mean of the classes' accuracies (%). {several} Every seed has "
              "folds of its own."),
             *((figure7(results, pool), f"{pool}: accuracy by training images a class; bars are "
-               f"standard deviations between source networks. Dashed: the paper, "
+               "standard deviations between source networks. Dashed: the paper, "
                f"{_dashed(pool)[1]}.")
               for pool in _pools(results)),
             (read_published("zeiler2013_table3"), "Table 3 as printed, Caltech-101."),

@@ -840,14 +840,17 @@ CLAIMS = tuple(
             ("Averaging probabilities helps: an ensemble beats the mean of its members. Ensembles "
              "share no member.", _averaging, "+1.7 (five networks)"),
             ("Removing fully connected layers (7; 6 and 7) costs alexnet less than 5 points. "
-             "Supposes that learning is over.", every("above", DENSE, -LITTLE), "+0.5; -4.3"),
+             "Supposes that learning is over.", every("above", DENSE, -LITTLE),
+             f"+0.5; {MINUS}4.3"),
             ("Removing convolutional layers 3 and 4 costs alexnet less than 5 points. Supposes "
-             "that learning is over.", compared("above", ALONE[:1], ["alexnet"], -LITTLE), "-4.9"),
+             "that learning is over.", compared("above", ALONE[:1], ["alexnet"], -LITTLE),
+             f"{MINUS}4.9"),
             ("Depth matters: removing layers 3, 4, 6 and 7 costs alexnet more than the two "
              "removals together (half the excess is shown). Supposes that learning is over.",
              compared("above", ALONE, BOTH, 0), "+10.8"),
             ("Halving or doubling layers 6 and 7 changes top-1 by less than 3 points either way. "
-             "Supposes that learning is over.", every("within", SIZES, SLIGHT), "-1.8 to +0.5"),
+             "Supposes that learning is over.", every("within", SIZES, SLIGHT),
+             f"{MINUS}1.8 to +0.5"),
             ("Wider layers 3 to 5 help zfnet. Supposes that learning is over.",
              compared("above", ["zfnet conv345_wide"], ["zfnet"], 0), "+0.9"),
             ("Without the filter rule a few filters dominate the first layer: the strongest holds "
@@ -859,7 +862,7 @@ CLAIMS = tuple(
              "with ten times as many.", _few_images),
             ("Higher layers are more discriminative: an SVM on the last hidden layer beats one on "
              "the first, and no layer falls 2 points or more below the one under it.",
-             _higher_layers, "+40.7; steps from -0.7 to +21.4 (Caltech-101)"),
+             _higher_layers, f"+40.7; steps from {MINUS}0.7 to +21.4 (Caltech-101)"),
             ("Covering the object hurts most: the worst place of the square lies in the image's "
              "own box more often than in boxes of other images.", _occluded),
             ("Lower layers converge early, upper ones late: between the ends of training the "
