@@ -132,6 +132,10 @@ def tiny_imagenet() -> ConfigDict:
     wanted |= {"budget": {"num_classes": (12, 50), "total_images": 6000}}
     wanted |= {"unrelated": (), "overlap": False}
     config.experiments.update(wanted)
+    config.notes = (
+        "One division into 50 and 150 classes: seeds tell how trainings differ. It was chosen after "
+        "160 classes, whose transfer twice the steps improved by 3.8 points.",
+    )
     return config
 
 

@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import jax
@@ -27,7 +28,6 @@ from transfer_jax.grid.run import run_grid, with_snapshots
 from transfer_jax.grid.store import Store, load_network
 from transfer_jax.report.frame import load
 from transfer_jax.seal import DamagedError
-from transfer_jax.studies.base import Study
 from transfer_jax.training import Runtime, feed, loop
 from transfer_jax.training.checkpoint import CellLog
 
@@ -105,7 +105,10 @@ def sums(store, cell):
     return rows, {"bits": store.right(cell)[1][::2], "kernel": late}
 
 
-STUDY = Study("yosinski2014", "title", entries, (), lambda results, folder: [], measure)
+PARTS = {"TITLE": "title", "CLAIMS": (), "entries": entries, "sections": lambda results: []}
+
+
+STUDY = SimpleNamespace(**PARTS, measure=measure)
 
 
 def run(workdir, study=STUDY):
@@ -154,8 +157,8 @@ def finished():
     """A workdir, one of another run, and what reports draw from the first."""
     folder = Path(tempfile.mkdtemp())
     run(folder / "mine")
-    few = dataclasses.replace(STUDY, entries=functools.partial(entries, cells=CELLS[1:]))
-    run(folder / "theirs", dataclasses.replace(few, measure=None))
+    few = {"entries": functools.partial(entries, cells=CELLS[1:])}
+    run(folder / "theirs", SimpleNamespace(**PARTS | few))
     return folder, drawn(folder / "mine")
 
 

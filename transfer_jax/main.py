@@ -18,10 +18,10 @@ import os
 import shlex
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import jax
-from absl import app, flags
-from absl import logging as absl_logging
+from absl import app, flags, logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -29,18 +29,17 @@ from transfer_jax.grid.cell import all_cells
 from transfer_jax.grid.cost import dry_run
 from transfer_jax.grid.run import GroupsFailedError, run_grid
 from transfer_jax.grid.store import Store, WorkdirInUseError
-from transfer_jax.report.frame import load, write_results_csv
+from transfer_jax.report.frame import load, write_csv
 from transfer_jax.report.page import write_report
-from transfer_jax.studies.base import Study
 from transfer_jax.studies.settings import (
+    build,
     check,
     dataset_opener,
     fit_to_network,
     planning_opener,
     ray_from,
-    runtime_from,
 )
-from transfer_jax.training import parallel
+from transfer_jax.training import Runtime, parallel
 from transfer_jax.training.checkpoint import write_json
 
 log = logging.getLogger("transfer_jax.main")
@@ -73,11 +72,11 @@ _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
 
 
-def study_of(name: str) -> Study:
-    """The study of a config's `study`."""
+def study_of(name: str) -> ModuleType:
+    """The module of a config's `study`."""
     if name not in STUDIES:
         raise ValueError(f"--config.study={name!r}: expected one of {STUDIES}")
-    return importlib.import_module(f"transfer_jax.studies.{name}").STUDY
+    return importlib.import_module(f"transfer_jax.studies.{name}")
 
 
 def run(config: ConfigDict, workdir: Path, command: str, *, retry_failed: bool = False) -> None:
@@ -92,7 +91,7 @@ def run(config: ConfigDict, workdir: Path, command: str, *, retry_failed: bool =
       retry_failed: train cells again that failed before.
     """
     study, store = study_of(config.study), Store(workdir)
-    runtime, ray = runtime_from(config.runtime), ray_from(config)
+    runtime, ray = build(Runtime, config.runtime, "runtime"), ray_from(config)
     if ray and jax.process_count() > 1:
         raise ValueError("--config.executor='ray' with several processes: expected one")
     with contextlib.ExitStack() as stack:
@@ -105,7 +104,7 @@ def run(config: ConfigDict, workdir: Path, command: str, *, retry_failed: bool =
         open_dataset = dataset_opener(config.data_dir, store.workdir)
         entries = study.entries(config, open_dataset)
         if parallel.is_first():
-            about = {"study": study.name, "title": study.title, "command": command}
+            about = {"study": config.study, "title": study.TITLE, "command": command}
             about["config"] = json.loads(config.to_json_best_effort())
             about["notes"] = list(config.notes)
             about["device"] = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
@@ -120,9 +119,9 @@ def run(config: ConfigDict, workdir: Path, command: str, *, retry_failed: bool =
             runtime,
             ray=ray,
             retry_failed=retry_failed,
-            after_each=lambda: write_results_csv(load(store.workdir)),
+            after_each=lambda: write_csv(load(store.workdir)),
         )
-        if parallel.is_first() and study.measure:
+        if parallel.is_first() and hasattr(study, "measure"):
             study.measure(config, open_dataset, entries, store)
         parallel.barrier("everything is measured")
 
@@ -132,7 +131,7 @@ def report(workdir: Path) -> Path:
     results = load(workdir)
     for remark in results.remarks:
         log.warning("%s", remark)
-    write_results_csv(results)
+    write_csv(results)
     return write_report(study_of(results.about.get("study")), results)
 
 

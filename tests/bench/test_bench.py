@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from tests import small
-from transfer_jax.bench import __main__ as bench
-from transfer_jax.bench import grid, step, windows
+from transfer_jax.bench import __main__ as bench, grid, step, windows
 from transfer_jax.bench.timing import interleave, provenance
 from transfer_jax.readout.windows import Pyramid
 

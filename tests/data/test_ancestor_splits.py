@@ -1,7 +1,6 @@
 import itertools
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from tests.data import trees
 from transfer_jax.data.ancestor_splits import split_by_ancestors

@@ -7,8 +7,7 @@ import time
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from transfer_jax.data.batches import BatchOrder, padded_batches, permutation, stream
 

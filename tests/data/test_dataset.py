@@ -2,12 +2,10 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from tests.data import image_trees
-from transfer_jax.data import dataset as dataset_module
-from transfer_jax.data import seals
+from transfer_jax.data import dataset as dataset_module, seals
 from transfer_jax.data.batches import stream
 from transfer_jax.data.dataset import Boxes, Dataset
 from transfer_jax.data.sources import DatasetSpec, open_dataset

@@ -1,8 +1,7 @@
 import itertools
 
 import numpy as np
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from tests.data import trees
 from transfer_jax.data.hierarchy import class_hierarchy

@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from transfer_jax.networks import AdaptiveAvgPool, Conv, Relu, RoiPool
 from transfer_jax.networks.layers import output_shape

@@ -3,8 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from PIL import Image
 
 from transfer_jax.networks import Conv, Dense, MaxPool, Network, Relu, alexnet_mini, caffenet

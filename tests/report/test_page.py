@@ -10,10 +10,18 @@ import pandas as pd
 import pytest
 
 from tests.report.fakes import fake, write_workdir
-from transfer_jax.report import Claim, Effect, Section, judge, load, plots, write_report
-from transfer_jax.report import networks as network_table
+from transfer_jax.report import (
+    Claim,
+    Effect,
+    Section,
+    judge,
+    load,
+    networks as network_table,
+    plots,
+    write_report,
+)
 from transfer_jax.report.claims import converged, holm, wrong_by_chance
-from transfer_jax.studies.yosinski2014 import STUDY
+from transfer_jax.studies import yosinski2014
 
 GAIN = {"base": 0.0, "long": 0.2, "selffer_frozen": -0.02, "transfer_frozen": -0.1}
 
@@ -44,7 +52,7 @@ def workdir(known, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(workdir):
-    return write_report(STUDY, load(workdir))
+    return write_report(yosinski2014, load(workdir))
 
 
 def test_what_was_written_is_read(known, workdir):
@@ -85,7 +93,7 @@ def test_a_page_says_what_it_leaves_out(workdir, tmp_path):
     found = load(tmp_path / "run")
     assert "0001" not in set(found.select("top1")["hash"])
     assert network_table(found).set_index("hash").loc["0001", "state"] == "damaged"
-    html = write_report(STUDY, found).read_text()
+    html = write_report(yosinski2014, found).read_text()
     assert f"{damaged} is not what was written there: its network is left out" in html
     assert re.search(r"\d+ networks of an earlier version have no seal", html)
 
@@ -106,7 +114,7 @@ def test_a_page_needs_nothing_but_itself(page):
 @pytest.mark.parametrize("planned", [range(100), range(1, 100)])
 def test_a_run_that_has_just_begun_has_a_page(known, tmp_path, planned):
     write_workdir(known, tmp_path, planned=[f"{i:04x}" for i in planned])
-    write_report(STUDY, load(tmp_path))
+    write_report(yosinski2014, load(tmp_path))
     judged = pd.read_csv(tmp_path / "report" / "claims.csv")
     assert set(judged["verdict"]) == {"undecided"}
 
@@ -130,8 +138,8 @@ def test_holm_against_its_definition():
 def test_claims_without_an_interval_are_no_tests():
     decided, one = Effect(0.1, 0.01, 4, 5), Effect(0.1, units=1)
     claims = [
-        Claim(1, "a", lambda _: decided.above(0.0)),
-        Claim(2, "b", lambda _: one.above(0.0)),
+        Claim("a", lambda _: decided.above(0.0)),
+        Claim("b", lambda _: one.above(0.0)),
     ]
     judged = judge(claims, SimpleNamespace())
     assert list(judged["verdict"]) == ["holds", "undecided"]
@@ -150,5 +158,5 @@ def test_filters_are_laid_out_row_by_row():
 
 def test_sections_without_anything_to_show_are_left_out(workdir):
     sections = [Section("Empty", "text", [(None, ""), (pd.DataFrame(), "")])]
-    study = SimpleNamespace(claims=STUDY.claims, sections=lambda results, folder: sections)
+    study = SimpleNamespace(CLAIMS=yosinski2014.CLAIMS, sections=lambda results: sections)
     assert "Empty" not in write_report(study, load(workdir)).read_text()

@@ -19,7 +19,7 @@ from transfer_jax.readout.features import layer_features
 from transfer_jax.readout.linear import layer_accuracy
 from transfer_jax.readout.reading import Reading
 from transfer_jax.readout.worth import sides
-from transfer_jax.report import write_page
+from transfer_jax.report import write_report
 from transfer_jax.studies import azizpour2014 as study
 from transfer_jax.studies.azizpour2014_claims import BOTH_HALVED, ONE_KIND, measured
 
@@ -283,7 +283,7 @@ def lengthened(trained, dataset, rows, layer):
 
 
 def test_a_run_ends_in_a_page_with_a_verdict_on_each_claim(run, tmp_path):
-    page = write_page(run.results, study.CLAIMS, study.sections(run.results, tmp_path), tmp_path)
+    page = write_report(study, run.results, tmp_path)
     text = page.read_text()
     assert "What to choose" in text and text.count("data:image") >= 8
     assert all(claim.test(run.results).outcome == "undecided" for claim in study.CLAIMS)

@@ -18,6 +18,7 @@ WORLD = {
     "untrained": -0.25,
     "stopped": -0.04,
     "deep": 0.06,
+    "longer": -0.02,
     "classes": 0.05,
     "tuned": 0.06,
     "both": 0.05,
@@ -59,6 +60,11 @@ def planted(rng, world, spread=0.004, seeds=5, **options):
             accuracy = np.clip(said + rng.normal(0, spread), 0.02, 0.98)
             images = f"{name} {part} {seed}"
             rows.append({**tags, "part": part, "accuracy": accuracy, "images": images})
+
+    for seed, condition in itertools.product(range(seeds), ("standard", "long")):
+        base = {"treatment": "base", "condition": condition, "seed": seed, "part": "top1"}
+        accuracy = np.clip(0.6 + world["longer"] * (condition == "long"), 0.02, 0.98)
+        rows.append({**base, "accuracy": accuracy, "images": f"source {seed}"})
 
     for seed, (place, target) in itertools.product(range(seeds), enumerate(TARGETS)):
         x = (target[2] - 3) / 4  # -0.5 at the nearest group, 0.5 at the farthest
@@ -104,12 +110,12 @@ def planted(rng, world, spread=0.004, seeds=5, **options):
 
 
 def verdicts(results):
-    return {claim.number: claim.test(results).outcome for claim in CLAIMS}
+    return {number: claim.test(results).outcome for number, claim in enumerate(CLAIMS, 1)}
 
 
 def test_a_world_as_the_paper_says_holds():
     found = verdicts(planted(np.random.default_rng(0), WORLD))
-    assert found == dict.fromkeys(range(1, 15), "holds")
+    assert found == dict.fromkeys(range(1, 14), "holds")
 
 
 @pytest.mark.parametrize(
@@ -121,20 +127,26 @@ def test_a_world_as_the_paper_says_holds():
         (4, {"classes": -0.05}),
         (5, {"tuned": -0.06}),
         (6, {"both": -0.05}),
-        (7, {"far": 0.2}),
-        (8, {"layer": -0.12}),
-        (9, {"width": -0.12}),
-        (10, {"dimensions": -0.12}),
-        (11, {"liar": 0.3}),
-        (12, {"foe": 0.3}),
-        (13, {"all": 0.04, "kin": 0.0}),
-        (14, {"kin": 0.0, "friend": 0.4}),
+        (7, {"layer": -0.12}),
+        (8, {"width": -0.12}),
+        (9, {"dimensions": -0.12}),
+        (10, {"liar": 0.3}),
+        (11, {"foe": 0.3}),
+        (12, {"all": 0.04, "kin": 0.0}),
+        (13, {"kin": 0.0, "friend": 0.4}),
     ],
 )
 def test_a_world_that_violates_a_claim_makes_it_fail(number, change):
     found = verdicts(planted(np.random.default_rng(1), WORLD | change))
     assert found.pop(number) == "fails"
-    assert sum(verdict == "holds" for verdict in found.values()) >= 10, found
+    assert sum(verdict == "holds" for verdict in found.values()) >= 9, found
+
+
+def test_networks_that_still_learn_leave_open_whether_deeper_ones_do_better():
+    for change in ({}, {"deep": -0.06}):
+        found = verdicts(planted(np.random.default_rng(0), WORLD | {"longer": 0.05} | change))
+        assert [number for number, verdict in found.items() if verdict != "holds"] == [3]
+        assert found[3] == "undecided"
 
 
 def test_one_seed_decides_nothing():
@@ -155,7 +167,7 @@ def test_without_networks_nothing_is_claimed():
 def test_pure_noise_is_undecided_nearly_always():
     # What is chosen is no better than the default, and half of nothing is nothing.
     nothing = dict.fromkeys(WORLD, 0.0)
-    undecided = dict.fromkeys(range(1, 15), 0)
+    undecided = dict.fromkeys(range(1, 14), 0)
     for seed in range(25):
         results = planted(np.random.default_rng(seed), nothing, 0.02, images=50, alike=0.5)
         for number, verdict in verdicts(results).items():

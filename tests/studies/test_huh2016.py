@@ -13,7 +13,7 @@ from transfer_jax.data.splits import ilsvrc_indices
 from transfer_jax.detection.evaluate import average_precisions, detect, judged
 from transfer_jax.grid.store import TrainedNetwork
 from transfer_jax.readout.features import layer_features, probabilities
-from transfer_jax.report import write_page
+from transfer_jax.report import write_report
 from transfer_jax.studies import huh2016 as study
 from transfer_jax.studies.settings import dataset_opener, planning_opener
 
@@ -322,7 +322,7 @@ def nearest(queries, references):
 
 
 def test_a_run_ends_in_a_page_with_a_verdict_on_each_claim(run, tmp_path):
-    page = write_page(run.results, study.CLAIMS, study.sections(run.results, tmp_path), tmp_path)
+    page = write_report(study, run.results, tmp_path)
     text = page.read_text()
     assert "Do coarse labels teach" in text and text.count("data:image") >= 3
     assert all(claim.test(run.results).outcome == "undecided" for claim in study.CLAIMS)

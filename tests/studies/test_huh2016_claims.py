@@ -80,12 +80,12 @@ def planted(rng, world, spread=0.002, seeds=5, **options):
 
 
 def verdicts(results):
-    return {claim.number: claim.test(results).outcome for claim in CLAIMS}
+    return {number: claim.test(results).outcome for number, claim in enumerate(CLAIMS, 1)}
 
 
 def test_a_world_as_the_paper_says_holds():
     found = verdicts(planted(np.random.default_rng(0), WORLD))
-    assert found == dict.fromkeys(range(1, 13), "holds")
+    assert found == dict.fromkeys(range(1, 12), "holds")
 
 
 @pytest.mark.parametrize(
@@ -98,14 +98,14 @@ def test_a_world_as_the_paper_says_holds():
         (3, {"merged": -0.08}),
         (3, {"merged": 0.08}),
         (4, {"guess": 0.05}),
-        (5, {"within": 0.05}),
-        (6, {"untrained": 0.2}),
-        (7, {"few": -0.04}),
-        (8, {"overlap": -0.04}),
-        (9, {"random": 0.04}),
-        (10, {"apart": -0.14}),
-        (11, {"unrelated": 0.1}),
-        (12, {"detect": -0.04}),
+        (4, {"within": 0.05}),
+        (5, {"untrained": 0.2}),
+        (6, {"few": -0.04}),
+        (7, {"overlap": -0.04}),
+        (8, {"random": 0.04}),
+        (9, {"apart": -0.14}),
+        (10, {"unrelated": 0.1}),
+        (11, {"detect": -0.04}),
     ],
 )
 def test_a_world_that_violates_a_claim_makes_it_fail(number, change):
@@ -140,7 +140,7 @@ def test_without_networks_nothing_is_claimed():
 def test_pure_noise_is_undecided_nearly_always():
     # Claims of little effect are put to their margin, on whose one side no effect would lie.
     nothing = dict.fromkeys(WORLD, 0.0) | {"unrelated": 0.03}
-    undecided = dict.fromkeys(range(1, 13), 0)
+    undecided = dict.fromkeys(range(1, 12), 0)
     for seed in range(100):
         options = {"images": 200, "alike": 0.5}
         results = planted(np.random.default_rng(seed), nothing, 0.02, **options)

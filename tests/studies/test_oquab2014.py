@@ -23,7 +23,7 @@ from transfer_jax.networks import alexnet_mini
 from transfer_jax.networks.weights import save_weights
 from transfer_jax.readout.metrics import average_precision
 from transfer_jax.readout.windows import Pyramid, scan, score_map
-from transfer_jax.report import Results, write_page
+from transfer_jax.report import Results, write_report
 from transfer_jax.studies import oquab2014 as study
 from transfer_jax.studies.settings import network_from, spec_from
 from transfer_jax.training import SMALL_IMAGES
@@ -356,7 +356,7 @@ def test_strongest_images_and_failures_are_kept_with_their_maps(run):
 
 
 def test_a_run_ends_in_a_page_with_a_verdict_on_each_claim(run, tmp_path):
-    page = write_page(run.results, study.CLAIMS, study.sections(run.results, tmp_path), tmp_path)
+    page = write_report(study, run.results, tmp_path)
     text = page.read_text()
     assert "Where are the objects?" in text and text.count("data:image") >= 5
     assert all(claim.test(run.results).outcome == "undecided" for claim in study.CLAIMS)

@@ -15,10 +15,9 @@ from transfer_jax.data.tasks import subset_task
 from transfer_jax.data.views import Augmentation
 from transfer_jax.grid.store import TrainedNetwork
 from transfer_jax.networks import build
-from transfer_jax.report import write_page
-from transfer_jax.studies import zeiler2013_measures as study
+from transfer_jax.report import write_report
+from transfer_jax.studies import zeiler2013, zeiler2013_measures as study
 from transfer_jax.studies.settings import network_from
-from transfer_jax.studies.zeiler2013 import STUDY
 
 SIZE, CLASSES = 24, 6
 WIDTHS = {"conv1": 6, "conv2": 8, "conv3": 8, "conv4": 8, "conv5": 8, "fc6": 8, "fc7": 8}
@@ -239,12 +238,12 @@ def test_a_softmax_ranks_the_classes_of_several():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return whole_run(STUDY, small_config(), opener, tmp_path_factory.mktemp("zeiler"))
+    return whole_run(study, small_config(), opener, tmp_path_factory.mktemp("zeiler"))
 
 
 def test_every_claim_finds_its_numbers(run, tmp_path):
-    page = write_page(run.results, STUDY.claims, STUDY.sections(run.results, tmp_path), tmp_path)
-    judged = {claim.number: claim.test(run.results) for claim in STUDY.claims}
+    page = write_report(zeiler2013, run.results, tmp_path)
+    judged = {i: claim.test(run.results) for i, claim in enumerate(study.CLAIMS, 1)}
     units = {number: verdict.effect.units for number, verdict in judged.items()}
     assert {n for n, count in units.items() if count == 2} >= {10, 12, 14, 15}
     assert units[2] == 1  # one ensemble of the two
@@ -255,7 +254,7 @@ def test_every_claim_finds_its_numbers(run, tmp_path):
 
 
 def test_nothing_is_computed_twice(run):
-    assert changes_nothing(STUDY, run, opener)
+    assert changes_nothing(study, run, opener)
 
 
 def test_an_ensemble_is_the_mean_of_its_members(run):

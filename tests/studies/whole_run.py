@@ -6,7 +6,8 @@ from types import SimpleNamespace
 from transfer_jax.grid.run import run_grid
 from transfer_jax.grid.store import Store
 from transfer_jax.report import load
-from transfer_jax.studies.settings import runtime_from
+from transfer_jax.studies.settings import build
+from transfer_jax.training import Runtime
 
 
 def whole_run(study, config, open_dataset, workdir):
@@ -15,7 +16,7 @@ def whole_run(study, config, open_dataset, workdir):
     store.write_entries(entries)
     about = {"study": config.study, "title": "small"}
     (workdir / "about.json").write_text(json.dumps(about))
-    run_grid(entries, store, runtime_from(config.runtime))
+    run_grid(entries, store, build(Runtime, config.runtime, "runtime"))
     study.measure(config, open_dataset, entries, store)
     return SimpleNamespace(config=config, store=store, entries=entries, results=load(workdir))
 
@@ -24,6 +25,6 @@ def changes_nothing(study, run, open_dataset):
     """Whether the same once more leaves every file as it is."""
     files = [path for path in run.store.workdir.rglob("*") if path.is_file()]
     before = [path.stat().st_mtime_ns for path in files]
-    run_grid(run.entries, run.store, runtime_from(run.config.runtime))
+    run_grid(run.entries, run.store, build(Runtime, run.config.runtime, "runtime"))
     study.measure(run.config, open_dataset, run.entries, run.store)
     return before == [path.stat().st_mtime_ns for path in files]

@@ -7,8 +7,7 @@ import jax
 import numpy as np
 import optax
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from transfer_jax.training.recipe import (
     Recipe,

@@ -4,8 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from transfer_jax.networks import Conv, Dense, Network, Relu, alexnet_mini
 from transfer_jax.transfer import lower_layers, splice

@@ -3,8 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from transfer_jax.networks import alexnet_mini
 from transfer_jax.transfer import Treatment, lower_layers

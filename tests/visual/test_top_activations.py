@@ -1,7 +1,6 @@
 import jax
 import numpy as np
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from transfer_jax.networks import Conv, Dense, MaxPool, Network, Relu
 from transfer_jax.visual import top_activations

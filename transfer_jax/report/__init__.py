@@ -1,15 +1,24 @@
 """Reports: from a workdir's files to effects, verdicts and one page."""
 
 from transfer_jax.report.claims import MARGIN, Claim, converged, judge
-from transfer_jax.report.effects import MINUS, Effect, Verdict, all_of, level, paired, spread
+from transfer_jax.report.effects import (
+    MINUS,
+    Effect,
+    Verdict,
+    all_of,
+    level,
+    over_units,
+    paired,
+    spread,
+)
 from transfer_jax.report.frame import (
     Results,
     load,
     networks,
     read_published,
-    write_results_csv,
+    write_csv,
 )
-from transfer_jax.report.page import Section, write_page, write_report
+from transfer_jax.report.page import Section, write_report
 
 __all__ = [
     "MARGIN",
@@ -25,10 +34,10 @@ __all__ = [
     "level",
     "load",
     "networks",
+    "over_units",
     "paired",
     "read_published",
     "spread",
-    "write_page",
+    "write_csv",
     "write_report",
-    "write_results_csv",
 ]

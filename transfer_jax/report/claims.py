@@ -20,10 +20,9 @@ OUTCOMES = ("holds", "fails", "undecided")
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """One claim: its number in the paper's list, what it says, the test that decides it, and the
-    paper's own figure for it ('' where it has none), in points unless it says otherwise."""
+    """One claim: what it says, the test that decides it, and the paper's own figure for it (''
+    where it has none), in points unless it says otherwise."""
 
-    number: int
     text: str
     test: Callable[[Results], Verdict]
     paper: str = ""
@@ -33,16 +32,16 @@ def judge(claims: Sequence[Claim], results: Results) -> pd.DataFrame:
     """Tests claims.
 
     Returns:
-      a row for each claim: number, claim, paper, condition (the effect that decided), verdict,
-      effect, low, high (fractions), rule, units, p, holm (p after Holm's correction over all claims
-      that have one), note. The conditions of a claim that has several follow in rows without holm.
+      a row for each claim: number (from 1), claim, paper, condition (the effect that decided),
+      verdict, effect, low, high (fractions), rule, units, p, holm (p after Holm's correction over
+      all claims that have one), note. The conditions of a claim that has several follow in rows
+      without holm.
     """
     rows = []
-    for claim in claims:
-        verdict = claim.test(results)
-        said, nothing = {"claim": claim.text, "paper": claim.paper}, {"claim": "", "paper": ""}
-        rows.append({"number": claim.number, **said, **_row(verdict)})
-        rows += [{"number": claim.number, **nothing, **_row(part)} for part in verdict.parts]
+    for number, claim in enumerate(claims, start=1):
+        verdict, nothing = claim.test(results), {"number": number, "claim": "", "paper": ""}
+        rows.append({**nothing, "claim": claim.text, "paper": claim.paper, **_row(verdict)})
+        rows += [{**nothing, **_row(part)} for part in verdict.parts]
     frame = pd.DataFrame(rows)
     whole = frame["claim"] != ""
     frame.insert(frame.columns.get_loc("p") + 1, "holm", holm(frame["p"].where(whole)))

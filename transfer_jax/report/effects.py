@@ -168,9 +168,8 @@ class Verdict:
     parts: tuple[Verdict, ...] = ()
 
     def supposing(self, condition: Verdict, otherwise: str) -> Verdict:
-        """The verdict where a condition holds or was never measured; else undecided."""
-        met = condition.outcome == "holds" or condition.effect.units == 0
-        if met or self.outcome == "undecided":
+        """The verdict where a condition holds; else undecided."""
+        if condition.outcome == "holds" or self.outcome == "undecided":
             return self
         return dataclasses.replace(self, outcome="undecided", note=otherwise)
 
@@ -231,10 +230,14 @@ def paired(
     return Effect(float(values.mean()), se, count - 1, count, noise)
 
 
+def over_units(values: pd.Series) -> Effect:
+    """The mean of independent numbers."""
+    return Effect(values.mean(), values.sem(), len(values) - 1, len(values))
+
+
 def level(rows: pd.DataFrame) -> Effect:
     """Mean of rows of one measure, with its interval between seeds."""
-    values = rows.groupby("seed")["value"].mean()
-    return Effect(values.mean(), values.sem(), len(values) - 1, len(values))
+    return over_units(rows.groupby("seed")["value"].mean())
 
 
 def spread(values: pd.Series) -> str:

@@ -156,15 +156,22 @@ def networks(results: Results) -> pd.DataFrame:
     tags = tags.drop(columns=["measure", "value", "right", *set(NETWORK_MEASURES) & set(tags)])
     frame = tags.join(values)
     first = (*NETWORK_COLUMNS, *NETWORK_MEASURES, "hash")
-    return frame[_columns([], (*first, *frame))].sort_index().convert_dtypes()
+    frame = frame[_columns([], (*first, *frame.dropna(axis=1, how="all")))]
+    return frame.sort_index().convert_dtypes()
 
 
-def write_results_csv(results: Results) -> None:
-    """Writes `networks` into the workdir, as results.csv."""
-    path = Path(results.workdir, "results.csv")
-    partial = path.with_suffix(".partial")
-    networks(results).to_csv(partial, index=False, float_format="%.6g")
-    partial.replace(path)
+def write_csv(results: Results) -> None:
+    """Writes `networks` into the workdir, as results.csv, and what was read out of them beside
+    their accuracies as measures.csv."""
+    frame = results.frame
+    measured = frame[frame["entry"].isna()].dropna(axis=1, how="all")
+    measured = measured.drop(columns=["state", "right", "images"], errors="ignore")
+    for name, table in (("results", networks(results)), ("measures", measured)):
+        if len(table):
+            path = Path(results.workdir, f"{name}.csv")
+            partial = path.with_suffix(".partial")
+            table.to_csv(partial, index=False, float_format="%.6g")
+            partial.replace(path)
 
 
 def read_published(name: str) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import markupsafe
 import pandas as pd
 from matplotlib.figure import Figure
 
-from transfer_jax.report.claims import OUTCOMES, Claim, converged, judge, wrong_by_chance
+from transfer_jax.report.claims import OUTCOMES, converged, judge, wrong_by_chance
 from transfer_jax.report.effects import ALPHA, points
 from transfer_jax.report.frame import NETWORK_COLUMNS, NETWORK_MEASURES, Results, networks
 from transfer_jax.report.plots import panels
@@ -35,30 +35,18 @@ class Section:
     field: str = ""
 
 
-def write_report(study: Any, results: Results) -> Path:
-    """Draws the report of a workdir into its folder report/; returns the page.
+def write_report(study: Any, results: Results, folder: Path | None = None) -> Path:
+    """Writes index.html, which needs no other file, and claims.csv (see `judge`); returns the page.
 
     Args:
-      study: with `claims` and `sections`, see `studies.base.Study`.
-      results: of the workdir.
-    """
-    folder = Path(results.workdir, "report")
-    return write_page(results, study.claims, study.sections(results, folder), folder)
-
-
-def write_page(
-    results: Results, claims: Sequence[Claim], sections: Sequence[Section], folder: Path
-) -> Path:
-    """Writes index.html, which needs no other file, and claims.csv (see `judge`) into a folder.
-
-    Args:
+      study: module of transfer_jax.studies: its sections come between claims and networks.
       results: of a finished run or not; its about.json gives title, command, device and notes.
-      claims: of the study.
-      sections: the study's own; data, claims and networks are added.
-      folder: of the report.
+      folder: of the report; report/ in the workdir unless given.
     """
+    folder = folder or Path(results.workdir, "report")
+    sections = study.sections(results)
     folder.mkdir(parents=True, exist_ok=True)
-    judged, trained = judge(claims, results), networks(results)
+    judged, trained = judge(study.CLAIMS, results), networks(results)
     judged.to_csv(folder / "claims.csv", index=False, float_format="%.5g")
     outcome = judged.loc[judged["claim"] != "", "verdict"]
     done = trained[trained["state"] == "done"].drop_duplicates("hash")
@@ -129,7 +117,8 @@ def _judged(judged: pd.DataFrame) -> pd.DataFrame:
     whole = judged["claim"] != ""
     several = whole & (judged.groupby("number")["number"].transform("size") > 1)
     known = judged["p"].notna() & ~several
-    survives = (judged["holm"] < ALPHA) & (judged["verdict"] != "undecided")
+    survives = (judged["holm"] < ALPHA).map({True: "\N{CHECK MARK}", False: "no"})
+    decided = judged["holm"].notna() & (judged["verdict"] != "undecided")
     mean, low, high = (judged[name].map(points) for name in ("effect", "low", "high"))
     shown = {
         "": judged["number"].where(whole, "").astype(str),
@@ -142,7 +131,7 @@ def _judged(judged: pd.DataFrame) -> pd.DataFrame:
         "the paper": judged["paper"],
         "units": judged["units"],
         "p": judged["p"].map("{:.2g}".format).where(judged["p"].notna(), ""),
-        "Holm": survives.map({True: "\N{CHECK MARK}", False: ""}),
+        "Holm": survives.where(decided, ""),
         "note": judged["note"],
     }
     return pd.DataFrame(shown)

@@ -17,7 +17,6 @@ import itertools
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
@@ -44,7 +43,7 @@ from transfer_jax.report import MINUS, Results, Section, plots
 from transfer_jax.report.plots import COLOURS
 from transfer_jax.studies.azizpour2014_claims import (
     BOTH_HALVED,
-    CLAIMS,
+    CLAIMS as CLAIMS,
     ONE_KIND,
     TASK,
     WAYS,
@@ -57,21 +56,21 @@ from transfer_jax.studies.azizpour2014_claims import (
     saved,
     shift,
 )
-from transfer_jax.studies.base import Study
 from transfer_jax.studies.settings import (
     Opener,
     base_cell,
-    benchmark_from,
+    build,
     chosen,
     imported_cell,
     imported_from,
     integers,
     network_from,
-    reading_from,
     recipe_from,
 )
 from transfer_jax.training.recipe import twice_as_long
 from transfer_jax.transfer import Treatment
+
+TITLE = "Factors of transferability for a generic ConvNet representation"
 
 log = logging.getLogger(__name__)
 
@@ -230,7 +229,8 @@ def _targets(config: ConfigDict, open_dataset: Opener, seed: int) -> dict[str, T
     own, or where some say none, those of the groups. Of the world, each seed draws others."""
     benchmarks = {}
     for name, fields in config.targets.items():
-        benchmark = benchmark_from(name, fields)
+        fields = {**fields, "name": name, "dataset": dict(fields["dataset"])}
+        benchmark = build(Benchmark, fields, f"targets.{name}")
         if benchmark.dataset["kind"].startswith("world"):
             drawn = {**benchmark.dataset, "seed": benchmark.dataset.get("seed", 0) + 1 + seed}
             benchmark = dataclasses.replace(benchmark, dataset=drawn)
@@ -283,6 +283,7 @@ def _measure_target(config: ConfigDict, store: Store, sources, target: Target) -
             look = Source(f"early stopping {step}", source.cell, stopped)
             looks.append((look, step, {reading: [] for reading in list(ways)[:1]}))
         tuned = _fine_tuned(config, source, target) if whole else None
+        tuned = tuned if tuned and store.finished(tuned) else None
         for look, step, of in looks:
             inputs = [source.cell.hash, step, target.task.digest, tuned and tuned.hash]
             inputs += [target.tags, look.settings, [[repr(r), s] for r, s in of.items()]]
@@ -305,7 +306,7 @@ def readings(
         (layer,) = chosen([layer], names, "readings")
         return network.layer_names[names.index(layer) - len(names)]
 
-    plain = reading_from(wanted.default)
+    plain = build(Reading, wanted.default, "readings.default")
     plain = dataclasses.replace(plain, layer=here(plain.layer))
     found: dict[Reading, list[Setting]] = {plain: []}
 
@@ -386,7 +387,7 @@ def _read(store, source: Source, step, target: Target, ways, whole: bool, tuned:
         default = whole and step is None and reading == plain
         candidate = f"{source.name}: {name_of(reading)}"
         tell(candidate, settings, values, right, default=default, **dataclasses.asdict(reading))
-    if tuned and step is None and store.finished(tuned):
+    if tuned and step is None:
         _, right = store.right(tuned)
         values = {p: share_right(right[h], task.val[1][h], metric) for p, h in HALVES.items()}
         settings = [("fine-tuning", "fine-tuned", None)]
@@ -440,19 +441,16 @@ LOOKS = dict(
 """Colour and marker of each group of targets."""
 
 
-def sections(results: Results, folder: Path) -> list[Section]:
+def sections(results: Results) -> list[Section]:
     """The study's part of the page: distance, a section a factor, what moves, what to choose."""
-    del folder
     found = [
         Section(
             "The targets, by distance from the source",
             "Performance is accuracy or mean average precision on test images, as the table says.",
             [
-                (distance_figure(results), "Performance of the default setting, and the share of "
-                 "test images whose nearest image, of training images and as many of the source, "
-                 "is one of the source (50 %: not to be told apart), by the order of groups; a "
-                 "dot a seed, a line through the means."),
-                (targets_table(results), "Means over seeds, %."),
+                (targets_table(results), "Means over seeds, %. Overlap: the share of test images "
+                 "whose nearest image, of training images and as many of the source, is one of the "
+                 "source (50 %: not to be told apart)."),
             ],
         ),
         Section(
@@ -477,8 +475,9 @@ def sections(results: Results, folder: Path) -> list[Section]:
                     (figure(results, factor), "A line a target, by group. Left: performance, mean "
                      "over seeds. Middle: minus that of the reference. Right: the best setting on "
                      "validation images by the order of distance."),
-                    (table(results, factor), "Performance by group (%), means over targets and "
-                     "seeds; points against the reference over all targets that have both."),
+                    (table(results, factor), "Performance by group (%), means over seeds and the "
+                     "targets that have all settings; points against the reference over all "
+                     "targets that have both."),
                 ],
             )
         )  # fmt: skip
@@ -515,9 +514,10 @@ def sections(results: Results, folder: Path) -> list[Section]:
 
 def targets_of(results: Results) -> pd.DataFrame:
     """A row a target, nearest first: performance of the default setting, its error, overlap."""
-    rows = results.select("test", factor="layer", default=True)
+    rows = results.select("test", default=True)
     if rows.empty:
         return rows
+    rows = rows.drop_duplicates(["seed", "target"])  # one of each factor's settings
     found = rows.groupby([*TASK, "metric"], as_index=False)["value"].mean()
     overlap = results.select("overlap").groupby("target")["value"].mean()
     found = found.assign(error=1 - found["value"], overlap=found["target"].map(overlap))
@@ -562,8 +562,9 @@ def table(results: Results, factor: str) -> pd.DataFrame | None:
     rows = results.select("test", factor=factor)
     if rows.empty or rows["setting"].nunique() < 2:
         return None
-    order = _ordered(rows)
-    means = 100 * rows.pivot_table(index="setting", columns="group", values="value", sort=False)
+    order, whole = _ordered(rows), rows.groupby("target")["setting"].transform("nunique")
+    shared = rows[whole == rows["setting"].nunique()]
+    means = 100 * shared.pivot_table(index="setting", columns="group", values="value", sort=False)
     means = means.reindex(index=order, columns=[g for g in GROUPS if g in means])
     against = _reference(rows, order)
     change = {s: str(gain(results, factor, s, against)) for s in order if s != against}
@@ -642,28 +643,6 @@ def _legend(drawing: Figure, rows: pd.DataFrame) -> None:
     drawing.legend(handles=handles, loc="outside lower center", ncols=5, fontsize=8)
 
 
-@mpl.rc_context(plots.STYLE)
-def distance_figure(results: Results) -> Figure | None:
-    """Performance of the default setting, and overlap with the source, by the order of groups."""
-    rows = results.select("test", factor="layer", default=True)
-    if rows.empty:
-        return None
-    drawing, (panels,) = plots.new_figure(10, 3.8, ncols=2)
-    named = {"performance of the default setting (%)": rows,
-             "overlap with the source (%)": results.select("overlap")}  # fmt: skip
-    for axes, (label, of) in zip(panels, named.items(), strict=True):
-        for (target, group), own in of.groupby(["target", "group"], sort=False):
-            near = list(of.loc[of["rank"].isin(own["rank"]), "target"].unique())
-            x = own["rank"] + 0.15 * (near.index(target) - (len(near) - 1) / 2)
-            looks = _looks(of, target, group)
-            axes.plot(x, 100 * own["value"], looks["marker"], color=looks["color"], alpha=0.7)
-        means = 100 * of.groupby("rank")["value"].mean()
-        axes.plot(means.index, means, color="black", linewidth=1, zorder=1)
-        axes.set(xlabel="distance (order)", ylabel=label)
-    _legend(drawing, rows)
-    return drawing
-
-
 WAY_LOOKS = (("grey", "_"), ("black", "o"), ("blue", "s"), ("vermilion", "D"))
 
 
@@ -716,13 +695,3 @@ def advice(results: Results) -> pd.DataFrame | None:
             row[way] = f"{counts.index[0]} ({counts.iloc[0]} of {counts.sum()})"
         rows.append(row)
     return pd.DataFrame(rows).drop(columns="rank")
-
-
-STUDY = Study(
-    "azizpour2014",
-    "Factors of transferability for a generic ConvNet representation",
-    entries,
-    CLAIMS,
-    sections,
-    measure,
-)

@@ -13,7 +13,6 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
@@ -50,9 +49,8 @@ from transfer_jax.readout.metrics import average_precisions
 from transfer_jax.readout.neighbours import class_means, nearest, neighbours_right, sibling_share
 from transfer_jax.report import MINUS, Results, Section, level, plots, read_published, spread
 from transfer_jax.report.plots import COLOURS, DOTTED
-from transfer_jax.studies.base import Study
 from transfer_jax.studies.huh2016_claims import (
-    CLAIMS,
+    CLAIMS as CLAIMS,
     Way,
     fewer,
     gain,
@@ -75,6 +73,8 @@ from transfer_jax.studies.settings import (
 )
 from transfer_jax.training.recipe import twice_as_long
 from transfer_jax.transfer import Treatment
+
+TITLE = "What makes ImageNet good for transfer learning?"
 
 TITLES = {
     "images": "How many pretraining images are needed?",
@@ -503,9 +503,8 @@ LOOKS = (
 BARS = "Bars: 95 % intervals over seeds, none with one seed."
 
 
-def sections(results: Results, folder: Path) -> list[Section]:
+def sections(results: Results) -> list[Section]:
     """The study's part of the page: a section a question, then features and networks."""
-    del folder
     drawn = f"Left: accuracy. Right: minus the reference, of the same seed and target. {BARS}"
     star = " Star: what the paper lost, in mAP of VOC 2007 detection."
     found = [
@@ -755,13 +754,3 @@ def features(results: Results) -> Figure | None:
     for axes in (left, right):
         axes.legend()
     return drawing
-
-
-STUDY = Study(
-    "huh2016",
-    "What makes ImageNet good for transfer learning?",
-    entries,
-    CLAIMS,
-    sections,
-    measure,
-)

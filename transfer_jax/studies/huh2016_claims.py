@@ -1,7 +1,8 @@
 """What Huh et al. 2016 claim of pretraining data, decided by our own networks.
 
-Transfer is the top-1 after fine-tuning, averaged over targets; for detection, the mAP of VOC 2007.
-weights, order, halves, budgets and the targets' images anew; networks of one seed are compared.
+Transfer is the top-1 after fine-tuning, averaged over targets; for detection, VOC 2007's mean
+average precision. Seeds are the units: each draws weights, order, halves, budgets and the targets'
+images anew; networks of one seed are compared.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from transfer_jax.report import MINUS, Claim, Effect, Results, Verdict, paired
+from transfer_jax.report import MINUS, Claim, Effect, Results, Verdict, all_of, paired
 
 LITTLE = 0.03
 """A change of transfer of less than three points is little; of the costs that the paper calls small
@@ -116,18 +117,22 @@ def _halving_costs_pretraining_more(results: Results) -> Verdict:
     return excess.above(0.0, f"lost by pretraining {MINUS} lost by transfer")
 
 
-def _beyond(bar: str) -> Callable[[Results], Verdict]:
+def _neighbours_beat(results: Results, bar: str, name: str) -> Verdict:
     """Nearest neighbours in features of the coarse classes against a bar measured beside them."""
 
-    def test(results: Results) -> Verdict:
-        effect, pair = Effect(), fewer(results, "pretrained")
-        if pair:
-            own = {"experiment": "pretrained", "way": pair[1]}
-            sides = [networks(results, "classes", measure=m, **own) for m in ("neighbours", bar)]
-            effect = paired(results, *sides, on=("seed",), cluster=("seed",))
-        return effect.above(0.0, f"neighbours {MINUS} {bar}")
+    effect, pair = Effect(), fewer(results, "pretrained")
+    if pair:
+        own = {"experiment": "pretrained", "way": pair[1]}
+        sides = [networks(results, "classes", measure=m, **own) for m in ("neighbours", bar)]
+        effect = paired(results, *sides, on=("seed",), cluster=("seed",))
+    return effect.above(0.0, f"neighbours {MINUS} {name}")
 
-    return test
+
+def _coarse_teaches_fine(results: Results) -> Verdict:
+    return all_of(
+        _neighbours_beat(results, "guess", "a guess within the coarse class"),
+        _neighbours_beat(results, "untrained_within", "an untrained network's within it"),
+    )
 
 
 def _siblings_become_neighbours(results: Results) -> Verdict:
@@ -158,70 +163,55 @@ def _detects_better(results: Results) -> Verdict:
 _LITTLE = "changes transfer by less than 3 points, where twice the steps would not add as much"
 CLAIMS = (
     Claim(
-        1,
         f"Halving the pretraining images of each class {_LITTLE}.",
         _costs_little("images", halved),
         f"{MINUS}1.5 mAP, detection",
     ),
     Claim(
-        2,
         "Halving them costs pretraining's own accuracy more points than transfer.",
         _halving_costs_pretraining_more,
     ),
     Claim(
-        3,
         f"Merging the classes to an eighth to a half {_LITTLE}.",
         _costs_little("classes", fewer),
         f"{MINUS}2.8 mAP, detection (127 of 1000)",
     ),
     Claim(
-        4,
-        "Networks trained on coarse classes tell fine ones apart: nearest neighbours beat a guess "
-        "among the fine classes of the coarse one that the network says.",
-        _beyond("guess"),
+        "Training on coarse classes teaches to tell fine ones apart: within the coarse class that "
+        "the network says, nearest neighbours find the fine one more often than a guess, and than "
+        "an untrained network's.",
+        _coarse_teaches_fine,
     ),
     Claim(
-        5,
-        "It is the coarse labels that teach this: those neighbours beat an untrained network's, "
-        "sought within the coarse class that the trained one says.",
-        _beyond("untrained_within"),
-    ),
-    Claim(
-        6,
         "Training on the fine classes makes siblings neighbours: a class's nearest other class is "
         "a sibling more often than in an untrained network.",
         _siblings_become_neighbours,
     ),
     Claim(
-        7,
         "Under one budget of images the fewest classes transfer better than the most.",
         _fewer_classes_of_more_images,
     ),
     Claim(
-        8,
         "Pretraining on the target's classes, in place of as many others, helps.",
         _better("overlap", ("with target classes", None), ALL, classes="held_out"),
     ),
     Claim(
-        9,
         "Adding the other half of the classes to a random half helps.",
         _better("halves", ALL, ("half, random", None)),
     ),
     Claim(
-        10,
         "A far other half adds less than a random one: halves apart, which are added to the same "
         "whole, transfer better.",
         _better("halves", ("half, apart", None), ("half, random", None)),
     ),
     Claim(
-        11,
         "More unrelated data do not always help: man-made classes added to natural ones gain less "
         "than 3 points on natural targets.",
         _unrelated_add_little,
     ),
     Claim(
-        12,
-        "Detectors on a pretrained network find more than the same trained from scratch.",
+        "Detectors on a pretrained network find more than the same trained from scratch, for as "
+        "many steps on the target alone.",
         _detects_better,
     ),
 )

@@ -14,7 +14,6 @@ import functools
 import itertools
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import jax
 import matplotlib as mpl
@@ -38,10 +37,9 @@ from transfer_jax.readout.metrics import average_precisions
 from transfer_jax.readout.windows import Pyramid, crop_outputs, image_score, scan, score_map
 from transfer_jax.report import MINUS, Results, Section, level, plots, read_published, spread
 from transfer_jax.report.plots import COLOURS
-from transfer_jax.studies.base import Study
 from transfer_jax.studies.oquab2014_claims import (
     ADAPTATION,
-    CLAIMS,
+    CLAIMS as CLAIMS,
     CUT,
     gain,
     networks,
@@ -60,6 +58,8 @@ from transfer_jax.studies.settings import (
 )
 from transfer_jax.training.recipe import twice_as_long
 from transfer_jax.transfer import Treatment
+
+TITLE = "Learning and transferring mid-level image representations"
 
 WAYS = ("all", "random", "near", "long")
 """To pretrain: on all classes but the targets, random ones, near ones; on all twice as long."""
@@ -444,9 +444,8 @@ def compared(results: Results) -> dict[str, dict[str, pd.DataFrame]]:
     }
 
 
-def sections(results: Results, folder: Path) -> list[Section]:
+def sections(results: Results) -> list[Section]:
     """The study's part of the page."""
-    del folder
     main, found = reference(results), compared(results)
     text = f"Layers adapted on '{main}', fc7, two adaptation layers, unless said otherwise. {BARS}"
     bases = results.select(experiment="pretrained").drop_duplicates(["seed", "hash"])
@@ -624,13 +623,3 @@ def maps(arrays: dict[str, np.ndarray], kind: str) -> Figure | None:
                 corner = x0 - 0.5, y0 - 0.5
                 axes.add_patch(Rectangle(corner, x1 - x0, y1 - y0, fill=False, ec="white", lw=1))
     return figure
-
-
-STUDY = Study(
-    "oquab2014",
-    "Learning and transferring mid-level image representations",
-    entries,
-    CLAIMS,
-    sections,
-    measure,
-)

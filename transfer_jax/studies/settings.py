@@ -18,7 +18,6 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from transfer_jax import networks
-from transfer_jax.data.benchmarks import Benchmark
 from transfer_jax.data.dataset import Dataset
 from transfer_jax.data.listing import image_folder
 from transfer_jax.data.outline import outline
@@ -31,7 +30,6 @@ from transfer_jax.grid.on_ray import Ray
 from transfer_jax.networks import Network
 from transfer_jax.networks.caffe import load_mean
 from transfer_jax.networks.weights import TORCHVISION_SCALE, widths_in
-from transfer_jax.readout.reading import Reading
 from transfer_jax.training.loop import Runtime
 from transfer_jax.training.recipe import Recipe
 from transfer_jax.transfer import Treatment
@@ -82,7 +80,7 @@ def check(config: Mapping) -> None:
         if (sizes.get(name) or 0) < 0:
             raise ValueError(f"config.dataset.{name}={sizes[name]}: expected at least 0")
     network_from(config["network"], 2)
-    _build(Ray, config["ray"], "ray")
+    build(Ray, config["ray"], "ray")
     for changes in _recipes(config):
         recipe_from(config["recipe"], **changes)
 
@@ -166,8 +164,8 @@ def network_config(name: str, **arguments: Any) -> ConfigDict:
 def recipe_from(config: Mapping, **changes: Any) -> Recipe:
     """The Recipe that a config's `recipe` describes, some fields changed."""
     fields = {**dict(config), **changes}
-    augmentation = _build(Augmentation, fields.pop("augmentation"), "recipe.augmentation")
-    return _build(Recipe, {**fields, "augmentation": augmentation}, "recipe")
+    augmentation = build(Augmentation, fields.pop("augmentation"), "recipe.augmentation")
+    return build(Recipe, {**fields, "augmentation": augmentation}, "recipe")
 
 
 def fit_to_network(config: ConfigDict) -> None:
@@ -192,27 +190,11 @@ def fit_to_network(config: ConfigDict) -> None:
         config.notes = (*config.notes, note)
 
 
-def runtime_from(config: Mapping) -> Runtime:
-    """The Runtime that a config's `runtime` describes."""
-    return _build(Runtime, config, "runtime")
-
-
-def benchmark_from(name: str, config: Mapping) -> Benchmark:
-    """The target that fields of a config describe, by its name there."""
-    fields = {**dict(config), "name": name, "dataset": dict(config["dataset"])}
-    return _build(Benchmark, fields, f"targets.{name}")
-
-
-def reading_from(config: Mapping) -> Reading:
-    """The Reading that fields of a config describe."""
-    return _build(Reading, config, "readings.default")
-
-
 def ray_from(config: Mapping) -> Ray | None:
     """The cluster that a config asks for, None to train here."""
     if config["executor"] not in ("local", "ray"):
         raise ValueError(f"--config.executor={config['executor']!r}: expected 'local' or 'ray'")
-    return _build(Ray, config["ray"], "ray") if config["executor"] == "ray" else None
+    return build(Ray, config["ray"], "ray") if config["executor"] == "ray" else None
 
 
 def network_from(config: Mapping, num_classes: int) -> Network:
@@ -329,7 +311,7 @@ def spec_from(config: Mapping, data_dir: str) -> DatasetSpec:
         archive = folder / "tiny_imagenet_32.tar.xz"
         is_archive = fields["kind"] == "tiny_imagenet" and archive.exists()
         fields["path"] = str(archive if is_archive else folder)
-    return _build(DatasetSpec, fields, "dataset")
+    return build(DatasetSpec, fields, "dataset")
 
 
 def planning_opener(data_dir: str, workdir: Path) -> tuple[Opener, list[str]]:
@@ -384,7 +366,8 @@ def chosen(values: Iterable[str], legal: Iterable[str], name: str) -> tuple[str,
     return values
 
 
-def _build(kind: type, fields: Mapping, name: str) -> Any:
+def build(kind: type, fields: Mapping, name: str) -> Any:
+    """The dataclass that fields of a config describe; `name` is where they stand in the config."""
     known = {field.name for field in dataclasses.fields(kind)}
     for field in dict(fields):
         if field not in known:

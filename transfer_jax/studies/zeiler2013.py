@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
@@ -16,23 +15,23 @@ from matplotlib.patches import Patch, Rectangle
 from transfer_jax.grid.cell import from_json
 from transfer_jax.report import Results, Section, plots, read_published, spread
 from transfer_jax.report.plots import COLOURS, DASHED
-from transfer_jax.studies.base import Study
 from transfer_jax.studies.zeiler2013_measures import (
-    CLAIMS,
+    CLAIMS as CLAIMS,
     difference,
-    entries,
-    measure,
+    entries as entries,
+    measure as measure,
     networks,
     pretraining_gain,
     transferred,
 )
 
+TITLE = "Visualizing and understanding convolutional networks"
+
 CYCLE = [COLOURS[name] for name in ("blue", "vermilion", "green", "purple", "sky", "orange")]
 
 
-def sections(results: Results, folder: Path) -> list[Section]:
+def sections(results: Results) -> list[Section]:
     """The study's part of the page."""
-    del folder
     several = "Means over seeds; effects in points with 95 % intervals."
     looked = results.arrays("projections")
     return [
@@ -428,13 +427,3 @@ def show(axes: Axes, picture: np.ndarray) -> None:
     axes.set(xticks=[], yticks=[])
     axes.grid(False)
     axes.spines[:].set_visible(False)
-
-
-STUDY = Study(
-    "zeiler2013",
-    "Visualizing and understanding convolutional networks",
-    entries,
-    CLAIMS,
-    sections,
-    measure,
-)

@@ -14,7 +14,7 @@ import dataclasses
 import hashlib
 import itertools
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -677,9 +677,7 @@ def transferred(results: Results, readout: str, **tags: Any) -> pd.DataFrame:
 
 
 def difference(results: Results, treated: pd.DataFrame, reference: pd.DataFrame, on=SEED) -> Effect:
-    """`paired` over the first of `on`; no effect where either side is missing."""
-    if treated.empty or reference.empty:
-        return Effect()
+    """`paired` over the first of `on`."""
     return paired(results, treated, reference, on, on[:1])
 
 
@@ -694,37 +692,31 @@ def depths(rows: pd.DataFrame) -> list[str]:
     return sorted(set(rows.get("layer", ())), key=lambda name: int(name.lstrip("convf")))
 
 
-def at_both_lengths(
-    results: Results,
-    plus: Sequence[str],
-    minus: Sequence[str],
-    test: Callable[[Effect, str], Verdict],
-) -> Verdict:
-    """A verdict on networks that supposes that learning is over.
-
-    Where networks trained twice as long are there too, it is theirs and must agree with that of the
-    shorter schedule; where they are not, the page's own test of convergence must hold.
-    """
-    name, verdicts = f"{' and '.join(plus)} {MINUS} {' and '.join(minus)}", []
-    for condition, words in (("standard", ""), ("long", ", twice as long")):
-        rows = {n: networks(results, n, condition=condition) for n in (*plus, *minus)}
-        sides = (pd.concat([rows[n] for n in names]) for names in (plus, minus))
-        there = all(len(found) for found in rows.values())
-        verdicts.append(test(difference(results, *sides) if there else Effect(), name + words))
-    standard, long = verdicts
-    if not long.effect.units:
-        return standard.supposing(converged(results), "networks are still learning, or may be")
-    verdict = dataclasses.replace(long, parts=(standard, long))
-    if standard.outcome == long.outcome:
-        return verdict
-    return dataclasses.replace(verdict, outcome="undecided", note="the two schedules differ")
-
-
 def compared(sign: str, plus: Sequence[str], minus: Sequence[str], margin: float):
-    """A claim's test of source networks: 'above' or 'within' a margin, at both lengths."""
-    return lambda results: at_both_lengths(
-        results, plus, minus, lambda effect, name: getattr(effect, sign)(margin, name)
-    )
+    """A claim's test of source networks, 'above' or 'within' a margin, that supposes that learning
+    is over.
+
+    Where networks trained twice as long are there too, the verdict is theirs and must agree with
+    that of the shorter schedule; where they are not, the page's own test of convergence must hold.
+    """
+
+    def test(results: Results) -> Verdict:
+        name, verdicts = f"{' and '.join(plus)} {MINUS} {' and '.join(minus)}", []
+        for condition, words in (("standard", ""), ("long", ", twice as long")):
+            rows = {n: networks(results, n, condition=condition) for n in (*plus, *minus)}
+            sides = (pd.concat([rows[n] for n in names]) for names in (plus, minus))
+            there = all(len(found) for found in rows.values())
+            effect = difference(results, *sides) if there else Effect()
+            verdicts.append(getattr(effect, sign)(margin, name + words))
+        standard, long = verdicts
+        if not long.effect.units:
+            return standard.supposing(converged(results), "networks are still learning, or may be")
+        verdict = dataclasses.replace(long, parts=(standard, long))
+        if standard.outcome == long.outcome:
+            return verdict
+        return dataclasses.replace(verdict, outcome="undecided", note="the two schedules differ")
+
+    return test
 
 
 def every(sign: str, pairs: Sequence[tuple[str, str]], margin: float):
@@ -832,45 +824,43 @@ ALONE = ["alexnet without_3_4", "alexnet without_6_7"]
 DENSE = [(f"alexnet without_{which}", "alexnet") for which in ("7", "6_7")]
 
 CLAIMS = tuple(
-    Claim(number, *claim)
-    for number, claim in enumerate(
-        (
-            ("A smaller, denser first layer helps: zfnet beats alexnet. Supposes that learning is "
-             "over.", compared("above", ["zfnet"], ["alexnet"], 0), "+2.1"),
-            ("Averaging probabilities helps: an ensemble beats the mean of its members. Ensembles "
-             "share no member.", _averaging, "+1.7 (five networks)"),
-            ("Removing fully connected layers (7; 6 and 7) costs alexnet less than 5 points. "
-             "Supposes that learning is over.", every("above", DENSE, -LITTLE),
-             f"+0.5; {MINUS}4.3"),
-            ("Removing convolutional layers 3 and 4 costs alexnet less than 5 points. Supposes "
-             "that learning is over.", compared("above", ALONE[:1], ["alexnet"], -LITTLE),
-             f"{MINUS}4.9"),
-            ("Depth matters: removing layers 3, 4, 6 and 7 costs alexnet more than the two "
-             "removals together (half the excess is shown). Supposes that learning is over.",
-             compared("above", ALONE, BOTH, 0), "+10.8"),
-            ("Halving or doubling layers 6 and 7 changes top-1 by less than 3 points either way. "
-             "Supposes that learning is over.", every("within", SIZES, SLIGHT),
-             f"{MINUS}1.8 to +0.5"),
-            ("Wider layers 3 to 5 help zfnet. Supposes that learning is over.",
-             compared("above", ["zfnet conv345_wide"], ["zfnet"], 0), "+0.9"),
-            ("Without the filter rule a few filters dominate the first layer: the strongest holds "
-             "more than twice the share of energy that it holds with the rule.", _dominant_filters),
-            ("More first-layer filters are dead in alexnet than in zfnet.", _dead_filters),
-            ("Pretrained features beat the same network trained from scratch on small targets.",
-             _pretraining, "Caltech-101 +61.0 (15 images), +40.0 (30); Caltech-256 +35.4 (60)"),
-            ("Pretrained features with few images a class (about 6) beat training from scratch "
-             "with ten times as many.", _few_images),
-            ("Higher layers are more discriminative: an SVM on the last hidden layer beats one on "
-             "the first, and no layer falls 2 points or more below the one under it.",
-             _higher_layers, f"+40.7; steps from {MINUS}0.7 to +21.4 (Caltech-101)"),
-            ("Covering the object hurts most: the worst place of the square lies in the image's "
-             "own box more often than in boxes of other images.", _occluded),
-            ("Lower layers converge early, upper ones late: between the ends of training the "
-             "strongest images of lower layers have come further, by more than 5 points.",
-             _convergence),
-            ("On images of several classes a readout that allows for several (one SVM a class) "
-             "beats softmax.", _several_labels, "supposed, no figure"),
-        ),
-        start=1,
+    Claim(*claim)
+    for claim in (
+        ("A smaller, denser first layer helps: zfnet beats alexnet. Supposes that learning is "
+         "over.", compared("above", ["zfnet"], ["alexnet"], 0), "+2.1"),
+        ("Averaging probabilities helps: an ensemble beats the mean of its members. Ensembles "
+         "share no member.", _averaging, "+1.7 (five networks)"),
+        ("Removing fully connected layers (7; 6 and 7) costs alexnet less than 5 points. "
+         "Supposes that learning is over.", every("above", DENSE, -LITTLE),
+         f"+0.5; {MINUS}4.3"),
+        ("Removing convolutional layers 3 and 4 costs alexnet less than 5 points. Supposes "
+         "that learning is over.", compared("above", ALONE[:1], ["alexnet"], -LITTLE),
+         f"{MINUS}4.9"),
+        ("Depth matters: removing layers 3, 4, 6 and 7 costs alexnet more than the two "
+         "removals together (half the excess is shown). Supposes that learning is over.",
+         compared("above", ALONE, BOTH, 0), "+10.8"),
+        ("Halving or doubling layers 6 and 7 changes top-1 by less than 3 points either way. "
+         "Supposes that learning is over.", every("within", SIZES, SLIGHT),
+         f"{MINUS}1.8 to +0.5"),
+        ("Wider layers 3 to 5 help zfnet. Supposes that learning is over.",
+         compared("above", ["zfnet conv345_wide"], ["zfnet"], 0), "+0.9"),
+        ("Without the filter rule a few filters dominate the first layer: the strongest holds "
+         "more than twice the share of energy that it holds with the rule.", _dominant_filters),
+        ("More first-layer filters are dead in alexnet than in zfnet.", _dead_filters),
+        ("Pretrained features beat the same network trained from scratch on small targets.",
+         _pretraining, "Caltech-101 +61.0 (15 images), +40.0 (30); Caltech-256 +35.4 (60)"),
+        ("Pretrained features with few images a class (about 6) beat training from scratch "
+         "with ten times as many, which stands for the best other method of the paper.",
+         _few_images, "6 images beat the other's 60"),
+        ("Higher layers are more discriminative: an SVM on the last hidden layer beats one on "
+         "the first, and no layer falls 2 points or more below the one under it.",
+         _higher_layers, f"+40.7; steps from {MINUS}0.7 to +21.4 (Caltech-101)"),
+        ("Covering the object hurts most: the worst place of the square lies in the image's "
+         "own box more often than in boxes of other images.", _occluded),
+        ("Lower layers converge early, upper ones late: between the ends of training the "
+         "strongest images of lower layers have come further, by more than 5 points.",
+         _convergence),
+        ("On images of several classes a readout that allows for several (one SVM a class) "
+         "beats softmax.", _several_labels, "supposed, no figure"),
     )
 )  # fmt: skip

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from transfer_jax.world import man_made as m
-from transfer_jax.world import natural as n
+from transfer_jax.world import man_made as m, natural as n
 from transfer_jax.world.canvas import Canvas
 
 _TURN = 3.14159

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from transfer_jax.world import palettes as p
-from transfer_jax.world import shapes as s
+from transfer_jax.world import palettes as p, shapes as s
 from transfer_jax.world.canvas import Canvas
 from transfer_jax.world.randomness import Field
 
