@@ -124,8 +124,8 @@ def photographs() -> ConfigDict:
     config.train_recipe.update({"steps": 2000, "eval_every": 2000, "learning_rate": 0.02})
     config.experiments.images_per_class = (30,)
     config.notes = (
-        "The photographs are VOC 2007's test images, divided anew: 2,952 to learn from, 2,000 to be "
-        "tested on, a third of these a seed. Published figures are of another task.",
+        "The photographs are VOC 2007's test images, divided anew: 2,952 to learn from, 2,000 to "
+        "be tested on, a third of these a seed. Published figures are of another task.",
     )
     return config
 
