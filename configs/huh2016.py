@@ -54,7 +54,7 @@ def base_config(dataset, network, recipe) -> ConfigDict:
     config.fine_tune_recipe, config.targets = {}, {}  # the recipe is also that from scratch
     wanted = {"images_per_class": (), "overlap": False, "unrelated": (), "long": False}
     wanted |= {"classes": {"bottom_up": (), "top_down": ()}, "halves": {"random": (), "apart": ()}}
-    wanted |= {"budget": {"num_classes": (), "total_images": 0}, "neighbours": True}
+    wanted |= {"budget": {"num_classes": (), "total_images": 0}}
     config.experiments = ConfigDict(wanted, type_safe=False)
     return config
 
@@ -144,7 +144,7 @@ def voc2007() -> ConfigDict:
     network = network_config("alexnet_mini", dropout=0.0)
     recipe = replace(SMALL_IMAGES, eval_every=3000)
     config = base_config(DatasetSpec("tiny_imagenet", path="."), network, recipe)
-    config.dataset.path, config.experiments.neighbours = "", False
+    config.dataset.path = ""
     voc = DatasetSpec("voc", path="VOCdevkit/VOC2007", image_size=144)
     config.targets.voc2007 = target(voc, kind="detection")
     steps = {"steps": 4000, "eval_every": 4000, "batch_size": 2, "learning_rate": 0.002}

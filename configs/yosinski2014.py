@@ -57,9 +57,8 @@ def base_config(dataset, network, recipe, runtime) -> ConfigDict:
         # On the whole dataset, as in the paper.
         "random_weights": {"seeds": (), "ns": ALL_LAYERS},
         "images_per_class": {"counts": (), "recipe": {}},
-        # Asked for by `imported.path`: base A is that file. task: what B learns, 'W' the whole
-        # dataset, or 'A' or 'B' of split 0.
-        "imported": {"task": "W", "seeds": (0,), "ns": ALL_LAYERS, "treatments": TREATMENTS[2:]},
+        # Asked for by `imported.path`: base A is that file, B the whole dataset.
+        "imported": {"seeds": (0,), "ns": ALL_LAYERS, "treatments": TREATMENTS[2:]},
     }
     for name in ("random_halves", "man_natural"):
         experiments[name] |= common

@@ -135,10 +135,10 @@ def test_a_network_from_a_file_is_a_base(tmp_path, whole):
     how = {"mean": trained.mean, "pixel_scale": trained.recipe.pixel_scale}
     save_weights(path, trained.network, trained.params, **how)
     imported = read_imported(path, base.network)
-    known = imported_cell((imported, base.network), RECIPE, base.task)
+    known = imported_cell((imported, base.network), RECIPE, base.task, True)
     copied = dataclasses.replace(copy, source=known)
     of_three = subset_task("A", small.dataset(), [0, 1, 2])
-    stranger = imported_cell((imported, base.network), RECIPE, of_three)
+    stranger = imported_cell((imported, base.network), RECIPE, of_three, True)
     store = run(tmp_path / "run", [({}, known), ({}, copied)])
     assert store.outcome(known)["top1"] == whole.outcome(base)["top1"]
     assert "top1" not in run(tmp_path / "other", [({}, stranger)]).outcome(stranger)

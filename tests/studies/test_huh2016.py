@@ -67,7 +67,7 @@ def small_config(**changes):
     for name, count in (("train_per_class", 3), ("test_per_class", 5)):
         config.targets.held_out[name] = config.targets.natural[name] = count
     config.experiments.images_per_class = (4,)
-    config.experiments.classes.bottom_up = ("all",)
+    config.experiments.classes.bottom_up = (6, 2)
     config.experiments.halves.apart = ("A",)
     config.experiments.budget = {"num_classes": (6, 12), "total_images": 48}
     config.targets.voc = config.targets.scenes
@@ -198,7 +198,11 @@ def test_targets_hold_no_image_that_pretraining_learns_from(open_dataset):
         ({"targets.held_out.train_per_class": 99}, "--config.targets.held_out: .* has 8 images"),
         ({"experiments.budget.num_classes": (99,)}, "--config.experiments.budget.num_classes=99"),
         (
-            {"held_out": 12, "experiments.budget.num_classes": ()},
+            {
+                "held_out": 12,
+                "experiments.budget.num_classes": (),
+                "experiments.classes.bottom_up": (),
+            },
             "held_out=12 .experiments.overlap",
         ),
         ({"experiments.budget.total_images": 999}, "--config.experiments.budget.*total_images"),

@@ -179,7 +179,7 @@ def _ways(
         depth = len(network_from(config.network, 2).layers)
         own["depth"] = (f"{depth}", depth)
     if imported := imported_from(config, config.network):
-        default = imported_cell(imported, recipe, whole)
+        default = imported_cell(imported, recipe, whole, config.imported.same_classes)
         own = {factor: own[factor] for factor in ("default", "fine-tuning")}
     else:
         stops = integers(wanted.snapshots, "sources.snapshots")
@@ -392,7 +392,7 @@ def _read(store, source: Source, step, target: Target, ways, whole: bool, tuned:
         values = {p: share_right(right[h], task.val[1][h], metric) for p, h in HALVES.items()}
         settings = [("fine-tuning", "fine-tuned", None)]
         tell("fine-tuned", settings, values, right, default=False)
-    if whole and step is None:
+    if whole and step is None and not cell.imported:  # whose source images are not at hand
         rows.append({**tags, "measure": "overlap", "value": _overlap(trained, source, task, plain)})
     return rows, arrays
 

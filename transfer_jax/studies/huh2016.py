@@ -199,10 +199,8 @@ def _pretrained(config, source: Source, imported, seed: int) -> Iterator[Entry]:
         yield {"study": "huh2016", "question": question, **way, **more}, cell
     if imported is not None:
         own = source.task(range(len(source.dataset.class_names)))
-        if not config.imported.same_classes:
-            own = dataclasses.replace(own, val=(own.val[0][:0], own.val[1][:0]))
         tags = {"study": "huh2016", "question": "imported", "condition": "imported", "seed": seed}
-        yield tags, imported_cell(imported, recipe, own)
+        yield tags, imported_cell(imported, recipe, own, config.imported.same_classes)
 
 
 def _ways(config, source: Source, seed: int) -> Iterator[tuple[str, dict, Task]]:
@@ -217,8 +215,7 @@ def _ways(config, source: Source, seed: int) -> Iterator[tuple[str, dict, Task]]
     # Section 5.1: how many pretraining classes, and how fine?
     for kind in ("bottom_up", "top_down"):
         known = levels(config, source, kind) if wanted.classes[kind] else {}
-        sizes = known if tuple(wanted.classes[kind]) == ("all",) else wanted.classes[kind]
-        for size in chosen(sizes, known, f"experiments.classes.{kind}"):
+        for size in chosen(wanted.classes[kind], known, f"experiments.classes.{kind}"):
             task = relabelled_task("A", dataset, *known[size])
             yield "classes", {"condition": kind.replace("_", "-"), "amount": size}, task
 
@@ -341,7 +338,7 @@ def measure(config: ConfigDict, open_dataset, entries: Sequence[Entry], store: S
             name, compute = f"detection_{tags['target']}", _detection
         elif tags["experiment"] == "fine_tuned":
             name, compute = f"transfer_{tags['target']}", _transfer
-        elif tags.get("question") == "classes" and config.experiments.neighbours:
+        elif tags.get("question") == "classes":
             name, compute = "neighbours", _neighbours
         else:
             continue

@@ -171,7 +171,8 @@ def _bases(config, open_dataset, imported, target: Target, seed: int) -> Iterato
     """Name and cell of each base, the reference first."""
     wanted, recipe = config.pretraining, recipe_from(config.recipe)
     if imported is not None:
-        yield "imported", imported_cell(imported, recipe, target.task(config, seed))
+        same = config.imported.same_classes
+        yield "imported", imported_cell(imported, recipe, target.task(config, seed), same)
     ways = chosen(wanted.ways, WAYS, "pretraining.ways")
     if not ways:
         return

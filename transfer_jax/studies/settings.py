@@ -237,13 +237,17 @@ def _imported_path(config: Mapping) -> Path:
     return path
 
 
-def imported_cell(found: tuple[Imported, Network], recipe: Recipe, task: Task) -> Cell:
+def imported_cell(
+    found: tuple[Imported, Network], recipe: Recipe, task: Task, same_classes: bool
+) -> Cell:
     """The base that a file holds, as a cell that others copy from.
 
-    `task` gives the dataset; where it has another number of classes than the file, the base has
-    images of none and its accuracy is not measured.
+    `task` gives the dataset. Where the file tells other classes apart, the base's accuracy is not
+    measured; where it tells another number of them, the base has images of none.
     """
     imported, network = found
+    if not same_classes:
+        task = dataclasses.replace(task, val=(task.val[0][:0], task.val[1][:0]))
     if task.num_classes != network.num_classes:
         names = tuple(str(i) for i in range(network.num_classes))
         none = (np.zeros(0, np.int64), np.zeros(0, np.int32))

@@ -116,18 +116,14 @@ def _images_per_class(config, dataset: Dataset) -> Iterator[Entry]:
 
 
 def _imported(config, dataset: Dataset, recipe: Recipe, imported) -> Iterator[Entry]:
-    """Not in the paper: base A comes from a file, B is the whole dataset or half of split 0."""
-    wanted, own = config.experiments.imported, whole_task("A", dataset)
-    (letter,) = chosen([wanted.task], "WAB", "experiments.imported.task")
-    halves = _pair(dataset, random_halves(len(dataset.class_names), 0))
-    task = dataclasses.replace({"W": own, **halves}[letter], name="B")
-    if not config.imported.same_classes:
-        own = dataclasses.replace(own, val=(own.val[0][:0], own.val[1][:0]))
-    base_a = imported_cell(imported, recipe, own)
+    """Not in the paper: base A comes from a file, B is the whole dataset."""
+    wanted, task = config.experiments.imported, whole_task("B", dataset)
+    own, same = dataclasses.replace(task, name="A"), config.imported.same_classes
+    base_a = imported_cell(imported, recipe, own, same)
     for seed in integers(wanted.seeds, "experiments.imported.seeds"):
         bases = {"A": base_a, "B": base_cell(config.network, task, recipe, seed, "B")}
         cells = [*bases.values(), *_towards(config, bases, "B", wanted.treatments, wanted.ns)]
-        yield from _tagged("imported", letter, cells, seed=seed)
+        yield from _tagged("imported", "whole", cells, seed=seed)
 
 
 def _pair(dataset: Dataset, halves) -> dict[str, Task]:

@@ -219,7 +219,8 @@ def _source(config, task: Task, imported) -> Iterator[Entry]:
     for name, (fields, how) in found.items():
         tags |= {"network": name, "condition": "standard"}
         if name == main and imported:
-            yield tags | {"seed": 0, "group": 0}, imported_cell(imported, recipe, task)
+            cell = imported_cell(imported, recipe, task, config.imported.same_classes)
+            yield tags | {"seed": 0, "group": 0}, cell
             continue
         for place, seed in enumerate(seeds if name == main else others):
             cell, more = base_cell(fields, task, how, seed), {"seed": seed}
