@@ -18,7 +18,7 @@ from transfer_jax.report.frame import (
     read_published,
     write_csv,
 )
-from transfer_jax.report.page import Section, write_report
+from transfer_jax.report.page import Section, networks_section, write_report
 
 __all__ = [
     "MARGIN",
@@ -34,6 +34,7 @@ __all__ = [
     "level",
     "load",
     "networks",
+    "networks_section",
     "over_units",
     "paired",
     "read_published",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ import markupsafe
 import pandas as pd
 from matplotlib.figure import Figure
 
+from transfer_jax.report import plots
 from transfer_jax.report.claims import OUTCOMES, converged, judge, wrong_by_chance
 from transfer_jax.report.effects import ALPHA, points
 from transfer_jax.report.frame import NETWORK_COLUMNS, NETWORK_MEASURES, Results, networks
-from transfer_jax.report.plots import panels
 from transfer_jax.wording import listed, time_text
 
 FOLDED = 40  # rows beyond which a table is shown on request
@@ -33,6 +33,21 @@ class Section:
     text: str
     items: Sequence[tuple[Figure | pd.DataFrame | None, str]]
     field: str = ""
+
+
+def networks_section(
+    results: Results, experiment: str, name: Callable[[Any], str] = lambda row: row.condition
+) -> Section:
+    """How an experiment's networks of the first seed learned, and their first layers; `name` tells
+    from a row what its network is called."""
+    rows = results.select(experiment=experiment).drop_duplicates(["seed", "hash"])
+    rows = rows[rows["seed"] == rows["seed"].min()].head(len(plots.COLOURS))
+    looks = zip(rows.itertuples(), plots.COLOURS.values(), strict=False)
+    lines = [(name(row), colour, row.hash) for row, colour in looks]
+    layers = plots.first_layer_filters(results, {title: hash for title, _, hash in lines})
+    curves = plots.learning_curves(results, lines)
+    found = [(curves, "Training, one seed."), (layers, "First layers; grey is zero.")]
+    return Section("The networks themselves", "", found)
 
 
 def write_report(study: Any, results: Results, folder: Path | None = None) -> Path:
@@ -156,7 +171,7 @@ def _html(item: Figure | pd.DataFrame, caption: str) -> str:
     if isinstance(item, Figure):
         images = [
             f'<img width="{width}" height="{height}" src="{url}" alt="{text}">'
-            for url, width, height in panels(item)
+            for url, width, height in plots.panels(item)
         ]
         return f'<figure><div class="panels">{"".join(images)}</div>{_caption(text)}</figure>'
     item = _without_empty(item)

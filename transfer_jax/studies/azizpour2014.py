@@ -39,7 +39,7 @@ from transfer_jax.readout.neighbours import nearest
 from transfer_jax.readout.reading import Reading, features, reduced
 from transfer_jax.readout.retrieval import patch_view, sub_patches
 from transfer_jax.readout.worth import HALVES, share_right, sides, worth
-from transfer_jax.report import MINUS, Results, Section, plots
+from transfer_jax.report import MINUS, Results, Section, networks_section, plots
 from transfer_jax.report.plots import COLOURS
 from transfer_jax.studies.azizpour2014_claims import (
     BOTH_HALVED,
@@ -481,9 +481,6 @@ def sections(results: Results) -> list[Section]:
                 ],
             )
         )  # fmt: skip
-    bases = results.select(experiment="source").drop_duplicates(["seed", "hash"])
-    bases = bases[bases["seed"] == bases["seed"].min()].head(8)
-    lines = list(zip(bases["condition"], COLOURS.values(), bases["hash"], strict=False))
     return [
         *found,
         Section(
@@ -500,15 +497,7 @@ def sections(results: Results) -> list[Section]:
                  "validation images."),
             ],
         ),
-        Section(
-            "The networks themselves",
-            "",
-            [
-                (plots.learning_curves(results, lines), "Training on the source, one seed."),
-                (plots.first_layer_filters(results, dict(zip(bases["condition"], bases["hash"],
-                 strict=True))), "First layers; grey is zero."),
-            ],
-        ),
+        networks_section(results, "source"),
     ]  # fmt: skip
 
 

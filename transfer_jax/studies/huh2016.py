@@ -47,7 +47,16 @@ from transfer_jax.readout.features import layer_features, probabilities
 from transfer_jax.readout.linear import layer_accuracy
 from transfer_jax.readout.metrics import average_precisions
 from transfer_jax.readout.neighbours import class_means, nearest, neighbours_right, sibling_share
-from transfer_jax.report import MINUS, Results, Section, level, plots, read_published, spread
+from transfer_jax.report import (
+    MINUS,
+    Results,
+    Section,
+    level,
+    networks_section,
+    plots,
+    read_published,
+    spread,
+)
 from transfer_jax.report.plots import COLOURS, DOTTED
 from transfer_jax.studies.huh2016_claims import (
     CLAIMS as CLAIMS,
@@ -517,11 +526,6 @@ def sections(results: Results) -> list[Section]:
         )
         for name, title in TITLES.items()
     ]  # fmt: skip
-    bases = results.select(experiment="pretrained").drop_duplicates(["seed", "hash"])
-    bases = bases[bases["seed"] == bases["seed"].min()].head(8)
-    colours = list(COLOURS.values()) * 2
-    names = [name_of(way) for way in zip(bases["condition"], bases["amount"], strict=True)]
-    lines = list(zip(names, colours, bases["hash"], strict=False))
     scratch = {
         f"{target}, {measure}": {
             f"{condition} {MINUS} scratch": str(
@@ -563,15 +567,7 @@ def sections(results: Results) -> list[Section]:
                   for target in results.select("map_voc07")["target"].unique()),
             ],
         ),
-        Section(
-            "The networks themselves",
-            "",
-            [
-                (plots.learning_curves(results, lines), "Pretraining, one seed."),
-                (plots.first_layer_filters(results, dict(zip(names, bases["hash"], strict=True))),
-                 "First layers; grey is zero."),
-            ],
-        ),
+        networks_section(results, "pretrained", lambda r: name_of((r.condition, r.amount))),
     ]  # fmt: skip
 
 

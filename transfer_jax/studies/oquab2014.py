@@ -35,7 +35,16 @@ from transfer_jax.grid.store import Store, TrainedNetwork
 from transfer_jax.networks import adapted
 from transfer_jax.readout.metrics import average_precisions
 from transfer_jax.readout.windows import Pyramid, crop_outputs, image_score, scan, score_map
-from transfer_jax.report import MINUS, Results, Section, level, plots, read_published, spread
+from transfer_jax.report import (
+    MINUS,
+    Results,
+    Section,
+    level,
+    networks_section,
+    plots,
+    read_published,
+    spread,
+)
 from transfer_jax.report.plots import COLOURS
 from transfer_jax.studies.oquab2014_claims import (
     ADAPTATION,
@@ -449,9 +458,6 @@ def sections(results: Results) -> list[Section]:
     """The study's part of the page."""
     main, found = reference(results), compared(results)
     text = f"Layers adapted on '{main}', fc7, two adaptation layers, unless said otherwise. {BARS}"
-    bases = results.select(experiment="pretrained").drop_duplicates(["seed", "hash"])
-    bases = bases[bases["seed"] == bases["seed"].min()]
-    lines = list(zip(bases["condition"], COLOURS.values(), bases["hash"], strict=False))
     return [
         Section("Does pretraining help, and on which classes?", text, [
             (bars(results, found, ("pretraining",)), "Mean average precision over test images."),
@@ -485,11 +491,7 @@ def sections(results: Results) -> list[Section]:
              "strides. Cut out, a window is padded by zeros; in the convolutional form by what "
              "lies around it."),
         ]),
-        Section("The networks themselves", "", [
-            (plots.learning_curves(results, lines), "Pretraining, one seed."),
-            (plots.first_layer_filters(results, {name: h for name, _, h in lines}),
-             "First layers; grey is zero."),
-        ]),
+        networks_section(results, "pretrained"),
     ]  # fmt: skip
 
 

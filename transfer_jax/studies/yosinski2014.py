@@ -31,7 +31,6 @@ from transfer_jax.studies.settings import (
     imported_cell,
     imported_from,
     integers,
-    network_from,
     recipe_from,
 )
 from transfer_jax.studies.yosinski2014_claims import (
@@ -77,7 +76,7 @@ def _random_halves(config, dataset: Dataset, recipe: Recipe) -> Iterator[Entry]:
             tasks = _pair(dataset, random_halves(len(dataset.class_names), split))
         for seed in integers(wanted.seeds, "experiments.random_halves.seeds"):
             bases = _bases(config, tasks, recipe, seed)
-            yield from _tagged("random_halves", split, _all_towards(config, bases, wanted))
+            yield from _tagged("random_halves", split, _all_towards(bases, wanted))
             if wanted.long:
                 twice = twice_as_long(recipe)
                 long = [dataclasses.replace(bases[t], recipe=twice) for t in wanted.targets]
@@ -92,7 +91,7 @@ def _man_natural(config, dataset: Dataset, recipe: Recipe) -> Iterator[Entry]:
         with asked_by("experiments.man_natural.superclass_csv"):
             tasks = _pair(dataset, man_made_natural(dataset.class_names, paths, table))
         bases = _bases(config, tasks, recipe, seed)
-        yield from _tagged("man_natural", "natman", _all_towards(config, bases, wanted))
+        yield from _tagged("man_natural", "natman", _all_towards(bases, wanted))
 
 
 def _random_weights(config, dataset: Dataset, recipe: Recipe) -> Iterator[Entry]:
@@ -100,7 +99,7 @@ def _random_weights(config, dataset: Dataset, recipe: Recipe) -> Iterator[Entry]
     wanted, task = config.experiments.random_weights, whole_task("W", dataset)
     for seed in integers(wanted.seeds, "experiments.random_weights.seeds"):
         bases = {"W": base_cell(config.network, task, recipe, seed, "W")}
-        random = _towards(config, bases, "W", ("random_frozen",), wanted.ns)
+        random = _towards(bases, "W", ("random_frozen",), wanted.ns)
         yield from _tagged("random_weights", "whole", [bases["W"], *random])
 
 
@@ -122,7 +121,7 @@ def _imported(config, dataset: Dataset, recipe: Recipe, imported) -> Iterator[En
     base_a = imported_cell(imported, recipe, own, same)
     for seed in integers(wanted.seeds, "experiments.imported.seeds"):
         bases = {"A": base_a, "B": base_cell(config.network, task, recipe, seed, "B")}
-        cells = [*bases.values(), *_towards(config, bases, "B", wanted.treatments, wanted.ns)]
+        cells = [*bases.values(), *_towards(bases, "B", wanted.treatments, wanted.ns)]
         yield from _tagged("imported", "whole", cells, seed=seed)
 
 
@@ -134,25 +133,23 @@ def _bases(config, tasks: dict[str, Task], recipe: Recipe, seed: int) -> dict[st
     return {t: base_cell(config.network, task, recipe, seed, t) for t, task in tasks.items()}
 
 
-def _all_towards(config, bases: dict[str, Cell], wanted) -> Iterator[Cell]:
+def _all_towards(bases: dict[str, Cell], wanted) -> Iterator[Cell]:
     """Both bases, and the wanted treatments towards each wanted target."""
     yield from bases.values()
     for target in chosen(wanted.targets, "AB", "experiments: targets"):
         for kind in wanted.treatments:
             tuned = kind.endswith("finetuned") and wanted.get("fine_tuned_ns")
-            yield from _towards(config, bases, target, [kind], tuned or wanted.ns)
+            yield from _towards(bases, target, [kind], tuned or wanted.ns)
 
 
-def _towards(config, bases: dict[str, Cell], target: str, treatments, ns) -> Iterator[Cell]:
+def _towards(bases: dict[str, Cell], target: str, treatments, ns) -> Iterator[Cell]:
     other, base = {"A": "B", "B": "A"}.get(target), bases[target]
     for kind in chosen(treatments, tuple(NAMES)[1:], "experiments: treatments"):
         origin, manner = kind.split("_")
         source = {"selffer": target, "transfer": other, "random": RANDOM}[origin]
         for n in ns:
             treatment = Treatment(target, source, n, manner == "finetuned")
-            network = network_from(config.network, base.task.num_classes)
-            source_cell = bases.get(source)
-            yield Cell(network, base.task, treatment, base.recipe, base.seed, source_cell)
+            yield dataclasses.replace(base, treatment=treatment, source=bases.get(source))
 
 
 def _tagged(experiment: str, split, cells, condition="standard", **more) -> Iterator[Entry]:
