@@ -446,7 +446,8 @@ def sections(results: Results) -> list[Section]:
     found = [
         Section(
             "The targets, by distance from the source",
-            "Performance is accuracy or mean average precision on test images, as the table says.",
+            "Performance is accuracy or mean average precision on test images, as the table says. "
+            "Claims are about these targets; those of distance ask of others, too.",
             [
                 (targets_table(results), "Means over seeds, %. Overlap: the share of test images "
                  "whose nearest image, of training images and as many of the source, is one of the "
