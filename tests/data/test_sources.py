@@ -295,10 +295,13 @@ def test_the_world_is_drawn_once(tmp_path):
         {"kind": "folder", "path": "x", "fit": "crop"},
         {"kind": "sun397", "path": "x", "partition": 11},
         {"kind": "world", "image_size": None},
+        {"kind": "world", "max_objects": 2},
+        {"kind": "world_scenes", "max_objects": 6},
+        {"kind": "world_relations", "name": "car"},
     ],
 )
 def test_specs_without_meaning(options):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=[*options][-1]):
         DatasetSpec(**options)
 
 
@@ -311,6 +314,12 @@ def test_outlines_count_what_is_public():
     kit = outline(DatasetSpec("voc", path="VOCdevkit/VOC2007"))
     assert kit.labels.shape == (9963, 20) and len(kit.splits["trainval"]) == 5011
     assert outline(DatasetSpec("class_folder", path="x/256_ObjectCategories")).splits == {}
-    assert outline(DatasetSpec("world")) is None
+    assert outline(DatasetSpec("voc", path="x/VOC2012")).splits.keys() == {
+        "train",
+        "val",
+        "trainval",
+    }
+    for unknown in (DatasetSpec("world"), DatasetSpec("voc", path="voc2007_small/VOCdevkit")):
+        assert outline(unknown) is None
     with pytest.raises(NoImagesError):
         imagenet.read([0])

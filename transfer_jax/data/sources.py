@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from transfer_jax import world
 from transfer_jax.data.dataset import Dataset, digest
 from transfer_jax.data.ilsvrc2012 import ilsvrc2012_folder
 from transfer_jax.data.image import FITS, size_name
@@ -112,12 +113,28 @@ class DatasetSpec:
             object.__setattr__(self, "fit", "squash")  # nothing is fitted
         if self.image_size is not None and not 1 <= self.image_size <= 4096:
             raise ValueError(f"image_size must lie in 1 .. 4096 pixels, got {self.image_size}")
-        if self.image_size is None and self.kind.startswith("world"):
-            raise ValueError(f"a dataset of kind {self.kind!r} needs an image_size")
+        if self.kind in _WORLDS:
+            self._check_world()
         if self.classes and self.kind not in FILE_KINDS:
             raise ValueError(f"classes of kind {self.kind!r} cannot be chosen: expected ()")
         if not 1 <= self.partition <= 10:
             raise ValueError(f"partition must lie in 1 .. 10, got {self.partition}")
+
+    def _check_world(self) -> None:
+        taken = inspect.signature(getattr(world, _WORLDS[self.kind])).parameters
+        if strange := [field for field in _world_options(self) if field not in taken]:
+            raise ValueError(f"{strange[0]} means nothing to a dataset of kind {self.kind!r}")
+        if self.image_size is None:
+            raise ValueError(f"a dataset of kind {self.kind!r} needs an image_size")
+        if self.max_objects is not None and not 1 <= self.max_objects <= world.MOST_OBJECTS:
+            raise ValueError(
+                f"max_objects must lie in 1 .. {world.MOST_OBJECTS}, got {self.max_objects}"
+            )
+        if self.kind == "world_relations" and self.name and "," not in self.name:
+            raise ValueError(
+                f"name of kind 'world_relations' must be two classes or more, such as 'car,mug'; "
+                f"got {self.name!r}"
+            )
 
 
 def open_dataset(
@@ -168,8 +185,8 @@ def open_dataset(
         make_listing = lambda: tiny_imagenet(path).of_classes(chosen)  # noqa: E731
     else:
         options = {"partition": spec.partition} if spec.kind == "sun397" else {}
-        table = data_dir / spec.kind / f".{digest(os.path.abspath(path), *chosen)}.files.json"
-        listing = _LISTINGS[spec.kind](path, **options).of_classes(chosen).with_digests(table)
+        listing = _LISTINGS[spec.kind](path, **options).of_classes(chosen)
+        listing = listing.with_digests(_table(spec, data_dir))
         fingerprint, make_listing = listing.fingerprint(), lambda: listing
         cut = listing.crops is not None
     # What are parts of images are cut out of them as they are read.
@@ -180,13 +197,25 @@ def open_dataset(
     return read_prepared(data_dir / name, spec.image_size, spec.fit, **view)
 
 
-def _open_world(spec: DatasetSpec, data_dir: Path) -> Dataset:
-    from transfer_jax import world
+def was_read(spec: DatasetSpec, data_dir: Path) -> bool:
+    """Whether a dataset of files was opened before, or names a folder of what was prepared."""
+    return _table(spec, data_dir).exists() or Path(spec.path, DESCRIPTION).exists()
 
-    make = getattr(world, _WORLDS[spec.kind])
+
+def _table(spec: DatasetSpec, data_dir: Path) -> Path:
+    """Where digests of a dataset's files are kept."""
+    key = digest(os.path.abspath(Path(spec.path).expanduser()), *sorted(set(spec.classes)))
+    return data_dir / spec.kind / f".{key}.files.json"
+
+
+def _world_options(spec: DatasetSpec) -> dict:
     options = {key: getattr(spec, key) for key in _WORLD_FIELDS}
-    options = {key: value for key, value in options.items() if value not in (None, "")}
-    options |= {"size": spec.image_size, "seed": spec.seed}
+    return {key: value for key, value in options.items() if value not in (None, "")}
+
+
+def _open_world(spec: DatasetSpec, data_dir: Path) -> Dataset:
+    make = getattr(world, _WORLDS[spec.kind])
+    options = {"size": spec.image_size, "seed": spec.seed, **_world_options(spec)}
     bound = inspect.signature(make).bind(**options)
     bound.apply_defaults()
     leaf = "_".join(f"{key}{value}" for key, value in bound.arguments.items())
