@@ -20,7 +20,7 @@ from transfer_jax.data.listing import class_folder, image_folder, tiny_imagenet
 from transfer_jax.data.prepare import DESCRIPTION, prepare, read_prepared
 from transfer_jax.data.records import Arrays, read_index, write_index
 from transfer_jax.data.seals import kept
-from transfer_jax.data.tfds_records import read_tfds, tfds_directory, tfds_listing
+from transfer_jax.data.tfds_records import read_tfds, tfds_directory
 from transfer_jax.data.voc import voc_actions, voc_folder
 
 _LISTINGS = {
@@ -62,12 +62,11 @@ class DatasetSpec:
         `tasks.fold_task` to draw from; Caltech-101 and -256), 'sun397' (its nested folders with one
         of its partitions), 'voc' (`VOCdevkit/VOC2007` or another year), 'voc_actions' (the people
         in it and what they do), or another of `layouts.LAYOUTS`, benchmarks as they unpack.
-      name: for 'tfds' as TFDS takes it: 'cifar10', 'cifar10:3.0.2', 'voc/2012'. For 'ilsvrc2012'
-        'imagenet2012' where its images lie in a TFDS dataset of that name. For 'world_instances'
-        the class, for 'world_relations' some of them ('car,elephant,teapot'), for 'world_retrieval'
-        what changes: 'pose', 'place' or 'both'.
-      path: of the folder, or of the archive of 'tiny_imagenet'; with `name` the TFDS folder, empty
-        for `data_dir`. Or the folder of what was prepared before: nothing else is needed then.
+      name: for 'tfds' as TFDS takes it: 'cifar10', 'cifar10:3.0.2', 'voc/2012'. For
+        'world_instances' the class, for 'world_relations' some of them ('car,elephant,teapot'), for
+        'world_retrieval' what changes: 'pose', 'place' or 'both'.
+      path: of the folder, or of the archive of 'tiny_imagenet'. Or the folder of what was prepared
+        before: nothing else is needed then.
       image_size: side length in pixels of the squares that images are made; None keeps the bytes
         and sizes of the files. 0 is the kind's own: 32 for 'world', 'world_scenes' and
         'tiny_imagenet', None for 'tfds', 256 otherwise.
@@ -105,7 +104,7 @@ class DatasetSpec:
                 )
         if self.kind == "tfds" and not self.name:
             raise ValueError("a dataset of kind 'tfds' needs a name, for instance 'cifar10'")
-        if self.kind in FILE_KINDS and not (self.path or (self.kind == "ilsvrc2012" and self.name)):
+        if self.kind in FILE_KINDS and not self.path:
             raise ValueError(f"a dataset of kind {self.kind!r} needs the path of its images")
         if self.image_size == 0:
             object.__setattr__(self, "image_size", _SIZES.get(self.kind, 256))
@@ -157,9 +156,8 @@ def open_dataset(
     if spec.kind in _WORLDS:
         return _open_world(spec, data_dir)
     if spec.kind == "tfds":
-        directory = tfds_directory(spec.name, data_dir, progress)
-        return read_tfds(directory, spec.image_size, spec.fit)
-    path = Path(spec.path).expanduser() if spec.path else data_dir
+        return read_tfds(tfds_directory(spec.name, data_dir), spec.image_size, spec.fit)
+    path = Path(spec.path).expanduser()
     if not path.exists():
         place = path if path.is_absolute() else f"{path} in {Path.cwd()} or {data_dir}"
         raise FileNotFoundError(f"there is no {place}, given as path of a {spec.kind!r} dataset")
@@ -174,11 +172,7 @@ def open_dataset(
         return dataset
 
     cut, chosen = False, sorted(set(spec.classes))
-    if spec.kind == "ilsvrc2012" and spec.name:
-        stored = tfds_directory(spec.name, path, progress)
-        fingerprint = digest(read_tfds(stored).name, *chosen)[:12]
-        make_listing = lambda: tfds_listing(stored).of_classes(chosen)  # noqa: E731
-    elif spec.kind == "tiny_imagenet" and path.is_file():
+    if spec.kind == "tiny_imagenet" and path.is_file():
         with open(path, "rb") as file:
             whole = hashlib.file_digest(file, "sha256").hexdigest()
         fingerprint = (digest(whole, chosen) if chosen else whole)[:12]

@@ -325,7 +325,7 @@ def spec_from(config: Mapping, data_dir: str) -> DatasetSpec:
     fields, folder = dict(config), Path(data_dir).expanduser()
     if fields["path"]:
         fields["path"] = str(_found(fields["path"], folder))
-    elif fields["kind"] in ("folder", "ilsvrc2012", "tiny_imagenet") and not fields["name"]:
+    elif fields["kind"] in ("folder", "ilsvrc2012", "tiny_imagenet"):
         archive = folder / "tiny_imagenet_32.tar.xz"
         is_archive = fields["kind"] == "tiny_imagenet" and archive.exists()
         fields["path"] = str(archive if is_archive else folder)
