@@ -265,22 +265,6 @@ def test_a_folder_of_another_cell_is_noticed(tmp_path):
     assert drawn(tmp_path / "run") == (whole, states, ())
 
 
-def test_workdirs_of_before_are_sealed_once_and_said_to_be(tmp_path):
-    folder, (whole, states, _) = finished()
-    workdir = tmp_path / "run"
-    shutil.copytree(folder / "mine", workdir)
-    for path in workdir.rglob("*.json"):
-        content = json.loads(path.read_text())
-        for name in ("seal", "files"):
-            content.pop(name, None)
-        path.write_text(json.dumps(content.get("entries", content)))
-    numbers, after, remarks = drawn(workdir)
-    assert (numbers, after) == (whole, states) and "5 networks of an earlier version" in remarks[0]
-    assert sum("sealed as it is" in line for line in run(workdir)) == 5
-    assert drawn(workdir) == (whole, states, ())
-    assert not any("sealed as it is" in line for line in run(workdir))
-
-
 # A half-trained workdir, with checkpoints after steps 6 and 9: here networks are really trained.
 
 

@@ -170,8 +170,6 @@ def main(argv: list[str]) -> None:
         if parallel.is_first():
             print(f"report: {report(workdir)}")
     except (ValueError, OSError, ImportError, WorkdirInUseError, GroupsFailedError) as error:
-        if os.environ.get("TRANSFER_JAX_TRACEBACK"):
-            raise
         sys.exit(f"{type(error).__name__}: {error}")
 
 
@@ -183,8 +181,6 @@ def parse_flags(argv: list[str]) -> list[str]:
         _ = _CONFIG.value.study  # A missing file is an error only when it is first looked into.
         return rest
     except Exception as error:  # whatever a config file raises
-        if os.environ.get("TRANSFER_JAX_TRACEBACK"):
-            raise
         while error.args and isinstance(error.args[0], Exception):
             error = error.args[0]
         # Errors of a config file come with their traceback, the error itself last.

@@ -2,7 +2,6 @@
 
 A JSON object carries a seal of its own content and of its owner, so that neither an edited object
 nor that of another owner passes for it; under `files` it may hold the digests of files beside it.
-What has no seal was written by an earlier version and is believed.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +42,9 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, HASH).hexdigest()
 
 
-def digests(folder: Path, without: Sequence[str] = ()) -> dict[str, str]:
+def digests(folder: Path) -> dict[str, str]:
     """Those of all files in a folder, by their paths in it."""
-    paths = (path for path in folder.rglob("*") if path.is_file() and path.name not in without)
+    paths = (path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): digest_of(path) for path in paths}
 
 
@@ -54,29 +53,20 @@ def sealed(content: Mapping[str, Any], owner: str) -> dict[str, Any]:
     return {**content, "seal": _seal(content, owner)}
 
 
-def read_json(path: Path, owner: str, *, old: type | None = None) -> Any:
-    """What `sealed` took; or what an earlier version wrote, where that was of the type `old`.
+def read_json(path: Path, owner: str) -> dict[str, Any]:
+    """What `sealed` took.
 
     Raises:
       DamagedError: the file is missing or holds something else.
     """
     try:
         content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise damaged(path) from error
-    if isinstance(content, dict) and "seal" in content:
         whole = content.pop("seal") == _seal(content, owner)
-    else:
-        whole = old and isinstance(content, old) and content and "files" not in content
+    except (OSError, ValueError, RecursionError, AttributeError, KeyError, TypeError) as error:
+        raise damaged(path) from error
     if not whole:
         raise damaged(path)
     return content
-
-
-def read_entries(workdir: Path) -> list[dict[str, Any]]:
-    """What a study wants, by entries.json."""
-    content = read_json(workdir / "entries.json", "entries", old=list)
-    return content["entries"] if isinstance(content, dict) else content
 
 
 def check(folder: Path, files: Files) -> None:
@@ -111,18 +101,18 @@ def read_right(folder: Path) -> tuple[str, np.ndarray]:
     return str(found["images"]), bits
 
 
-def outcome(folder: Path) -> tuple[dict[str, Any], Files | None] | None:
-    """What came of a cell: its row, and the digests of its files (None: it has no seal); None
-    while it is not finished. Every file must be there; weights are not read.
+def outcome(folder: Path) -> tuple[dict[str, Any], Files] | None:
+    """What came of a cell: its row, and the digests of its files; None while it is not finished.
+    Every file must be there; weights are not read.
 
     Raises:
       DamagedError: a file is missing or is not what was written.
     """
     for mark in MARKS:
         if (folder / mark).exists():
-            row = read_json(folder / mark, folder.name, old=dict)
-            files = row.pop("files", None)
-            for name, expected in (files or {}).items():
+            row = read_json(folder / mark, folder.name)
+            files = row.pop("files")
+            for name, expected in files.items():
                 if not name.endswith(".safetensors"):
                     check(folder, {name: expected})
                 elif not (folder / name).exists():

@@ -63,22 +63,6 @@ def test_a_step_depends_on_nothing_but_the_step(order, step, data):
     np.testing.assert_array_equal(order.indices(step), kept)
 
 
-def test_threads_of_many_orders_draw_each_epoch_once(monkeypatch):
-    drawn = collections.Counter()
-
-    def counted(num, *key):
-        drawn[key] += 1
-        return permutation(num, *key)
-
-    monkeypatch.setattr("transfer_jax.data.batches.permutation", counted)
-    orders = [BatchOrder(1000, 64, seed) for seed in range(6)]
-    # Step by step through three epochs, each step of all orders by eight threads.
-    steps = [(order, step) for step in range(40) for order in orders for _ in range(3)]
-    for _ in stream(lambda pair: pair[0].indices(pair[1]), steps, threads=8):
-        pass
-    assert set(drawn.values()) == {1} and len(drawn) == 6 * 3
-
-
 @given(st.integers(0, 70), st.integers(1, 30))
 @few
 def test_padded_batches_cover_everything_once_in_order(num, batch_size):

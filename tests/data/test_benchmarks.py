@@ -333,10 +333,8 @@ def test_a_broken_image_leaves_the_others_in_their_places(tmp_path):
     root = tmp_path / "kit"
     landmarks(root, "paris_", "")
     write(root / "paris_hall_b_000001.jpg", b"broken")
-    dataset = {"kind": "landmarks", "path": str(root), "image_size": None, "on_broken": "skip"}
-    row = dataclasses.replace(BENCHMARKS["paris6k"], dataset=dataset)
     text(root / "gt/hall_2_query.txt", "paris_pub_000001 0 0 40 30")
-    task = open_task(row, opener(tmp_path / "data"))
+    _, task = opened("paris6k", root, tmp_path / "data")
     names = [task.dataset.ids[row].split("_")[1:3] for row in task.references]
     assert names == [["hall", "a"], ["hall", "c"], ["pub", names[2][1]], ["tower", names[3][1]]]
     assert [places.tolist() for places in task.relevant] == [[0], [0], [3]]
@@ -391,6 +389,7 @@ def test_sun397_has_ten_partitions(tmp_path):
         ({"classes": ("cat", "zebra")}, "has no class 'zebra'"),
         ({"splits": ("train", "test")}, "has the splits train, val, not train and test"),
         ({"protocol": "multilabel", "train_per_class": 7}, "21 training images leave none of 21"),
+        ({"test_per_class": 4}, "'mine': test_per_class is given without train_per_class"),
     ],
 )
 def test_tasks_without_meaning(fields, message, tmp_path):

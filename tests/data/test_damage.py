@@ -10,7 +10,6 @@ import logging
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 
 from tests.data import image_trees
 from tests.data.test_sources import store_tiny
@@ -21,9 +20,8 @@ from transfer_jax.data.sources import DatasetSpec, open_dataset
 
 
 @pytest.fixture(autouse=True)
-def small_and_offline(monkeypatch):
+def small(monkeypatch):
     monkeypatch.setattr(prepare, "_SHARD_LIMITS", (12, 12))
-    monkeypatch.setattr(tfds.download.DownloadManager, "download", None)
 
 
 def flipped(content, place):

@@ -157,10 +157,10 @@ def test_of_several_classes_an_image_keeps_those_chosen_and_their_boxes(tmp_path
     assert some.ids.tolist() == whole.ids[kept].tolist() and some.class_names == names
     np.testing.assert_array_equal(some.labels, whole.labels[kept][:, chosen])
     for row, twin in enumerate(kept):
-        labels, boxes, _ = whole.boxes_of(twin)
+        labels, boxes, _ = whole.boxes[twin]
         there = np.isin(labels, chosen)
-        np.testing.assert_array_equal(chosen[some.boxes_of(row)[0]], labels[there])
-        np.testing.assert_array_equal(some.boxes_of(row)[1], boxes[there])
+        np.testing.assert_array_equal(chosen[some.boxes[row][0]], labels[there])
+        np.testing.assert_array_equal(some.boxes[row][1], boxes[there])
 
 
 def test_the_command_says_where_the_people_of_voc_are(tmp_path, capsys):
@@ -289,6 +289,6 @@ def test_rows_that_share_a_file_go_with_it(tmp_path):
     assert dataset.ids.tolist() == ["first", "third", "fourth"]
     assert dataset.labels.tolist() == [0, 0, 1]
     assert {k: v.tolist() for k, v in dataset.splits.items()} == {"train": [2, 0], "val": [1]}
-    assert [dataset.boxes_of(row)[0].tolist() for row in range(3)] == [[0], [2], [3]]
+    assert [dataset.boxes[row][0].tolist() for row in range(3)] == [[0], [2], [3]]
     assert [dataset.source.encoded(row) for row in range(3)] == [images[k] for k in "cac"]
     assert dataset.image_shape == (20, 30, 3)  # the files happen to have one size

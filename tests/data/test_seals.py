@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.data import image_trees
-from transfer_jax.data import label_sets, seals, splits
+from transfer_jax.data import seals
 from transfer_jax.data.sources import DatasetSpec, open_dataset
 
 
@@ -129,17 +129,3 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
     array = seals.kept_array(path, "source", lambda: np.arange(3))
     assert array.tolist() == [0, 1, 2]
     assert not left[0].exists() and left[1].exists()
-
-
-def test_tables_of_the_package(monkeypatch):
-    for read, name in (
-        (label_sets.read_label_sets, "huh2016_label_sets.csv"),
-        (splits.ilsvrc_indices, "ilsvrc2012_wnids.txt"),
-    ):
-        monkeypatch.setattr(seals.Path, "read_text", lambda *_: "n01440764")
-        read.cache_clear()
-        with pytest.raises(seals.DamagedError, match=name):
-            read()
-        monkeypatch.undo()
-        read.cache_clear()
-        assert len(read()) == 1000

@@ -249,7 +249,7 @@ def test_photographs_of_any_size_also_smaller_than_the_input(tmp_path):
     assert np.bincount(windows.source.rows).tolist() == counts
     last = windows.image(len(windows.labels) - 1)  # a quarter of 21 x 50 pixels, enlarged
     assert last.shape == (64, 64, 3) and last.std() > 0
-    labels, boxes, difficult = data.boxes_of(0)
+    labels, boxes, difficult = data.boxes[0]
     sides = np.tile(image_trees.VOC_SIZES[data.ids[0]], 2)
     found = literal(Grid().windows(*sides[:2]), labels, boxes * sides, difficult)
     expected = [20 if label == -2 else label for label in found]
@@ -269,8 +269,8 @@ def test_people_are_the_objects_of_their_photographs(tmp_path):
         "train": [0, 1], "val": [1], "trainval": [0, 1]}  # fmt: skip
     # One runs; of two in one photograph one walks and phones, which is no single class.
     running, reading = (data.class_names.index(name) for name in ("running", "reading"))
-    labels, boxes, difficult = data.boxes_of(1)
-    assert data.boxes_of(0)[0].tolist() == [running]
+    labels, boxes, difficult = data.boxes[1]
+    assert data.boxes[0][0].tolist() == [running]
     assert labels.tolist() == [-1, reading] and difficult.tolist() == [True, False]
     np.testing.assert_allclose(boxes, people.source.boxes[[1, 2]], rtol=1e-6)
     assert whole_images(data) is data

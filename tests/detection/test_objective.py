@@ -108,7 +108,7 @@ OBJECTIVE = Detection(16)
 
 def test_difficult_objects_are_no_labels_and_data_without_objects_are_refused():
     for place, row in enumerate(TASK.train[0]):
-        labels, boxes, difficult = TASK.dataset.boxes_of(row)
+        labels, boxes, difficult = TASK.dataset.boxes[row]
         there = LABELS["classes"][place] >= 0
         assert LABELS["classes"][place][there].tolist() == labels[~difficult].tolist()
         np.testing.assert_array_equal(LABELS["objects"][place][there], boxes[~difficult])

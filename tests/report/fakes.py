@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from transfer_jax import seal
 from transfer_jax.report import Results
 
 
@@ -29,6 +30,11 @@ def fake(rows, rng, images=200, alike=0.9):
     return Results(frame, {"title": "fake"}, known.get)
 
 
+def write_sealed(path, content, owner):
+    """A JSON file as runs write it."""
+    path.write_text(json.dumps(seal.sealed(content, owner)))
+
+
 def write_workdir(results, workdir, failed=(), planned=()):
     """Writes fake results as files; `failed` and `planned` are hashes of networks to leave so."""
     entries = []
@@ -44,19 +50,22 @@ def write_workdir(results, workdir, failed=(), planned=()):
         if row["hash"] in planned:
             continue
         if row["hash"] in failed:
-            (folder / "failed.json").write_text(json.dumps({"error": "loss is nan", "step": 3}))
+            failure = {"error": "loss is nan", "step": 3, "files": {}}
+            write_sealed(folder / "failed.json", failure, row["hash"])
             continue
         images, right = results.right(row["hash"])
         np.savez(folder / "right.npz", bits=np.packbits(right), num=right.size, images=images)
-        done = {"top1": row["value"], "top1_best_mean": row["value"], "steps": 100, "seconds": 2.5}
-        (folder / "done.json").write_text(json.dumps({**done, "images_per_second": 9.0}))
         cell = {"dataset": "world", "class_names": ["a"] * 20, "num_train": 50, "num_val": 9}
         cell |= {"network": {"input_size": 32}}
-        (folder / "cell.json").write_text(json.dumps(cell))
+        write_sealed(folder / "cell.json", cell, row["hash"])
         lines = [{"step": s, "loss": 3 / s, "top1": 0.1 * s} for s in (1, 2, 3)]
         text = "".join(json.dumps(line) + "\n" for line in lines)
         (folder / "metrics.jsonl").write_text(text + '{"step": 4, "lo')
         np.save(folder / "conv1.npy", np.random.default_rng(0).normal(size=(3, 3, 3, 8)))
-    (workdir / "entries.json").write_text(json.dumps(entries))
+        done = {"top1": row["value"], "top1_best_mean": row["value"], "steps": 100, "seconds": 2.5}
+        done |= {"images_per_second": 9.0, "files": seal.digests(folder)}
+        write_sealed(folder / "done.json", done, row["hash"])
+    write_sealed(workdir / "entries.json", {"entries": entries}, "entries")
     about = {"study": "yosinski2014", "title": "A <title>", "command": "run --it", "notes": ["two"]}
-    (workdir / "about.json").write_text(json.dumps(about))
+    about["files"] = {"entries.json": seal.digest_of(workdir / "entries.json")}
+    write_sealed(workdir / "about.json", about, "about")

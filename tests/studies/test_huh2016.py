@@ -229,7 +229,7 @@ def test_detectors_are_the_targets_of_all_boxes_but_difficult_ones(planned):
     assert train.tolist() == data.splits["trainval"].tolist()
     assert cell.task.val[0].tolist() == data.splits["test"].tolist()
     for row, classes in zip(train, labels["classes"], strict=True):
-        of, _, difficult = data.boxes_of(row)
+        of, _, difficult = data.boxes[row]
         assert classes[classes >= 0].tolist() == of[~difficult].tolist()
     assert cell.network.input_size == 32 and cell.network.num_classes == 5 * 20 + 1
     assert (

@@ -316,7 +316,7 @@ def test_the_pointing_game_asks_where_each_map_is_highest(run, scanned):
     hits = []
     for column, label in enumerate(target.classes):
         for row in sorted(made):
-            labels, boxes, difficult = target.images.boxes_of(row)
+            labels, boxes, difficult = target.images.boxes[row]
             if label not in labels[~difficult]:
                 continue
             heat = score_map(made[row][0], made[row][1][:, column], (32, 40))

@@ -4,12 +4,16 @@ import numpy as np
 import pytest
 
 from configs import yosinski2014
+from tests.data import image_trees
 from tests.networks import torch_alexnet
 from transfer_jax.data.dataset import Dataset
+from transfer_jax.data.sources import DatasetSpec
 from transfer_jax.studies.settings import (
     as_config,
+    dataset_opener,
     fit_to_network,
     network_config,
+    planning_opener,
     study_config,
 )
 from transfer_jax.studies.yosinski2014 import entries
@@ -52,6 +56,16 @@ def test_a_file_of_weights_that_is_not_there_is_named():
     config.imported.path = "nothing.npz"
     with pytest.raises(FileNotFoundError, match=r"config\.imported\.path=nothing\.npz"):
         fit_to_network(config)
+
+
+def test_what_was_opened_before_is_planned_as_it_is_and_only_that(tmp_path):
+    image_trees.voc_folder(tmp_path / "VOCdevkit")
+    opener, remarks = planning_opener(str(tmp_path), tmp_path)
+    one, other = (DatasetSpec("voc", path=f"VOCdevkit/VOC{year}") for year in (2012, 2007))
+    assert opener(as_config(one)).name == "voc/2012 (outline)"
+    there = dataset_opener(str(tmp_path), tmp_path)(as_config(one))
+    assert opener(as_config(one)).name == there.name
+    assert opener(as_config(other)).name == "voc/2007 (outline)" and len(remarks) == 2
 
 
 @pytest.mark.parametrize(

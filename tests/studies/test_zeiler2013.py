@@ -306,7 +306,7 @@ def test_occlusion_compares_with_boxes_of_other_images(run):
             logits = np.asarray(trained.network.apply(trained.params, hidden[None]))[0]
             found[(y + 4) / SIZE, (z + 4) / SIZE] = logits[label] - np.logaddexp.reduce(logits)
         worst.append(min(found, key=found.get))
-        boxes.append(DATA.boxes_of(row)[1][0])
+        boxes.append(DATA.boxes[row][1][0])
     if len(worst) < 2:
         pytest.skip("the first network gets too few images right")
 

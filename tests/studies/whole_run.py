@@ -1,6 +1,5 @@
 """A whole run of a study whose config and data are small."""
 
-import json
 from types import SimpleNamespace
 
 from transfer_jax.grid.run import run_grid
@@ -8,14 +7,15 @@ from transfer_jax.grid.store import Store
 from transfer_jax.report import load
 from transfer_jax.studies.settings import build
 from transfer_jax.training import Runtime
+from transfer_jax.training.checkpoint import write_json
 
 
 def whole_run(study, config, open_dataset, workdir):
     """Trains and measures everything: the config, the store, its entries and results."""
     store, entries = Store(workdir), study.entries(config, open_dataset)
-    store.write_entries(entries)
     about = {"study": config.study, "title": "small"}
-    (workdir / "about.json").write_text(json.dumps(about))
+    about["files"] = {"entries.json": store.write_entries(entries)}
+    write_json(workdir / "about.json", about, "about")
     run_grid(entries, store, build(Runtime, config.runtime, "runtime"))
     study.measure(config, open_dataset, entries, store)
     return SimpleNamespace(config=config, store=store, entries=entries, results=load(workdir))

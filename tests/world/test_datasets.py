@@ -1,10 +1,9 @@
-"""Pictures of several objects, the arrays of a dataset, the hierarchy and the contact sheet."""
+"""Pictures of several objects, the arrays of a dataset, and the hierarchy."""
 
 import collections
 import itertools
 
 import numpy as np
-import PIL.Image
 import pytest
 
 from transfer_jax import world
@@ -118,15 +117,3 @@ def test_hierarchy_is_balanced_and_well_formed():
     assert [world.class_id(name) for name in names] == list(range(40))
     with pytest.raises(ValueError, match="unicorn"):
         world.class_id("unicorn")
-
-
-def test_contact_sheet(tmp_path):
-    path = world.contact_sheet(tmp_path / "sheet.png", size=32, examples=2)
-    with PIL.Image.open(path) as sheet:
-        pixels = np.asarray(sheet.convert("RGB"))
-    # Every tile is on it: the pixels of each class's pictures are found on the sheet.
-    windows = np.lib.stride_tricks.sliding_window_view(pixels, (32, 32, 3))[:, :, 0]
-    images, _ = world.render_images(np.repeat(np.arange(40), 2), np.tile([0, 1], 40), split="train")
-    for image in images:
-        corner = (windows[:, :, 0, 0] == image[0, 0]).all(axis=-1)
-        assert any(np.array_equal(windows[y, x], image) for y, x in np.argwhere(corner))

@@ -15,11 +15,11 @@ MADE = np.asarray([record.kingdom == "man_made" for record in world.CLASSES])
 
 
 def _objects_and_view(class_ids, *words):
-    """Instances and views of them, without sensor noise."""
+    """Instances, their poses and settings, without sensor noise."""
     keys = world.make_keys(*words)
-    view = world.sample_view(class_ids, keys)
-    quiet = dataclasses.replace(view.setting, noise=np.zeros_like(view.setting.noise))
-    return world.sample_instance(class_ids, keys), dataclasses.replace(view, setting=quiet)
+    pose, setting = world.sample_view(class_ids, keys)
+    quiet = dataclasses.replace(setting, noise=np.zeros_like(setting.noise))
+    return world.sample_instance(class_ids, keys), pose, quiet
 
 
 def test_drawings_stay_what_they_are():
@@ -56,11 +56,11 @@ def test_every_word_of_the_key_changes_the_image():
 
 def test_another_size_is_the_same_picture():
     class_ids = np.repeat(ALL, 2)
-    instance, view = _objects_and_view(class_ids, "sizes", class_ids, np.tile([0, 1], 40))
-    large, boxes = world.render([(instance, view.pose)], view.setting, size=128)
+    instance, pose, setting = _objects_and_view(class_ids, "sizes", class_ids, np.tile([0, 1], 40))
+    large, boxes = world.render([(instance, pose)], setting, size=128)
     other = np.roll(np.arange(len(class_ids)), 7)
     for size, bound in ((32, 4.0), (64, 2.5)):
-        small, small_boxes = world.render([(instance, view.pose)], view.setting, size=size)
+        small, small_boxes = world.render([(instance, pose)], setting, size=size)
         side = 128 // size
         shrunk = large.reshape(-1, size, side, size, side, 3).mean(axis=(2, 4))
         error = np.abs(small - shrunk).mean()
@@ -77,13 +77,15 @@ def test_any_size(size):
 
 def test_box_holds_exactly_what_the_object_changes(monkeypatch):
     size, class_ids = 64, np.repeat(ALL, 3)
-    instance, view = _objects_and_view(class_ids, "boxes", class_ids, np.tile(np.arange(3), 40))
-    setting = dataclasses.replace(view.setting, occlusion=np.zeros(len(class_ids), np.float32))
-    full, boxes = world.render([(instance, view.pose)], setting, size=size)
+    instance, pose, setting = _objects_and_view(
+        class_ids, "boxes", class_ids, np.tile(np.arange(3), 40)
+    )
+    setting = dataclasses.replace(setting, occlusion=np.zeros(len(class_ids), np.float32))
+    full, boxes = world.render([(instance, pose)], setting, size=size)
     # The same scenes, shadows and all, in which the objects themselves are never drawn.
     undrawn = [dataclasses.replace(record, draw=lambda canvas: None) for record in world.CLASSES]
     monkeypatch.setattr(rendering, "CLASSES", undrawn)
-    empty, no_boxes = world.render([(instance, view.pose)], setting, size=size)
+    empty, no_boxes = world.render([(instance, pose)], setting, size=size)
     assert not no_boxes.any()
     changed = np.abs(full.astype(int) - empty).max(axis=-1) > 12
     touched = []
@@ -103,26 +105,26 @@ def test_one_instance_in_several_views_keeps_its_looks():
     count = 12
     zebra = np.full(count, world.class_id("zebra"))
     one = world.sample_instance(zebra, world.make_keys("one zebra", np.full(count, 7)))
-    views = world.sample_view(zebra, world.make_keys("views", np.arange(count)))
-    images, _ = world.render([(one, views.pose)], views.setting)
+    poses, settings = world.sample_view(zebra, world.make_keys("views", np.arange(count)))
+    images, _ = world.render([(one, poses)], settings)
     assert len({image.tobytes() for image in images}) == count
     # In one and the same pose it covers the same pixels, whatever is around it.
-    fixed = world.Pose(**{name: np.full(count, x[0]) for name, x in vars(views.pose).items()})
-    clear = dataclasses.replace(views.setting, occlusion=np.zeros(count, np.float32))
+    fixed = world.Pose(**{name: np.full(count, x[0]) for name, x in vars(poses).items()})
+    clear = dataclasses.replace(settings, occlusion=np.zeros(count, np.float32))
     _, boxes = world.render([(one, fixed)], clear)
     assert np.abs(boxes - boxes[0]).max() <= 1 / 32 + 1e-6
 
 
 def test_boxes_hold_what_is_seen_and_not_what_is_covered():
-    instance, view = _objects_and_view(ALL, "covered", ALL)
+    instance, pose, setting = _objects_and_view(ALL, "covered", ALL)
     zero = np.zeros(40, np.float32)
-    clear, occluded = (dataclasses.replace(view.setting, occlusion=zero + x) for x in (0, 1))
-    thing = (instance, view.pose)
+    clear, occluded = (dataclasses.replace(setting, occlusion=zero + x) for x in (0, 1))
+    thing = (instance, pose)
     _, alone = world.render([thing], clear)
     # Behind its own double nothing of an object is seen, and the double as if it were alone.
     _, double = world.render([thing, thing], clear)
     assert not double[:, 0].any() and np.array_equal(double[:, 1:], alone)
-    absent = (dataclasses.replace(instance, class_ids=np.full(40, world.ABSENT)), view.pose)
+    absent = (dataclasses.replace(instance, class_ids=np.full(40, world.ABSENT)), pose)
     _, none = world.render([thing, absent], clear)
     assert np.array_equal(none[:, :1], alone) and not none[:, 1].any()
     # What stands in front of an object makes its box smaller, often, and never larger.

@@ -5,17 +5,18 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import dataclasses
-import threading
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 import numpy as np
 
+from transfer_jax.world.randomness import mix
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _GOLDEN = 0x9E3779B97F4A7C15
-_FACTORS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 
 
 def permutation(num: int, *key: int) -> np.ndarray:
@@ -29,15 +30,9 @@ def permutation(num: int, *key: int) -> np.ndarray:
     state = len(key)
     for number in key:
         word = (state + _GOLDEN * (int(number) + 1)) % 2**64
-        state = int(_mixed(np.array([word], np.uint64))[0])  # arrays wrap around silently
+        state = int(mix(np.array([word], np.uint64))[0])  # arrays wrap around silently
     counters = np.arange(1, num + 1, dtype=np.uint64)
-    return np.argsort(_mixed(np.uint64(state) + counters * np.uint64(_GOLDEN)))
-
-
-def _mixed(words: np.ndarray) -> np.ndarray:
-    for shift, factor in _FACTORS:
-        words = (words ^ (words >> np.uint64(shift))) * np.uint64(factor)
-    return words ^ (words >> np.uint64(31))
+    return np.argsort(mix(np.uint64(state) + counters * np.uint64(_GOLDEN)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,10 +49,10 @@ class BatchOrder:
     batch_size: int
     seed: int = 0
 
-    def __post_init__(self):
-        # Each order keeps its own last epochs; threads that meet at a new one draw it once.
-        object.__setattr__(self, "_kept", collections.OrderedDict())
-        object.__setattr__(self, "_lock", threading.Lock())
+    @functools.cached_property
+    def _epoch(self) -> Callable[[int], np.ndarray]:
+        # One is 10 MB for ImageNet; a batch needs two where it straddles epochs.
+        return functools.lru_cache(3)(functools.partial(permutation, self.num, self.seed))
 
     def indices(self, step: int) -> np.ndarray:
         """The examples of one step: int64 (batch_size,), in 0 .. num - 1."""
@@ -72,15 +67,6 @@ class BatchOrder:
             pieces.append(self._epoch(epoch)[offset : offset + end - begin])
             begin += len(pieces[-1])
         return np.concatenate(pieces)
-
-    def _epoch(self, epoch: int) -> np.ndarray:
-        with self._lock:
-            if epoch not in self._kept:
-                self._kept[epoch] = permutation(self.num, self.seed, epoch)
-                # One is 10 MB for ImageNet; a batch needs two where it straddles epochs.
-                if len(self._kept) > 3:
-                    self._kept.popitem(last=False)
-            return self._kept[epoch]
 
 
 def padded_batches(num: int, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -56,8 +56,6 @@ class Benchmark:
       train_per_class, test_per_class: images of each class that are drawn anew for each seed (times
         the number of classes where an image has several); of retrieval test_per_class queries. 0:
         the dataset's own splits (all the rest to be tested on), or, where it has none, 30 and 50.
-      tfds: its name in TFDS, for `dataset={'kind': 'tfds', 'name': ...}`; '' where it has none.
-      note: on its protocol, and what of its layout is written down from memory only.
     """
 
     name: str
@@ -70,8 +68,6 @@ class Benchmark:
     splits: tuple[str, str] = ("train", "val")
     train_per_class: int = 0
     test_per_class: int = 0
-    tfds: str = ""
-    note: str = ""
 
     def __post_init__(self):
         metrics = ("", *METRICS.get(self.protocol, ()))
@@ -108,31 +104,15 @@ _TABLE = (
     ("paris6k", _INSTANCES, "retrieval", "mean_ap", "landmarks", "paris"),
     ("sculptures", _INSTANCES, "retrieval", "mean_ap", "landmarks", "sculptures6k/test"),
 )
-_MORE = {
-    "voc2007": {"splits": ("trainval", "test"), "tfds": "voc/2007"},
-    "sun397": {"tfds": "sun397/standard-part1-120k", "note": "one of its ten partitions"},
-    "sun_attributes": {"note": "has no split of its own: one is drawn for each seed"},
-    "apascal": {"note": "aPascal's test set; 'yahoo' is a split too"},
-    "pets": {"tfds": "oxford_iiit_pet"},
-    "cub200": {"tfds": "caltech_birds2011", "note": "birds cut out, but not those of TFDS"},
-    "flowers102": {
-        "tfds": "oxford_flowers102",
-        "note": "learned from training and validation sets; of TFDS, splits=('train', 'test')",
-    },
-    "voc_actions": {"note": "its test set is secret"},
-    "stanford40": {"note": "whole images, not the boxes of the people"},
-    "visual_phrases": {"note": "layout from memory: a kit like VOC's, objects named by phrase"},
-    "oxford5k": {"note": "the ground truth's text files anywhere below"},
-    "paris6k": {"note": "the ground truth's text files anywhere below; say on_broken='skip'"},
-    "sculptures": {"note": "its ground truth, from memory, is like Oxford's; put it there too"},
-}
-
 
 BENCHMARKS = {
-    name: Benchmark(name, *asked, {"kind": kind, "path": path}, rank, **_MORE.get(name, {}))
+    name: Benchmark(name, *asked, {"kind": kind, "path": path}, rank)
     for rank, (name, *asked, kind, path) in enumerate(_TABLE, start=1)
 }
 """The paper's 17 tasks by name. Change one by `dataclasses.replace(BENCHMARKS['pets'], ...)`."""
+
+BENCHMARKS["voc2007"] = dataclasses.replace(BENCHMARKS["voc2007"], splits=("trainval", "test"))
+BENCHMARKS["paris6k"].dataset["on_broken"] = "skip"  # Some of its images are broken as published.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -178,6 +158,12 @@ def open_task(
                 f"{' and '.join(benchmark.splits)}"
             )
         drawn = {key: value or _FOLD[key] for key, value in drawn.items()}
+    if (
+        benchmark.protocol != "retrieval"
+        and drawn["test_per_class"]
+        and not drawn["train_per_class"]
+    ):
+        raise ValueError(f"task {name!r}: test_per_class is given without train_per_class")
     if benchmark.protocol == "single" and drawn["train_per_class"]:
         return fold_task(
             name, dataset, seed=seed, classes=classes, splits=benchmark.splits, **drawn

@@ -16,8 +16,6 @@ from transfer_jax.data.records import Arrays, Boxes, Crops, Records, digest
 from transfer_jax.data.seals import kept_array
 from transfer_jax.data.splits import with_fifth
 
-__all__ = ["Boxes", "Dataset"]
-
 PACK_BYTES = 2**31
 """Pixels of datasets up to this size are decoded once and then kept as one array on disk."""
 
@@ -129,13 +127,6 @@ class Dataset:
         rows = np.asarray(rows, np.int64).reshape(-1)
         pixels = self.source.pixels if isinstance(self.source, Arrays) else self._packed(len(rows))
         return self._decoded(rows) if pixels is None else pixels[rows]
-
-    def boxes_of(self, row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The marked objects in an image: labels (k,), boxes (k, 4), difficult (k,).
-
-        Boxes are (ymin, xmin, ymax, xmax) as fractions of the image's sides.
-        """
-        return self.boxes[row]
 
     @functools.cached_property
     def ids(self) -> np.ndarray:

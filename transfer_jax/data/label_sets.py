@@ -8,13 +8,11 @@ hierarchy, or as published for the 1000 classes of ILSVRC2012.
 from __future__ import annotations
 
 import functools
-import io
 from collections.abc import Iterable, Sequence
+from importlib import resources
 from typing import NamedTuple
 
 import pandas as pd
-
-from transfer_jax.data.seals import package_text
 
 HUH2016_BOTTOM_UP: tuple[str, ...] = tuple(
     f"down_up_{size}"
@@ -49,8 +47,8 @@ class Level(NamedTuple):
 def read_label_sets() -> pd.DataFrame:
     """The label sets of Huh et al. 2016: one row a wnid, in the order of the wnids, one column a
     label set, with integers that are equal where classes are merged."""
-    text = package_text("huh2016_label_sets.csv", "3e030bf808aef287aeaf911df769ee5c")
-    table = pd.read_csv(io.StringIO(text), index_col="wnid")
+    with (resources.files("transfer_jax.data") / "huh2016_label_sets.csv").open() as file:
+        table = pd.read_csv(file, index_col="wnid")
     return table[[*HUH2016_BOTTOM_UP, *HUH2016_TOP_DOWN]]
 
 

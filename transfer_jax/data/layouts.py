@@ -182,6 +182,7 @@ def _sun_attributes(root: Path) -> Iterator[Row]:
 
 
 def _visual_phrases(root: Path) -> Iterator[Row]:
+    # Layout from memory: a kit like VOC's, objects named by phrase.
     for split, name in (("train", "trainval"), ("val", "test")):
         for image in _lines(root / f"ImageSets/Main/{name}.txt"):
             found = {name for name, _, _ in objects_in(root, image)}
@@ -203,6 +204,7 @@ def _numbered(root: Path, group: int, queries: int) -> Iterator[Row]:
 def _landmarks(root: Path) -> Iterator[Row]:
     """All images, then the part of one that each query is; a class for every query, which the
     references show (good, ok), show too little (junk), or do not show."""
+    # Of Oxford and Paris; that Sculptures comes with such files is from memory.
     shows: dict[str, set[str]] = {}
     unsure: dict[str, set[str]] = {}
     asked = sorted(root.rglob("*_query.txt"))
@@ -215,7 +217,8 @@ def _landmarks(root: Path) -> Iterator[Row]:
     for image, file in files.items():
         yield Row("train", shows.get(image, set()), file, None, unsure.get(image, set()))
     for path in asked:
-        image, *box = path.read_text().split()  # 'oxc1_all_souls_000013 136.5 34.1 648.5 955.7'
+        # 'oxc1_all_souls_000013 136.5 34.1 648.5 955.7'
+        image, *box = path.read_text("utf-8", ANY).split()
         query = path.name.removesuffix("_query.txt")
         file = files[image.removeprefix("oxc1_")]
         yield Row("val", {query}, file, tuple(map(float, box)))

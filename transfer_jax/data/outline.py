@@ -28,7 +28,7 @@ def outline(spec: DatasetSpec) -> Dataset | None:
     of each of VOC's. Its name says that it is an outline, and reading an image raises
     NoImagesError.
     """
-    title = {"ilsvrc2012": "imagenet2012", "voc": "voc/2012"}.get(spec.kind, spec.kind)
+    title = {"ilsvrc2012": "imagenet2012"}.get(spec.kind, spec.kind)
     if spec.kind == "tfds":
         title = spec.name.partition(":")[0]
     elif spec.kind in ("class_folder", "voc"):
@@ -69,6 +69,7 @@ _FOLDERS = {
     "101_ObjectCategories": "caltech101_folder",
     "256_ObjectCategories": "caltech256",
     "VOC2007": "voc/2007",
+    "VOC2012": "voc/2012",
 }
 
 _KNOWN = {

@@ -266,8 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add = parser.add_argument
     add("--kind", default="ilsvrc2012", choices=FILE_KINDS)
-    add("--path", default="", help="folder or archive of the images; with --name the TFDS folder")
-    add("--name", default="", help="'imagenet2012' to take ilsvrc2012 from TFDS")
+    add("--path", default="", help="folder or archive of the images")
     add("--data_dir", required=True, help="where prepared datasets are kept")
     pixels = lambda text: None if text == "original" else int(text)  # noqa: E731
     add("--image_size", type=pixels, default=0, help="pixels, or 'original'")

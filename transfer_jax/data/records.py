@@ -19,7 +19,8 @@ from transfer_jax.data.seals import DamagedError, check_seal, write_sealed
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Boxes:
-    """The marked objects of every row, laid end to end: row i has offsets[i] .. offsets[i + 1] - 1.
+    """The marked objects of every row, laid end to end: row i has offsets[i] .. offsets[i + 1] - 1,
+    and `boxes[i]` are its labels (k,), boxes (k, 4) and difficult (k,).
 
     Attributes:
       offsets: int64 (N + 1,).

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import importlib.resources
 import json
 import logging
 import os
@@ -66,15 +65,6 @@ def file_digests(
             log.warning("digests of files cannot be kept in %s: %s", table, error)
     changed = [file for file in unknown if known.get(file, [fresh[file]])[-1] != fresh[file]]
     return digests, changed
-
-
-def package_text(name: str, digest: str) -> str:
-    """A table of labels that comes with the package, which has this digest."""
-    path = importlib.resources.files("transfer_jax.data").joinpath(name)
-    text = path.read_text("utf-8")
-    if HASH(text.encode()).hexdigest() != digest:
-        raise DamagedError(f"{path} is not what was published; install the package again")
-    return text
 
 
 def write_sealed(path: Path, source: str, save: Callable, **arrays: Any) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from transfer_jax import world
 from transfer_jax.data.dataset import Dataset, digest
 from transfer_jax.data.ilsvrc2012 import ilsvrc2012_folder
 from transfer_jax.data.image import FITS, size_name
@@ -19,7 +20,7 @@ from transfer_jax.data.listing import class_folder, image_folder, tiny_imagenet
 from transfer_jax.data.prepare import DESCRIPTION, prepare, read_prepared
 from transfer_jax.data.records import Arrays, read_index, write_index
 from transfer_jax.data.seals import kept
-from transfer_jax.data.tfds_records import read_tfds, tfds_directory, tfds_listing
+from transfer_jax.data.tfds_records import read_tfds, tfds_directory
 from transfer_jax.data.voc import voc_actions, voc_folder
 
 _LISTINGS = {
@@ -61,12 +62,11 @@ class DatasetSpec:
         `tasks.fold_task` to draw from; Caltech-101 and -256), 'sun397' (its nested folders with one
         of its partitions), 'voc' (`VOCdevkit/VOC2007` or another year), 'voc_actions' (the people
         in it and what they do), or another of `layouts.LAYOUTS`, benchmarks as they unpack.
-      name: for 'tfds' as TFDS takes it: 'cifar10', 'cifar10:3.0.2', 'voc/2012'. For 'ilsvrc2012'
-        'imagenet2012' where its images lie in a TFDS dataset of that name. For 'world_instances'
-        the class, for 'world_relations' some of them ('car,elephant,teapot'), for 'world_retrieval'
-        what changes: 'pose', 'place' or 'both'.
-      path: of the folder, or of the archive of 'tiny_imagenet'; with `name` the TFDS folder, empty
-        for `data_dir`. Or the folder of what was prepared before: nothing else is needed then.
+      name: for 'tfds' as TFDS takes it: 'cifar10', 'cifar10:3.0.2', 'voc/2012'. For
+        'world_instances' the class, for 'world_relations' some of them ('car,elephant,teapot'), for
+        'world_retrieval' what changes: 'pose', 'place' or 'both'.
+      path: of the folder, or of the archive of 'tiny_imagenet'. Or the folder of what was prepared
+        before: nothing else is needed then.
       image_size: side length in pixels of the squares that images are made; None keeps the bytes
         and sizes of the files. 0 is the kind's own: 32 for 'world', 'world_scenes' and
         'tiny_imagenet', None for 'tfds', 256 otherwise.
@@ -104,7 +104,7 @@ class DatasetSpec:
                 )
         if self.kind == "tfds" and not self.name:
             raise ValueError("a dataset of kind 'tfds' needs a name, for instance 'cifar10'")
-        if self.kind in FILE_KINDS and not (self.path or (self.kind == "ilsvrc2012" and self.name)):
+        if self.kind in FILE_KINDS and not self.path:
             raise ValueError(f"a dataset of kind {self.kind!r} needs the path of its images")
         if self.image_size == 0:
             object.__setattr__(self, "image_size", _SIZES.get(self.kind, 256))
@@ -112,12 +112,28 @@ class DatasetSpec:
             object.__setattr__(self, "fit", "squash")  # nothing is fitted
         if self.image_size is not None and not 1 <= self.image_size <= 4096:
             raise ValueError(f"image_size must lie in 1 .. 4096 pixels, got {self.image_size}")
-        if self.image_size is None and self.kind.startswith("world"):
-            raise ValueError(f"a dataset of kind {self.kind!r} needs an image_size")
+        if self.kind in _WORLDS:
+            self._check_world()
         if self.classes and self.kind not in FILE_KINDS:
             raise ValueError(f"classes of kind {self.kind!r} cannot be chosen: expected ()")
         if not 1 <= self.partition <= 10:
             raise ValueError(f"partition must lie in 1 .. 10, got {self.partition}")
+
+    def _check_world(self) -> None:
+        taken = inspect.signature(getattr(world, _WORLDS[self.kind])).parameters
+        if strange := [field for field in _world_options(self) if field not in taken]:
+            raise ValueError(f"{strange[0]} means nothing to a dataset of kind {self.kind!r}")
+        if self.image_size is None:
+            raise ValueError(f"a dataset of kind {self.kind!r} needs an image_size")
+        if self.max_objects is not None and not 1 <= self.max_objects <= world.MOST_OBJECTS:
+            raise ValueError(
+                f"max_objects must lie in 1 .. {world.MOST_OBJECTS}, got {self.max_objects}"
+            )
+        if self.kind == "world_relations" and self.name and "," not in self.name:
+            raise ValueError(
+                f"name of kind 'world_relations' must be two classes or more, such as 'car,mug'; "
+                f"got {self.name!r}"
+            )
 
 
 def open_dataset(
@@ -140,9 +156,8 @@ def open_dataset(
     if spec.kind in _WORLDS:
         return _open_world(spec, data_dir)
     if spec.kind == "tfds":
-        directory = tfds_directory(spec.name, data_dir, progress)
-        return read_tfds(directory, spec.image_size, spec.fit)
-    path = Path(spec.path).expanduser() if spec.path else data_dir
+        return read_tfds(tfds_directory(spec.name, data_dir), spec.image_size, spec.fit)
+    path = Path(spec.path).expanduser()
     if not path.exists():
         place = path if path.is_absolute() else f"{path} in {Path.cwd()} or {data_dir}"
         raise FileNotFoundError(f"there is no {place}, given as path of a {spec.kind!r} dataset")
@@ -157,19 +172,15 @@ def open_dataset(
         return dataset
 
     cut, chosen = False, sorted(set(spec.classes))
-    if spec.kind == "ilsvrc2012" and spec.name:
-        stored = tfds_directory(spec.name, path, progress)
-        fingerprint = digest(read_tfds(stored).name, *chosen)[:12]
-        make_listing = lambda: tfds_listing(stored).of_classes(chosen)  # noqa: E731
-    elif spec.kind == "tiny_imagenet" and path.is_file():
+    if spec.kind == "tiny_imagenet" and path.is_file():
         with open(path, "rb") as file:
             whole = hashlib.file_digest(file, "sha256").hexdigest()
         fingerprint = (digest(whole, chosen) if chosen else whole)[:12]
         make_listing = lambda: tiny_imagenet(path).of_classes(chosen)  # noqa: E731
     else:
         options = {"partition": spec.partition} if spec.kind == "sun397" else {}
-        table = data_dir / spec.kind / f".{digest(os.path.abspath(path), *chosen)}.files.json"
-        listing = _LISTINGS[spec.kind](path, **options).of_classes(chosen).with_digests(table)
+        listing = _LISTINGS[spec.kind](path, **options).of_classes(chosen)
+        listing = listing.with_digests(_table(spec, data_dir))
         fingerprint, make_listing = listing.fingerprint(), lambda: listing
         cut = listing.crops is not None
     # What are parts of images are cut out of them as they are read.
@@ -180,13 +191,25 @@ def open_dataset(
     return read_prepared(data_dir / name, spec.image_size, spec.fit, **view)
 
 
-def _open_world(spec: DatasetSpec, data_dir: Path) -> Dataset:
-    from transfer_jax import world
+def was_read(spec: DatasetSpec, data_dir: Path) -> bool:
+    """Whether a dataset of files was opened before, or names a folder of what was prepared."""
+    return _table(spec, data_dir).exists() or Path(spec.path, DESCRIPTION).exists()
 
-    make = getattr(world, _WORLDS[spec.kind])
+
+def _table(spec: DatasetSpec, data_dir: Path) -> Path:
+    """Where digests of a dataset's files are kept."""
+    key = digest(os.path.abspath(Path(spec.path).expanduser()), *sorted(set(spec.classes)))
+    return data_dir / spec.kind / f".{key}.files.json"
+
+
+def _world_options(spec: DatasetSpec) -> dict:
     options = {key: getattr(spec, key) for key in _WORLD_FIELDS}
-    options = {key: value for key, value in options.items() if value not in (None, "")}
-    options |= {"size": spec.image_size, "seed": spec.seed}
+    return {key: value for key, value in options.items() if value not in (None, "")}
+
+
+def _open_world(spec: DatasetSpec, data_dir: Path) -> Dataset:
+    make = getattr(world, _WORLDS[spec.kind])
+    options = {"size": spec.image_size, "seed": spec.seed, **_world_options(spec)}
     bound = inspect.signature(make).bind(**options)
     bound.apply_defaults()
     leaf = "_".join(f"{key}{value}" for key, value in bound.arguments.items())

@@ -9,12 +9,12 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
 
 import numpy as np
 import pandas as pd
 
 from transfer_jax.data.batches import permutation
-from transfer_jax.data.seals import package_text
 
 NATURAL: tuple[int, ...] = (*range(398), *range(936, 959), 970, *range(972, 999))
 """The 449 natural classes of ILSVRC2012, as indices into its sorted wnids (Yosinski et al. 2014,
@@ -61,7 +61,7 @@ def random_classes(classes: Iterable[int], count: int, seed: int) -> list[int]:
 @functools.cache
 def ilsvrc_indices() -> dict[str, int]:
     """The ILSVRC2012 index (0 .. 999) of each of its 1000 wnids; the order is that of the wnids."""
-    table = package_text("ilsvrc2012_wnids.txt", "01621ee5571db6feb15ba3fe0cb2d57e")
+    table = (resources.files("transfer_jax.data") / "ilsvrc2012_wnids.txt").read_text()
     return {wnid: index for index, wnid in enumerate(table.split())}
 
 

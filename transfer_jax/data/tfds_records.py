@@ -5,29 +5,23 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import shutil
-import urllib.parse
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import requests
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from transfer_jax.data.batches import stream
 from transfer_jax.data.dataset import Dataset, digest
 from transfer_jax.data.image import size_name
-from transfer_jax.data.listing import Entry, Listing, listing_of, with_val
+from transfer_jax.data.listing import with_val
 from transfer_jax.data.records import Boxes, Records, example_features, read_index, write_index
 from transfer_jax.data.seals import file_digests, kept
 from transfer_jax.data.splits import with_fifth
-from transfer_jax.wording import size_text
 
 log = logging.getLogger(__name__)
 
 _IDS = ("id", "file_name", "image/filename")
 _THREADS = 8
-_HOSTS, _PATIENCE = 3, 10  # how many are asked, and for how many seconds, before a download
 
 
 def read_tfds(directory: Path, image_size: int | None = None, fit: str = "squash") -> Dataset:
@@ -108,78 +102,17 @@ def read_tfds(directory: Path, image_size: int | None = None, fit: str = "squash
     )
 
 
-def tfds_directory(name: str, data_dir: Path, progress: bool = True) -> Path:
-    """The folder of a dataset by its TFDS name, downloaded and prepared by TFDS where it is not
-    there yet; ValueError where that cannot be done, with what can."""
-    import tensorflow_datasets as tfds
-
+def tfds_directory(name: str, data_dir: Path) -> Path:
+    """The folder of a dataset by its TFDS name; FileNotFoundError, which says how it gets there,
+    where there is none."""
     folder = data_dir / name.replace(":", "/")
     for found in (folder, *sorted(folder.glob("*"), key=_version, reverse=True)):
         if (found / "dataset_info.json").exists():
             return found
-    try:
-        builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
-    except Exception as error:  # of many types
-        raise ValueError(
-            f"there is no dataset {name!r}, under {data_dir} or in TFDS: {_line(error)}"
-        ) from error
-    directory, info = Path(builder.data_dir), builder.info
-    files = builder.url_infos or {}
-    size = info.download_size or sum(file.size for file in files.values())
-
-    def download() -> None:
-        # What a killed preparation left: nobody else can be at work here now.
-        for leftover in directory.parent.glob(f"incomplete.*_{directory.name}"):
-            shutil.rmtree(leftover)
-        (tfds.enable_progress_bar if progress else tfds.disable_progress_bar)()
-        much = f"up to {size_text(size)}" if size else "an unknown size"
-        log.warning("%s is not prepared: downloading %s to %s", info.full_name, much, data_dir)
-        try:
-            if not builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
-                _check_reach(files)
-            builder.download_and_prepare(file_format="array_record")
-        except Exception as error:  # of many types
-            raise ValueError(
-                f"{info.full_name} cannot be prepared here: {_line(error)}. Where it can, do `tfds "
-                f"build {name} --file_format=array_record --data_dir=DIR`, and copy "
-                f"DIR/{info.full_name} to {directory}"
-            ) from error
-
-    kept(directory, download, (directory / "dataset_info.json").stat)
-    return directory
-
-
-def tfds_listing(directory: Path) -> Listing:
-    """Lists the training and validation images of a TFDS dataset like `imagenet2012`, its classes
-    sorted by name, its ids the file names."""
-    dataset = read_tfds(directory)
-    ids, labels = dataset.ids.tolist(), dataset.labels
-    class_names = sorted(dataset.class_names)
-    label_of = [class_names.index(name) for name in dataset.class_names]
-    splits = {
-        # The test set has no classes.
-        split: [Entry(ids[row], label_of[labels[row]]) for row in rows if labels[row] >= 0]
-        for split, rows in dataset.splits.items()
-    }
-    place_of = {id: row for row, id in enumerate(ids)}
-    splits = {split: entries for split, entries in splits.items() if entries}
-    return listing_of(
-        directory, class_names, splits, lambda id: dataset.source.encoded(place_of[id])
+    raise FileNotFoundError(
+        f"there is no {folder}: `tfds build {name} --file_format=array_record "
+        f"--data_dir={data_dir}` prepares it, where TensorFlow is installed"
     )
-
-
-def _check_reach(urls: Iterable[str]) -> None:
-    """OSError where no host of some files answers, within seconds: TFDS would try for minutes."""
-    of_host = {urllib.parse.urlsplit(url).netloc: url for url in urls if url.startswith("http")}
-    failed = ""
-    for host, url in [*of_host.items()][:_HOSTS]:
-        try:
-            requests.head(url, timeout=_PATIENCE)
-            return
-        except requests.RequestException as error:
-            failed = f"{host} does not answer ({type(error).__name__})"
-    if failed:
-        raise OSError(failed)
 
 
 def _line(error: Exception) -> str:

@@ -117,7 +117,7 @@ def window_dataset(dataset: Dataset, grid: Grid, size: int, classes: tuple[int, 
         if whole:
             objects = dataset.labels[row : row + 1], np.array([[0, 0, 1, 1]]), np.zeros(1, bool)
         else:
-            objects = dataset.boxes_of(row)
+            objects = dataset.boxes[row]
         of_box, boxes, difficult = objects
         labels.append(window_labels(windows, class_map[of_box], boxes * sides, difficult))
         parts.append((windows / sides).astype(np.float32))

@@ -131,7 +131,7 @@ def detection_task(
 
     def side(split):
         rows = np.asarray(dataset.splits[split], np.int64)
-        found = [dataset.boxes_of(row) for row in rows]
+        found = [dataset.boxes[row] for row in rows]
         objects = padded([boxes[~difficult] for _, boxes, difficult in found])
         if not objects.shape[1]:
             raise ValueError(f"no image of {split!r} of {dataset.name} shows an object")

@@ -129,15 +129,13 @@ class Store:
     def outcome(self, cell: Cell) -> dict | None:
         """What done.json or failed.json says, None while the cell is not finished; one that is
         damaged, or whose snapshots are asked for anew, is not."""
-        folder = self.folder(cell)
         try:
-            found = seal.outcome(folder)
+            found = seal.outcome(self.folder(cell))
         except DamagedError as error:
             log.warning("%s: the cell counts as not trained", error)
             return None
         row, files = found or (None, {})
-        names = [f"snapshots/{step}.safetensors" for step in cell.snapshots]
-        kept = all((folder / name).exists() if files is None else name in files for name in names)
+        kept = all(f"snapshots/{step}.safetensors" in files for step in cell.snapshots)
         return row if found and (kept or "error" in row) else None
 
     def finished(self, cell: Cell) -> bool:
@@ -146,18 +144,15 @@ class Store:
 
     def mend(self, cells: Sequence[Cell]) -> None:
         """Looks for damage among finished cells, in their small files and, where others are still
-        to be copied from them, in their params; what is damaged is trained again. Cells that were
-        finished by an earlier version get a seal."""
+        to be copied from them, in their params; what is damaged is trained again."""
         for cell in cells:
             with self._again_if_damaged(cell):
                 try:
-                    found = seal.outcome(self.folder(cell))
+                    seal.outcome(self.folder(cell))
                 except DamagedError as error:
                     self.keep_images(cell.task.dataset.name, cell.task.val[0])
-                    found = seal.outcome(self.folder(cell))
+                    seal.outcome(self.folder(cell))
                     log.warning("%s: it is written again", error)
-                if found and found[1] is None:
-                    self._seal(cell, found[0])
         for cell in cells:
             if cell.source and self.outcome(cell) is None:
                 with self._again_if_damaged(cell.source):
@@ -171,17 +166,9 @@ class Store:
             log.warning("%s: %s is trained again", error, cell.treatment)
             self._forget(cell)
 
-    def _seal(self, cell: Cell, row: dict) -> None:
-        folder = self.folder(cell)
-        files = seal.digests(folder, without=seal.MARKS)
-        if "right.npz" in files:
-            files |= self._images(folder, seal.read_right(folder)[0])
-        self._mark(cell, row, files)
-        log.info("%s, finished by an earlier version, is sealed as it is", folder)
-
     def _check_weights(self, cell: Cell, name: str) -> None:
-        _, files = seal.outcome(self.folder(cell)) or ({}, None)
-        seal.check(self.folder(cell), {name: files[name]} if files else {})
+        _, files = seal.outcome(self.folder(cell)) or ({}, {})
+        seal.check(self.folder(cell), {name: files[name]} if name in files else {})
 
     def _mark(self, cell: Cell, row: Mapping, files: seal.Files) -> None:
         path = self.folder(cell) / ("failed.json" if "error" in row else "done.json")
@@ -325,7 +312,7 @@ class Store:
             return False
         try:
             _, files = seal.outcome(other.folder(cell))
-            seal.check(other.folder(cell), files or {})
+            seal.check(other.folder(cell), files)
         except DamagedError as error:
             log.warning("%s: %s is not copied", error, cell.treatment)
             return False
@@ -421,7 +408,7 @@ def load_network(workdir: str | Path, name: str) -> TrainedNetwork:
     """
     store = Store(workdir)
     there, found = [], set()
-    for entry in seal.read_entries(store.workdir):
+    for entry in seal.read_json(store.workdir / "entries.json", "entries")["entries"]:
         folder = store.workdir / "cells" / entry["hash"]
         if not (folder / "done.json").exists():
             continue
@@ -435,8 +422,8 @@ def load_network(workdir: str | Path, name: str) -> TrainedNetwork:
         raise ValueError(f"{len(found)} networks are called {name!r}; there are {listed}")
     (folder,) = found
     _, files = seal.outcome(folder)
-    seal.check(folder, files or {})
-    cell = seal.read_json(folder / "cell.json", folder.name, old=dict)
+    seal.check(folder, files)
+    cell = seal.read_json(folder / "cell.json", folder.name)
     network = from_json(cell["network"])
     params = load_params(folder / "params.safetensors", network.layer_names)
     recipe, mean = from_json(cell["recipe"]), np.load(folder / "mean.npy")

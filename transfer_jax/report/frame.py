@@ -19,7 +19,6 @@ from transfer_jax import seal
 
 NETWORK_COLUMNS = ("experiment", "split", "cell", "target", "n", "treatment")
 NETWORK_MEASURES = ("top1", "top1_best_mean", "steps", "seconds", "images_per_second")
-UNSEALED = "networks of an earlier version have no seal: damage to them would not be noticed"
 _ALWAYS = (
     *("entry", "experiment", "split", "seed", "hash", "cell", "treatment", "target", "n"),
     *("measure", "value", "right", "state", "error"),
@@ -43,7 +42,7 @@ class Results:
         'right' (the array's name) and 'images' (a digest).
       rows_of: digest of validation images -> (dataset, rows), None where that was not kept.
       workdir: its folder; None for numbers that come from elsewhere.
-      remarks: what was left out because it is damaged, and what has no seal; a line each.
+      remarks: what was left out because it is damaged, a line each.
     """
 
     frame: pd.DataFrame
@@ -89,7 +88,7 @@ class Results:
         """A finished cell's cell.json: its dataset, class names, numbers of images, network,
         recipe."""
         path = self._of_cell(hash, "cell.json")
-        return seal.read_json(path, hash, old=dict) if path else {}
+        return seal.read_json(path, hash) if path else {}
 
     def conv1(self, hash: str) -> np.ndarray | None:
         """A finished cell's first layer, (height, width, channels, filters)."""
@@ -100,7 +99,7 @@ class Results:
         folder = Path(self.workdir or "/nowhere", "cells", hash)
         with contextlib.suppress(seal.DamagedError):
             _, files = seal.outcome(folder) or ({}, {})
-            if (folder / name).exists() and (files is None or name in files):
+            if name in files:
                 return folder / name
         return None
 
@@ -113,19 +112,18 @@ def load(workdir: Path | str) -> Results:
     """
     workdir = Path(workdir)
     try:
-        about = seal.read_json(workdir / "about.json", "about", old=dict)
-        seal.check(workdir, about.pop("files", {}))
-        entries, measures, rows = seal.read_entries(workdir), workdir / "measures", []
+        about = seal.read_json(workdir / "about.json", "about")
+        seal.check(workdir, about.pop("files"))
+        entries = seal.read_json(workdir / "entries.json", "entries")["entries"]
     except seal.DamagedError as error:
         raise seal.DamagedError(f"{error}: a run writes it anew") from None
     told = {hash: _cell(workdir, hash) for hash in dict.fromkeys(e["hash"] for e in entries)}
+    measures, rows = workdir / "measures", []
     for number, entry in enumerate(entries):
         fields = {**entry, **entry["tags"], "entry": number}
         del fields["tags"]
         rows += [fields | found for found in told[entry["hash"]][0]]
-    remarks = [remark for _, remark in told.values() if remark and remark != UNSEALED]
-    if unsealed := sum(remark == UNSEALED for _, remark in told.values()):
-        remarks.append(f"{unsealed} {UNSEALED}")
+    remarks = [remark for _, remark in told.values() if remark]
     paths = [path for kind in ("json", "npz") for path in measures.rglob(f"[!.]*.{kind}")]
     for name in sorted({str(path.relative_to(measures).with_suffix("")) for path in paths}):
         try:
@@ -192,23 +190,23 @@ def _cell(workdir: Path, hash: str) -> tuple[list[dict[str, Any]], str]:
         return [none | {"state": "damaged", "error": str(error)}], remark
     if not found:
         return [none | {"state": "planned"}], ""
-    row, remark = found[0], "" if found[1] else UNSEALED
+    row, _ = found
     if "error" in row:
-        return [none | {"state": "failed", "error": row["error"]}], remark
+        return [none | {"state": "failed", "error": row["error"]}], ""
     numbers = {name: value for name, value in row.items() if isinstance(value, int | float)}
     rows = [
         {"measure": name, "value": float(value), "state": "done", "error": ""}
         | {"right": hash if name == "top1" else None}
         for name, value in numbers.items()
     ]
-    return rows or [none | {"state": "done"}], remark
+    return rows or [none | {"state": "done"}], ""
 
 
 def _measure(workdir: Path, name: str) -> list[dict[str, Any]]:
     """The rows of measures/<name>.json."""
     path = workdir / "measures" / f"{name}.json"
-    found = seal.read_json(path, name, old=dict)
-    seal.check(path.parent, found.get("files", {}))
+    found = seal.read_json(path, name)
+    seal.check(path.parent, found["files"])
     return found["rows"]
 
 

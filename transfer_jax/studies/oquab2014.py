@@ -118,7 +118,7 @@ class Target:
         """Labels, boxes and difficulty of what is marked in a photograph, if anything is."""
         if self.images.boxes is None:
             return np.zeros(0, int), np.zeros((0, 4)), np.zeros(0, bool)
-        return self.images.boxes_of(row)
+        return self.images.boxes[row]
 
     def tested(self, config, place: int) -> np.ndarray:
         """The test images of the seed at this place of the config's."""

@@ -21,7 +21,7 @@ from transfer_jax import networks
 from transfer_jax.data.dataset import Dataset
 from transfer_jax.data.listing import image_folder
 from transfer_jax.data.outline import outline
-from transfer_jax.data.sources import DatasetSpec, open_dataset
+from transfer_jax.data.sources import DatasetSpec, open_dataset, was_read
 from transfer_jax.data.tasks import Task
 from transfer_jax.data.views import Augmentation
 from transfer_jax.grid.cell import Cell
@@ -311,7 +311,7 @@ def spec_from(config: Mapping, data_dir: str) -> DatasetSpec:
     fields, folder = dict(config), Path(data_dir).expanduser()
     if fields["path"]:
         fields["path"] = str(_found(fields["path"], folder))
-    elif fields["kind"] in ("folder", "ilsvrc2012", "tiny_imagenet") and not fields["name"]:
+    elif fields["kind"] in ("folder", "ilsvrc2012", "tiny_imagenet"):
         archive = folder / "tiny_imagenet_32.tar.xz"
         is_archive = fields["kind"] == "tiny_imagenet" and archive.exists()
         fields["path"] = str(archive if is_archive else folder)
@@ -326,8 +326,7 @@ def planning_opener(data_dir: str, workdir: Path) -> tuple[Opener, list[str]]:
     def open_or_outline(config: Mapping) -> Dataset:
         spec = spec_from(config, data_dir)
         known = outline(spec)
-        prepared = any(_kept(data_dir, workdir).glob(f"{spec.kind}/*/dataset.json"))
-        if known is None or (spec.kind != "tfds" and prepared):
+        if known is None or was_read(spec, _kept(data_dir, workdir)):
             return really(config)
         remark = f"{known.name}: not prepared here, planned with public counts"
         remarks.extend({remark} - set(remarks))

@@ -523,7 +523,7 @@ def _occlusion(store: Store, mains: Mapping[int, Cell], settings: Mapping[str, i
                 square=settings["square"], stride=settings["stride"], batch_size=settings["batch"],
             )  # fmt: skip
             if maps.unoccluded_predicted == label:
-                boxes = data.boxes_of(row)[1] if data.boxes else ()
+                boxes = data.boxes[row][1] if data.boxes else ()
                 right.append((maps, box_in_view(trained, pixels.shape[1:3], boxes)))
                 if maps.unoccluded_probability > 0.5:  # the paper's examples are sure
                     shown.append((trained.pixels(pixels)[0], maps, pixels))

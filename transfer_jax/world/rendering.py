@@ -82,8 +82,8 @@ def render(
 
       zebra = np.full(2, class_id('zebra'))
       one = sample_instance(zebra, make_keys('the zebra', [7, 7]))
-      view = sample_view(zebra, make_keys('my study', np.arange(2)))
-      images, boxes = render([(one, view.pose)], view.setting, size=64)
+      pose, setting = sample_view(zebra, make_keys('my study', np.arange(2)))
+      images, boxes = render([(one, pose)], setting, size=64)
     """
     count = len(setting.keys)
     images = np.empty((count, size, size, 3), np.uint8)
@@ -137,9 +137,8 @@ def render_images(
     order = np.argsort(class_ids, kind="stable")  # pictures of one class are drawn together
     class_ids, back = class_ids[order], np.argsort(order)
     keys = image_keys(class_ids, indices[order], split=split, seed=seed)
-    view = scenes.sample_view(class_ids, keys)
-    objects = [(scenes.sample_instance(class_ids, keys), view.pose)]
-    images, boxes = render(objects, view.setting, size=size)
+    pose, setting = scenes.sample_view(class_ids, keys)
+    images, boxes = render([(scenes.sample_instance(class_ids, keys), pose)], setting, size=size)
     return images[back], boxes[back, 0]
 
 

@@ -86,14 +86,6 @@ class Setting:
     noise: Field  # standard deviation of the sensor noise, in 0..1
 
 
-@dataclasses.dataclass(frozen=True)
-class View:
-    """The pose of one object per picture and the setting around it."""
-
-    pose: Pose
-    setting: Setting
-
-
 def sample_instance(class_ids: ArrayLike, keys: Keys) -> Instance:
     """One instance of each class (n,) from each key; equal keys give equal instances."""
     return Instance(np.asarray(class_ids, np.int64), make_keys("instance", keys))
@@ -142,13 +134,13 @@ def sample_setting(keys: Keys, *, built: float | Field = 0.5) -> Setting:
     )
 
 
-def sample_view(class_ids: ArrayLike, keys: Keys) -> View:
-    """Draws a view of one object per picture: its pose, and a setting that suits its kingdom.
+def sample_view(class_ids: ArrayLike, keys: Keys) -> tuple[Pose, Setting]:
+    """Draws the pose of one object per picture, and a setting that suits its kingdom.
 
     Natural objects are seen outdoors and man-made ones among built things four times in five.
     """
     setting = sample_setting(keys, built=0.2 + 0.6 * _BUILT[class_ids])
-    return View(sample_pose(class_ids, keys), setting)
+    return sample_pose(class_ids, keys), setting
 
 
 def sample_scene(class_ids: NDArray[np.int64], keys: Keys, most: int):
@@ -180,4 +172,4 @@ def sample_scene(class_ids: NDArray[np.int64], keys: Keys, most: int):
         best = places[np.arange(len(keys)), nearest.argmax(axis=1)].astype(np.float32)
         pose = dataclasses.replace(pose, x=best[:, 0], y=best[:, 1])
         objects.append((sample_instance(ids, own), pose))
-    return labels, sample_view(class_ids, keys).setting, objects
+    return labels, sample_view(class_ids, keys)[1], objects
