@@ -341,10 +341,10 @@ def _ensembles(store: Store, standard: Sequence[Entry]) -> Measured:
         if len(members) < max(size, 2):
             continue
         dataset, (tested, labels) = members[0].task.dataset, members[0].task.val
-        told = [
-            probabilities(one.network, one.params, dataset.read, tested, view=one.view)
-            for one in map(store.trained, members)
-        ]
+        told = []
+        for one in map(store.trained, members):
+            view = one.ten_crops if one.recipe.ten_crop else one.view
+            told.append(probabilities(one.network, one.params, dataset.read, tested, view=view))
         images, _ = store.right(members[0])
         top1, top5 = (right_bits(ensemble(told), labels, k) for k in (1, 5))
         bits[str(group)] = top1
