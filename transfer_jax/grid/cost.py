@@ -57,7 +57,11 @@ def measured_rate(cell: Cell) -> float:
 
 
 def dry_run(
-    entries: Sequence[Entry], store: Store, assumed_tflops: float | None = None, workers: int = 1
+    entries: Sequence[Entry],
+    store: Store,
+    assumed_tflops: float | None = None,
+    workers: int = 1,
+    reuse: Sequence[str] = (),
 ) -> str:
     """What a run would train and what it would cost, as text; the sum first.
 
@@ -67,9 +71,14 @@ def dry_run(
       assumed_tflops: speed that a worker sustains, 10**12 operations a second; None measures the
         most expensive network's step on this machine.
       workers: how many there are, each with groups of its own.
+      reuse: workdirs whose finished cells a run would copy.
     """
-    cells = all_cells(cell for _, cell in entries)
-    finished = [cell.hash for cell in cells if store.outcome(cell) is not None]
+    cells, others = all_cells(cell for _, cell in entries), list(map(Store, reuse))
+    finished = [
+        cell.hash
+        for cell in cells
+        if store.outcome(cell) is not None or any(other.finished(cell) for other in others)
+    ]
     plan = groups(cells, finished, store.opened_groups())
     if not plan:
         return f"nothing to train: all {len(cells)} networks are finished"
