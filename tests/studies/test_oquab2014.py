@@ -330,6 +330,17 @@ def test_the_pointing_game_asks_where_each_map_is_highest(run, scanned):
     assert run.results.right(other["right"])[0] == run.results.right(row["right"])[0]
 
 
+def test_no_map_is_compared_with_its_own_box(datasets, open_small):
+    target = study._target(small_config(), open_small)
+    data = target.images
+    alone, often, _ = target.classes
+    shows = {label: np.flatnonzero(data.labels[:, label] == 1) for label in (alone, often)}
+    rows = np.concatenate([shows[alone][:1], shows[often][:2]])
+    peaks = {(alone, 0): np.array([0.2, 0.2])} | {(often, i): np.array([0.2, 0.2]) for i in (1, 2)}
+    games = study._pointing(target, rows, peaks)
+    assert {name: len(right) for name, right in games.items()} == dict.fromkeys(games, 2)
+
+
 def test_both_forms_see_the_same_windows(run):
     rows = run.results.frame.dropna(subset="form").pivot(
         index="form", columns="measure", values="value"

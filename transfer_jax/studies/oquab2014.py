@@ -336,7 +336,7 @@ def _peaks(target: Target, rows, place: int, boxes, said) -> dict[tuple, np.ndar
 
 def _pointing(target: Target, rows, peaks: dict) -> dict[str, np.ndarray]:
     """Whether peaks lie in a box of their class, in their own image and in the next one that shows
-    the class."""
+    the class, of classes that several images show."""
     own, other = [], []
 
     def inside(label, place, peak) -> bool:
@@ -346,6 +346,7 @@ def _pointing(target: Target, rows, peaks: dict) -> dict[str, np.ndarray]:
 
     for label in target.classes:
         places = sorted(place for of, place in peaks if of == label)
+        places = places if len(places) > 1 else []
         for here, there in zip(places, places[1:] + places[:1], strict=True):
             own.append(inside(label, here, peaks[label, here]))
             other.append(inside(label, there, peaks[label, here]))
