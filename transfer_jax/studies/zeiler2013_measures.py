@@ -44,12 +44,7 @@ from transfer_jax.networks import Conv, Network, receptive_field
 from transfer_jax.readout.duplicates import describe, find_duplicates
 from transfer_jax.readout.features import layer_features, map_images, probabilities
 from transfer_jax.readout.linear import KINDS, layer_accuracy, multilabel_scores
-from transfer_jax.readout.metrics import (
-    average_precisions,
-    ensemble,
-    mean_per_class_accuracy,
-    right_bits,
-)
+from transfer_jax.readout.metrics import average_precisions, mean_per_class_accuracy, right_bits
 from transfer_jax.report import (
     MINUS,
     Claim,
@@ -184,8 +179,9 @@ def near_duplicates(task: Task, target: Target) -> np.ndarray:
 
     def compute():
         one = map_images(describe, source.read, rows)
-        found = find_duplicates(one, map_images(describe, target.dataset.read, others))
-        return np.stack([rows[found.source], others[found.target], found.correlation])
+        other = map_images(describe, target.dataset.read, others)
+        sources, shown, correlation = find_duplicates(one, other)
+        return np.stack([rows[sources], others[shown], correlation])
 
     path = source.directory and source.directory / f"duplicates-{key}.npy"
     return kept_array(path, key, compute)
@@ -346,7 +342,8 @@ def _ensembles(store: Store, standard: Sequence[Entry]) -> Measured:
             view = one.ten_crops if one.recipe.ten_crop else one.view
             told.append(probabilities(one.network, one.params, dataset.read, tested, view=view))
         images, _ = store.right(members[0])
-        top1, top5 = (right_bits(ensemble(told), labels, k) for k in (1, 5))
+        told = np.mean(told, axis=0, dtype=np.float64)
+        top1, top5 = (right_bits(told, labels, k) for k in (1, 5))
         bits[str(group)] = top1
         tags = {"experiment": "ensemble", "network": f"{members[0].network.name} x {size}"}
         tags["group"] = group
@@ -579,7 +576,7 @@ def _transfer(store: Store, cell: Cell, target: Target, seed: int, scratch: Sequ
         for readout, layer, size in wanted:
             few = np.isin(task.train[0], target.task(fold, size).train[0])
             x, y = train[layer][few], task.train[1][few]
-            found[readout, layer, size] = layer_accuracy(x, y, test[layer], labels, readout).right
+            found[readout, layer, size] = layer_accuracy(x, y, test[layer], labels, readout)
         for tags, anew in scratch:
             if tags["fold"] == fold:
                 found["scratch", "", tags["size"]] = store.right(anew)[1]
