@@ -68,7 +68,6 @@ from transfer_jax.studies.settings import (
 )
 from transfer_jax.training.recipe import twice_as_long
 from transfer_jax.visual import (
-    RULES,
     centres_inside,
     filter_statistics,
     occlusion_maps,
@@ -275,7 +274,7 @@ def measure(
     """Reads out of the networks what claims and figures need; those that failed are left out."""
     wanted, main = config.experiments, config.network.name
     done = [entry for entry in entries if store.finished(entry[1])]
-    standard = [e for e in done if "group" in e[0] or e[0]["condition"] == "standard"]
+    standard = [e for e in done if e[0]["condition"] == "standard"]
     standard = [e for e in standard if e[0]["experiment"] == "source"]
     mains = {tags["seed"]: cell for tags, cell in standard if tags["network"] == main}
     if not mains:
@@ -373,7 +372,7 @@ def strongest(trained: TrainedNetwork, task: Task, rows: np.ndarray, layers, cou
 
 def projections(trained: TrainedNetwork, task: Task, rows: np.ndarray, count: int) -> Measured:
     """Figure 2: some maps of each convolution layer, drawn among those that any image switches on,
-    and their nine strongest activations; and the strongest of the last layer by all rules."""
+    and their nine strongest activations."""
     names = convolutions(trained.network)
     found, arrays = strongest(trained, task, rows, names), {}
     for name, top in found.items():
@@ -383,13 +382,6 @@ def projections(trained: TrainedNetwork, task: Task, rows: np.ndarray, count: in
         )
         arrays |= {f"{name}/maps": maps, f"{name}/values": top.values[maps]}
         arrays |= {f"{name}/patches": patches, f"{name}/projections": stretched(pictures)}
-    best = int(np.argmax(found[names[-1]].values[:, 0]))
-    pixels = task.dataset.read(found[names[-1]].image_ids[best, :1])
-    arrays |= {"rules/unit": np.array(f"{names[-1]}, map {best}")}
-    arrays["rules/image"] = trained.pixels(pixels)[0]
-    for rule in RULES:
-        down = project(trained, pixels, names[-1], np.array([best]), rule=rule)
-        arrays[f"rules/{rule}"] = stretched(down)[0]
     return [], arrays
 
 
@@ -420,13 +412,13 @@ def seen(trained, task: Task, layer: str, maps, ids, places) -> tuple[np.ndarray
     return found[0], found[1]
 
 
-def project(trained, pixels: np.ndarray, layer: str, maps, places=None, rule="deconvnet"):
+def project(trained, pixels: np.ndarray, layer: str, maps, places=None):
     """Projections (n, H, W, 3) of one unit of each image, a batch of one size at a time."""
     found = [np.empty((0, *trained.network.input_shape), np.float32)]
     for start in range(0, len(pixels), BATCH):
         here = np.resize(np.arange(start, min(start + BATCH, len(pixels))), min(BATCH, len(pixels)))
         view, units = trained.view(pixels[here]), None if places is None else places[here]
-        down = project_units(trained.network, trained.params, view, layer, maps[here], units, rule)
+        down = project_units(trained.network, trained.params, view, layer, maps[here], units)
         found.append(np.asarray(down)[: len(pixels) - start])
     return np.concatenate(found)
 
