@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -15,7 +14,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from transfer_jax.grid.cell import from_json
 from transfer_jax.report import Results, Section, plots, read_published, spread
-from transfer_jax.report.plots import COLOURS, DASHED
+from transfer_jax.report.plots import COLOURS, DASHED, mosaic
 from transfer_jax.studies.base import Study
 from transfer_jax.studies.zeiler2013_measures import (
     CLAIMS,
@@ -374,16 +373,6 @@ def _curves(results: Results) -> Figure | None:
         results,
         [(row.network, CYCLE[i % 6], row.hash) for i, row in enumerate(rows.itertuples())],
     )
-
-
-def mosaic(tiles: Sequence[np.ndarray], columns: int, gap: int) -> np.ndarray:
-    """Pictures (n, h, w, 3) uint8 row by row on white."""
-    tiles = np.pad(
-        tiles, ((0, -len(tiles) % columns), (0, gap), (0, gap), (0, 0)), constant_values=255
-    )
-    height, width = tiles.shape[1:3]
-    tiles = tiles.reshape(-1, columns, height, width, 3).swapaxes(1, 2)
-    return tiles.reshape(-1, columns * width, 3)
 
 
 def show(axes: Axes, picture: np.ndarray) -> None:

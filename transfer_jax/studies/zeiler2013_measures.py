@@ -55,6 +55,7 @@ from transfer_jax.report import (
     converged,
     paired,
 )
+from transfer_jax.report.plots import stretched
 from transfer_jax.studies.settings import (
     Opener,
     asked_by,
@@ -421,13 +422,6 @@ def project(trained, pixels: np.ndarray, layer: str, maps, places=None):
         down = project_units(trained.network, trained.params, view, layer, maps[here], units)
         found.append(np.asarray(down)[: len(pixels) - start])
     return np.concatenate(found)
-
-
-def stretched(pictures: np.ndarray) -> np.ndarray:
-    """Projections (..., h, w, 3) as uint8: grey is zero, the largest absolute value of each reaches
-    black or white."""
-    largest = np.maximum(np.abs(pictures).max(axis=(-3, -2, -1), keepdims=True), 1e-12)
-    return np.round(127.5 + 127.5 * pictures / largest).astype(np.uint8)
 
 
 def _filters(store: Store, entries: Sequence[Entry], task: Task, rows, most: int) -> Measured:
