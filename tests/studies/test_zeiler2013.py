@@ -192,7 +192,7 @@ def trained_network() -> TrainedNetwork:
 def test_patches_are_the_pixels_that_units_see():
     trained, task = trained_network(), subset_task("A", DATA, [0, 1, 2])
     rows = study.some_rows(task, "val", 12)
-    top = study.strongest(trained, task, rows, "conv1")["conv1"]
+    top = study.strongest(trained, task, rows, ["conv1"])["conv1"]
     maps = np.array([0, 3])
     ids, places = top.image_ids[maps], top.positions[maps]
     patches, pictures = study.seen(trained, task, "conv1", maps, ids, places)

@@ -442,7 +442,7 @@ def _filters(store: Store, entries: Sequence[Entry], task: Task, rows, most: int
             shares |= dict(zip(("low", "middle", "high"), numbers.bands, strict=True))
             found += _numbers({**common, "layer": layer}, shares)
         if f"{name}/first" not in arrays:
-            top = strongest(trained, task, rows, second, count=1)[second]
+            top = strongest(trained, task, rows, [second], count=1)[second]
             maps = np.flatnonzero(top.values[:, 0] > 0)[:most]
             down = seen(trained, task, second, maps, top.image_ids[maps], top.positions[maps])[1]
             arrays[f"{name}/first"] = np.asarray(trained.params[first]["kernel"])
