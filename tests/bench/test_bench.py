@@ -11,6 +11,7 @@ from tests import small
 from transfer_jax.bench import __main__ as bench
 from transfer_jax.bench import grid, step
 from transfer_jax.bench.timing import interleave, provenance
+from transfer_jax.grid.cost import step_loop
 
 
 def test_rivals_take_turns_and_run_once_unmeasured():
@@ -40,7 +41,7 @@ def test_cells_together_against_the_sum_of_the_rounds():
 def test_the_loop_learns():
     net = small.network()
     recipe, data = step.recipe_for(net, 8, "float32"), step.noise(net, 8)
-    run = step.our_loop(net, recipe, (0, 0), [net.init(jax.random.key(k)) for k in (0, 1)], data)
+    run = step_loop(net, recipe, (0, 0), [net.init(jax.random.key(k)) for k in (0, 1)], data)
     first, later = run(1), run(3)
     assert first.shape == (2,) and np.isfinite(later).all() and not np.array_equal(first, later)
 
