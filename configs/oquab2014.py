@@ -59,7 +59,7 @@ def base_config(dataset, network, recipe, target: DatasetSpec) -> ConfigDict:
     fields = {"layers": ("fc6", "fc7", "fc8"), "adaptation_layers": (1, 2, 3)}
     fields |= {"images_per_class": (), "fine_tuned": True}
     config.experiments = ConfigDict(fields, type_safe=False)
-    config.forms_images, config.maps = 200, 8  # images of the comparison of forms; pictures a row
+    config.maps = 8  # pictures a row
     return config
 
 
@@ -84,7 +84,6 @@ def demo() -> ConfigDict:
     config.adapt_recipe.update({"steps": 300, "eval_every": 300, "learning_rate": 0.002})
     config.train_recipe.update({"steps": 300, "eval_every": 300, "learning_rate": 0.002})
     config.experiments.images_per_class = (5, 20)
-    config.forms_images = 100
     return config
 
 

@@ -1,15 +1,11 @@
 """Damage to a finished workdir and to a half-trained one, file by file: none leads to another
-figure without a word.
-
-`python -m tests.test_damage` prints the table of damage, message, and what the next run did.
-"""
+figure without a word."""
 
 import contextlib
 import dataclasses
 import functools
 import json
 import logging
-import re
 import shutil
 import tempfile
 import zlib
@@ -199,13 +195,22 @@ def damages_to(path, other):
         yield "a row edited", content.replace(b'"top1": 0.', b'"top1": 0.9')
 
 
-def damaged_finished(kind, tmp_path):
-    """(damage, what the report says, what the next run says) for all damages to a kind of file."""
+KINDS = ("done.json", "failed.json", "cell.json", "mean.npy", "conv1.npy", "metrics.jsonl")
+KINDS += ("right.npz", "images/*.npz of networks", "images/*.npz of measures", "measures/*.json")
+KINDS += ("measures/*.npz", "entries.json", "about.json", "params.safetensors")
+KINDS += ("params.safetensors that is copied", "params.safetensors that is measured")
+KINDS += ("snapshots/4.safetensors", "snapshots/4.safetensors that is measured")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_damage_to_a_finished_workdir(kind, tmp_path):
     folder, (whole, states, _) = finished()
     original, other, missing = kinds()[kind]
     workdir = tmp_path / "run"
     path = workdir / original.relative_to(folder / "mine")
-    for damage, content in damages_to(original, other):
+    tried = list(damages_to(original, other))
+    assert len(tried) >= 8
+    for damage, content in tried:
         shutil.rmtree(workdir, ignore_errors=True)
         shutil.copytree(folder / "mine", workdir)
         if missing:
@@ -235,19 +240,6 @@ def damaged_finished(kind, tmp_path):
             assert any(str(path) in line for line in told), (kind, damage)
         elif content is not None and original.suffix != ".safetensors":
             assert said, (kind, damage)  # Weights are looked at where they are used.
-        yield damage, said, told
-
-
-KINDS = ("done.json", "failed.json", "cell.json", "mean.npy", "conv1.npy", "metrics.jsonl")
-KINDS += ("right.npz", "images/*.npz of networks", "images/*.npz of measures", "measures/*.json")
-KINDS += ("measures/*.npz", "entries.json", "about.json", "params.safetensors")
-KINDS += ("params.safetensors that is copied", "params.safetensors that is measured")
-KINDS += ("snapshots/4.safetensors", "snapshots/4.safetensors that is measured")
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_damage_to_a_finished_workdir(kind, tmp_path):
-    assert len(list(damaged_finished(kind, tmp_path))) >= 8
 
 
 def test_a_folder_of_another_cell_is_noticed(tmp_path):
@@ -336,12 +328,14 @@ def parts(workdir):
     )
 
 
-def damaged_half(kind, tmp_path):
-    """As `damaged_finished`, of a half-trained workdir; a report has nothing to draw from it."""
+@pytest.mark.parametrize("kind", HALF_KINDS)
+def test_damage_to_a_half_trained_workdir(kind, tmp_path):
+    """A report has nothing to draw from it."""
     folder, expected = half_trained()
     workdir = tmp_path / "run"
-    others = parts(folder / "theirs")[kind]
-    for number, original in enumerate(parts(folder / "mine")[kind]):
+    mine, others = (parts(folder / name)[kind] for name in ("mine", "theirs"))
+    assert mine
+    for number, original in enumerate(mine):
         path = workdir / original.relative_to(folder / "mine")
         other = others[number % len(others)].read_bytes()
         for damage, content in damages(original.read_bytes(), other):
@@ -351,12 +345,6 @@ def damaged_half(kind, tmp_path):
             told = train(workdir)
             assert became(workdir) == expected, (original, damage)
             assert any(str(path) in line or "goes on from step" in line for line in told)
-            yield damage, (), told
-
-
-@pytest.mark.parametrize("kind", HALF_KINDS)
-def test_damage_to_a_half_trained_workdir(kind, tmp_path):
-    assert list(damaged_half(kind, tmp_path))
 
 
 def test_a_training_begins_anew_where_no_checkpoint_is_intact(tmp_path):
@@ -383,31 +371,3 @@ def test_what_killed_runs_were_writing_is_removed(tmp_path):
     assert drawn(workdir) == (whole, states, ())
     run(workdir)
     assert sorted(path.name for path in workdir.rglob(".*")) == [".kept", ".lock"]
-
-
-def table():
-    """Markdown: what is damaged, how, what was said, and what the next run did."""
-    rows = {}
-    for kind, tried in [
-        *((kind, damaged_finished) for kind in KINDS),
-        *((kind, damaged_half) for kind in HALF_KINDS),
-    ]:
-        with tempfile.TemporaryDirectory() as folder:
-            for damage, said, told in tried(kind, Path(folder)):
-                lines = [
-                    re.sub(r"\S*/run/|\d cells, \d finished, |(?<=/9/)\S+(?= is)", "", line)
-                    for line in ["", *said, "|", *told]
-                    if "images/s" not in line and " 0 groups" not in line
-                ]
-                text = re.sub(r"[0-9a-f]{16,}", "<hash>", "; ".join(lines))
-                key = kind, *(part.strip("; ") or "-" for part in text.split("|"))
-                rows.setdefault(key, []).append(damage)
-    yield "| file | damage | a report says | the next run says |\n|---|---|---|---|"
-    for (kind, said, told), done in rows.items():
-        counted = ", ".join(f"{done.count(one)} x {one}" for one in dict.fromkeys(done))
-        yield f"| `{kind}` | {counted} | {said} | {told} |"
-    yield f"\n{sum(map(len, rows.values()))} damages."
-
-
-if __name__ == "__main__":
-    print("\n".join(table()))

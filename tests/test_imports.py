@@ -22,7 +22,7 @@ BELOW = {
     "grid": {"networks", "data", "transfer", "seal", "wording", "training", "readout"},
 }
 BELOW["detection"] = {*BELOW["training"], "training", "readout"}
-BELOW["bench"] = {*BELOW["grid"], "grid", "detection"}
+BELOW["bench"] = {*BELOW["grid"], "grid"}
 BELOW["studies"] = {*BELOW["grid"], "grid", "visual", "readout", "detection", "report"}
 BELOW["main"] = {*BELOW["studies"], "studies"}
 

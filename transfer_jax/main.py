@@ -161,7 +161,8 @@ def main(argv: list[str]) -> None:
             study = study_of(config.study)
             opener, remarks = planning_opener(config.data_dir, workdir)
             entries = study.entries(config, opener)
-            text = dry_run(entries, Store(workdir), _ASSUMED_TFLOPS.value, _WORKERS.value)
+            how = (_ASSUMED_TFLOPS.value, _WORKERS.value, config.reuse)
+            text = dry_run(entries, Store(workdir), *how)
             print("\n".join([text, *remarks]))
             return
         if not _REPORT_ONLY.value:

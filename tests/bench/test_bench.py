@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from tests import small
-from transfer_jax.bench import __main__ as bench, grid, step, windows
+from transfer_jax.bench import __main__ as bench, grid, step
 from transfer_jax.bench.timing import interleave, provenance
-from transfer_jax.readout.windows import Pyramid
+from transfer_jax.grid.cost import step_loop
 
 
 def test_rivals_take_turns_and_run_once_unmeasured():
@@ -37,38 +37,23 @@ def test_cells_together_against_the_sum_of_the_rounds():
     assert "0.50 (fastest rounds), 0.38 (median)" in text
 
 
-def test_forms_of_windows_against_their_operations():
-    network, pyramid, shape = small.network(), Pyramid(scales=(1, 2)), (8, 12)
-    scanned, cut = pyramid.multiply_adds(network, shape)
-    seconds = {
-        windows.SCANNED: (np.array([1.0, 3.0]), np.array([0.5, 1.0])),
-        windows.CUT: (np.array([8.0, 4.0]), np.array([1.5, 1.0])),
-    }
-    text = windows.section(network, shape, pyramid, 8, seconds)
-    assert "4.0 in seconds, 2.0 in processor seconds" in text
-    assert f"by their operations {cut / scanned:.1f}" in text
-
-
 def test_the_loop_learns():
     net = small.network()
     recipe, data = step.recipe_for(net, 8, "float32"), step.noise(net, 8)
-    run = step.our_loop(net, recipe, (0, 0), [net.init(jax.random.key(k)) for k in (0, 1)], data)
+    run = step_loop(net, recipe, (0, 0), [net.init(jax.random.key(k)) for k in (0, 1)], data)
     first, later = run(1), run(3)
     assert first.shape == (2,) and np.isfinite(later).all() and not np.array_equal(first, later)
 
 
-@pytest.mark.parametrize("name", ["step", "grid", "windows", "detection"])
+@pytest.mark.parametrize("name", ["step", "grid"])
 def test_the_program_runs_through(name, monkeypatch, capsys):
     monkeypatch.setattr(bench, "build", lambda _: small.network())
     monkeypatch.setattr(step, "best_matmul", lambda precision: (1024, 1e12))
-    monkeypatch.setattr(windows, "Pyramid", lambda stride: Pyramid((1, 4), stride))
     arguments = [name, "--batch", "4", "--rounds", "1", "--steps", "1"]
-    more = {"step": ["--torch"], "detection": ["--canvas", "16", "--proposals", "9"]}
-    bench.main([*arguments, *more.get(name, [])])
+    bench.main([*arguments, *(["--torch"] if name == "step" else [])])
     page = capsys.readouterr().out
     assert f"`python -m transfer_jax.bench {' '.join(arguments)}" in page
-    shown = {"step": r"\| ours \| 4 ", "grid": "together / one by one", "windows": "cut out / scan"}
-    shown["detection"] = r"\| training step \| 4 \| \d"
+    shown = {"step": r"\| ours \| 4 ", "grid": "together / one by one"}
     assert re.search(shown[name], page)
     without = name == "step" and not importlib.util.find_spec("torch")
     assert ("no PyTorch: torch is not installed" in page) == without

@@ -8,6 +8,7 @@ import pytest
 
 from tests import small
 from transfer_jax.bench import step, torch_reference
+from transfer_jax.grid.cost import step_loop
 from transfer_jax.networks import alexnet_mini, torchvision_alexnet
 from transfer_jax.training import Augmentation
 
@@ -50,7 +51,7 @@ def test_training_is_equal_without_chance():
         steps=12,
     )
     data, params = step.noise(network, 8), network.init(jax.random.key(0))
-    ours = step.our_loop(network, recipe, (0,), (params,), data)
+    ours = step_loop(network, recipe, (0,), (params,), data)
     theirs = torch_reference.loop(network, recipe, params, data)
     pairs = [(ours(1)[0], theirs(1)) for _ in range(10)]
     np.testing.assert_allclose(*zip(*pairs, strict=True), rtol=1e-3)

@@ -21,7 +21,7 @@ x, x_test = (
     for rows in (mine.train[0], mine.val[0])
 )
 x, x_test = (a / np.linalg.norm(a, axis=1, keepdims=True) for a in (x, x_test))
-right = layer_accuracy(x, mine.train[1], x_test, mine.val[1]).right
+right = layer_accuracy(x, mine.train[1], x_test, mine.val[1])
 assert abs(right[1::2].mean() - other.mean()) < 0.01
 assert all(parts["validation"] <= found[chosen][0]["validation"] for parts, _ in found.values())
 """,

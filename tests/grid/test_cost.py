@@ -39,3 +39,4 @@ def test_a_plan_counts_what_is_left_and_trains_nothing(tmp_path):
     for cell in cells:
         store.finish(cell, cell.init_params(cells[0].init_params()), {"top1": 1.0})
     assert "nothing to train" in cost.dry_run(entries, store)
+    assert "nothing to train" in cost.dry_run(entries, Store(tmp_path / "new"), reuse=[tmp_path])

@@ -20,6 +20,7 @@ from transfer_jax.grid.store import Store
 from transfer_jax.networks.weights import save_weights
 from transfer_jax.studies.settings import imported_cell
 from transfer_jax.training import Runtime
+from transfer_jax.training.loop import evaluate
 
 RECIPE = dataclasses.replace(small.RECIPE, steps=30, eval_every=10)
 NAMES = ("baseA", "baseB", "A1B", "A2B", "A2B+", "R1B")
@@ -139,8 +140,13 @@ def test_a_network_from_a_file_is_a_base(tmp_path, whole):
     copied = dataclasses.replace(copy, source=known)
     of_three = subset_task("A", small.dataset(), [0, 1, 2])
     stranger = imported_cell((imported, base.network), RECIPE, of_three, True)
-    store = run(tmp_path / "run", [({}, known), ({}, copied)])
+    elsewhere = imported_cell((imported, base.network), RECIPE, copy.task, True)
+    store = run(tmp_path / "run", [({}, known), ({}, copied), ({}, elsewhere)])
     assert store.outcome(known)["top1"] == whole.outcome(base)["top1"]
+    asked = (base.network, RECIPE, store.params(elsewhere), copy.task, elsewhere.mean(), RUNTIME)
+    told = evaluate(*asked)["eval_loss"]
+    assert store.outcome(elsewhere)["eval_loss"] == told != store.outcome(known)["eval_loss"]
+    assert dataclasses.replace(copy, source=elsewhere).hash == copied.hash
     assert "top1" not in run(tmp_path / "other", [({}, stranger)]).outcome(stranger)
     for layer, entry in (("conv1", "kernel"), ("conv2", "bias")):
         one, other = store.params(known)[layer][entry], whole.params(base)[layer][entry]

@@ -6,7 +6,6 @@ from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
 from transfer_jax.readout.metrics import (
     average_precision,
     average_precisions,
-    ensemble,
     mean_per_class_accuracy,
     right_bits,
 )
@@ -87,9 +86,3 @@ def test_each_class_is_judged_alone_and_one_without_images_has_no_number():
     labels = np.array([[1, 1, 0], [0, -1, 0], [1, 0, 0]])
     found = average_precisions(np.array([[3, 1, 1], [2, 3, 2], [1, 2, 3]]), labels)
     np.testing.assert_allclose(found, [(1 + 2 / 3) / 2, 1 / 2, np.nan])
-
-
-def test_an_ensemble_may_be_right_where_each_member_is_wrong_somewhere():
-    members, labels = np.array([[[0.9, 0.1], [0.6, 0.4]], [[0.4, 0.6], [0.1, 0.9]]]), np.arange(2)
-    assert [right_bits(p, labels).mean() for p in members] == [0.5, 0.5]
-    np.testing.assert_allclose(ensemble(list(members)), [[0.65, 0.35], [0.35, 0.65]])

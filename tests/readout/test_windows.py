@@ -1,14 +1,13 @@
-"""Windows of whole images: both forms against the network on crops that Pillow cuts and resizes."""
+"""Windows of whole images against the network on crops of images that Pillow resizes."""
 
 import jax
 import numpy as np
-import pytest
 from hypothesis import given, strategies as st
 from PIL import Image
 
 from transfer_jax.networks import Conv, Dense, MaxPool, Network, Relu, alexnet_mini, caffenet
 from transfer_jax.readout import windows
-from transfer_jax.readout.windows import Pyramid, crop_outputs, image_score, scan, score_map
+from transfer_jax.readout.windows import Pyramid, image_score, scan, score_map
 
 MEAN, SCALE = np.array([100, 120, 140], np.float32), 1 / 60
 SMALL = Pyramid(scales=(1, 2.3))
@@ -127,58 +126,6 @@ def test_images_of_many_sizes_share_a_few_programs(monkeypatch):
     np.testing.assert_allclose(alone, found[13], atol=1e-5)
 
 
-def test_crops_are_pillows():
-    """On average within 1 of 255, and less: Pillow rounds twice."""
-    network = Network("what it is shown", 12, (Conv("conv1", 3, 1),))
-    params = {"conv1": {"kernel": np.eye(3)[None, None], "bias": np.zeros(3)}}
-    images, rng = pictures([(40, 60), (150, 70), (5, 7)]), np.random.default_rng(1)
-    corners = np.sort(rng.uniform(0, 1, (3, 15, 2, 2)), axis=2)
-    boxes = corners.reshape(3, 15, 4)
-    boxes[:, 0] = 0, 0, 1, 1
-    found = crop_outputs(
-        network,
-        params,
-        images.__getitem__,
-        range(3),
-        lambda i, _: boxes[i],
-        mean=np.zeros(3),
-        batch_size=8,
-    )
-    for i, given_boxes, crops in found:
-        np.testing.assert_array_equal(given_boxes, boxes[i])
-        height, width = images[i].shape[:2]
-        for box, crop in zip(boxes[i], crops, strict=True):
-            top, left, bottom, right = box * (height, width, height, width)
-            pillow = Image.fromarray(images[i]).resize(
-                (12, 12), Image.Resampling.BILINEAR, (left, top, right, bottom)
-            )
-            error = np.abs(crop.reshape(12, 12, 3) - np.asarray(pillow))
-            assert error.mean() < 0.5 and error.max() < 1.6
-
-
-def test_crops_of_many_images_fill_batches(monkeypatch):
-    shapes, images = recorded(monkeypatch), pictures()
-    counts = [2, 0, 9, 1, 5]
-    boxes = [np.tile([0.0, 0.25, 1.0, 0.75], (count, 1)) for count in counts]
-    found = list(
-        crop_outputs(
-            VALID, PARAMS, images.__getitem__, range(5), lambda i, _: boxes[i], batch_size=8,
-            mean=MEAN, pixel_scale=SCALE,
-        )
-    )  # fmt: skip
-    assert [i for i, *_ in found] == list(range(5))
-    assert [logits.shape for *_, logits in found] == [(count, 5) for count in counts]
-    assert shapes == [(8, 16, 16, 3)] * 3  # 17 crops
-    for i, _, logits in found:
-        height, width = images[i].shape[:2]
-        if counts[i]:
-            box = (width / 4, 0, 3 * width / 4, height)
-            crop = Image.fromarray(images[i]).resize((16, 16), Image.Resampling.BILINEAR, box)
-            x = (np.asarray(crop)[None] - MEAN) * SCALE
-            wanted = VALID.apply(PARAMS, x)
-            np.testing.assert_allclose(logits, np.tile(wanted, (counts[i], 1)), atol=0.05)
-
-
 def test_a_mean_image_is_averaged():
     images, picture = pictures(SHAPES[:1]), np.random.default_rng(0).uniform(0, 255, (8, 8, 3))
     one, other = (
@@ -186,16 +133,6 @@ def test_a_mean_image_is_averaged():
         for mean in (picture, picture.mean(axis=(0, 1)))
     )
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-3)
-
-
-def test_costs_by_hand():
-    pyramid = Pyramid(scales=(1, 2), stride=2)
-    # 16 x 24 and 32 x 48 pixels: (7, 11) and (15, 23) places of conv1; every second unit.
-    conv1, fc = 4 * 4 * 3 * 4, 3 * 3 * 4 * 8 + 8 * 5
-    scanned = conv1 * (7 * 11 + 15 * 23) + fc * (1 * 2 + 3 * 5)
-    assert pyramid.multiply_adds(VALID, (20, 30)) == (scanned, 17 * (conv1 * 7 * 7 + fc))
-    scanned, cut = Pyramid().multiply_adds(caffenet(21), (375, 500))
-    assert cut / scanned == pytest.approx(8.9, abs=0.05)
 
 
 def test_scores_of_an_image():

@@ -149,10 +149,10 @@ def test_claims_without_an_interval_are_no_tests():
 def test_filters_are_laid_out_row_by_row():
     kernel = np.random.default_rng(0).normal(size=(2, 3, 3, 5))
     picture = plots.filter_tiles(kernel)
-    assert picture.shape == (2 * 3 - 1, 3 * 4 - 1, 3)
+    assert picture.shape == (2 * 3, 3 * 4, 3)
     fourth = kernel[..., 3] / np.abs(kernel[..., 3]).max() / 2 + 0.5
-    np.testing.assert_allclose(picture[3:5, 0:3], fourth)
-    assert (picture[:, 3] == 1).all() and (picture[3:, 8:] == 1).all()
+    np.testing.assert_allclose(picture[3:5, 0:3], 255 * fourth, atol=0.5)
+    assert (picture[:, 3] == 255).all() and (picture[3:, 8:] == 255).all()
 
 
 def test_sections_without_anything_to_show_are_left_out(workdir):

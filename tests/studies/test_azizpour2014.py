@@ -297,7 +297,7 @@ def test_nothing_is_computed_twice(run):
 def test_every_second_test_image_chooses_and_the_others_report(run, layer):
     train, test = unit_features(run, "world", layer)
     task = run.targets["world"].task
-    right = layer_accuracy(train, task.train[1], test, task.val[1]).right
+    right = layer_accuracy(train, task.train[1], test, task.val[1])
     of = {"target": "world", "factor": "layer", "setting": layer}
     assert value(run, "validation", **of) == pytest.approx(right[::2].mean())
     assert value(run, "test", **of) == pytest.approx(right[1::2].mean())
@@ -319,7 +319,7 @@ def test_snapshots_are_read_as_they_were(run, step):
     untrained = TrainedNetwork(cell.network, cell.init_params(), cell.recipe, cell.mean(), "")
     trained = run.store.trained(cell, step) if step else untrained
     train, test = unit_features(run, "world", "fc6", trained)
-    right = layer_accuracy(train, task.train[1], test, task.val[1]).right
+    right = layer_accuracy(train, task.train[1], test, task.val[1])
     found = value(run, target="world", factor="early stopping", setting=f"{step}")
     assert found == pytest.approx(right[1::2].mean())
 

@@ -2,12 +2,14 @@
 
 import dataclasses
 import itertools
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 
 from configs.zeiler2013 import get_config
+from tests import small
 from tests.small import RECIPE
 from tests.studies.whole_run import changes_nothing, whole_run
 from transfer_jax.data.dataset import Dataset
@@ -189,7 +191,7 @@ def trained_network() -> TrainedNetwork:
 def test_patches_are_the_pixels_that_units_see():
     trained, task = trained_network(), subset_task("A", DATA, [0, 1, 2])
     rows = study.some_rows(task, "val", 12)
-    top = study.strongest(trained, task, rows, "conv1")["conv1"]
+    top = study.strongest(trained, task, rows, ["conv1"])["conv1"]
     maps = np.array([0, 3])
     ids, places = top.image_ids[maps], top.positions[maps]
     patches, pictures = study.seen(trained, task, "conv1", maps, ids, places)
@@ -267,6 +269,21 @@ def test_an_ensemble_is_the_mean_of_its_members(run):
         told.append(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True))
     right = np.mean(told, axis=0).argmax(axis=1) == cells[0].task.val[1]
     assert ensemble == pytest.approx(right.mean())
+
+
+def test_an_ensemble_sees_the_views_that_its_members_are_tested_on(monkeypatch):
+    recipe, shown = dataclasses.replace(RECIPE, ten_crop=True), []
+    (cell,) = small.cells("baseA", recipe=recipe)
+    trained = TrainedNetwork(cell.network, {}, recipe, np.zeros(3, np.float32), cell.hash)
+    store = SimpleNamespace(trained=lambda cell: trained, right=lambda cell: ("images", None))
+
+    def probabilities(network, params, read, rows, view):
+        shown.append(view(read(rows)).shape)
+        return np.ones((len(rows), network.num_classes))
+
+    monkeypatch.setattr(study, "probabilities", probabilities)
+    study._ensembles(store, [({"group": 0}, cell)] * 2)
+    assert shown == [(10, 10, small.SIZE, small.SIZE, 3)] * 2
 
 
 def test_scratch_and_pretrained_are_tested_on_the_same_images(run):

@@ -10,7 +10,7 @@ import pytest
 
 from tests import small
 from transfer_jax.seal import digest_of
-from transfer_jax.training import Runtime, feed, loop, train, train_group
+from transfer_jax.training import Runtime, feed, loop, train
 from transfer_jax.training.checkpoint import CellLog, Checkpoints
 from transfer_jax.transfer import Treatment
 
@@ -27,7 +27,7 @@ def initial_params():
 
 
 def train_both(folder, params=None, runtime=RUNTIME, seed=3):
-    return train_group(
+    return loop.train_group(
         NET,
         RECIPE,
         TREATMENTS,

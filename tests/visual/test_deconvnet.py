@@ -19,7 +19,7 @@ from transfer_jax.networks import (
     caffenet,
     receptive_field,
 )
-from transfer_jax.visual import RULES, project, unit_signal
+from transfer_jax.visual.deconvnet import RULES, send_down, unit_signal
 
 CONVS = ("conv1", "conv2", "conv3", "conv4", "conv5")
 NARROW = dict.fromkeys(CONVS, 4) | {"fc6": 16, "fc7": 16}
@@ -29,6 +29,11 @@ SMALL = small.network()
 def images(network, count):
     # The scale of real pixels, where normalisation does something.
     return 60 * normal((count, *network.input_shape), seed=0)
+
+
+@partial(jax.jit, static_argnames=("network", "layer", "rule"))
+def project(network, params, x, layer, signal, rule):
+    return send_down(network, params, x, layer, lambda output: signal, rule)
 
 
 def normal(shape, seed=1):

@@ -21,26 +21,6 @@ def noise(count, size=7):
     return RNG.normal(size=(size, size, 3, count))
 
 
-def test_smoothness_equals_a_loop_over_neighbours():
-    kernel = RNG.normal(size=(3, 4, 2, 3))
-    product = square = np.zeros(3)
-    for i, j, c in np.ndindex(3, 4, 2):
-        for k, m in ((i + 1, j), (i, j + 1)):
-            if k < 3 and m < 4:
-                one, other = kernel[i, j, c], kernel[k, m, c]
-                product, square = product + 2 * one * other, square + one**2 + other**2
-    assert filters.smoothness(kernel) == pytest.approx(product / square)
-    assert np.isnan(filters.smoothness(0 * kernel)).all()
-
-
-def test_noise_is_told_from_edges():
-    assert filter_statistics(noise(2000)).noise > 0.99
-    assert filter_statistics(edges()).noise == 0
-    mixed = np.concatenate([edges(16), noise(16)], axis=-1)
-    assert filter_statistics(mixed).noise == pytest.approx(0.5, abs=0.04)
-    assert np.isnan(filter_statistics(np.ones((1, 1, 3, 2))).noise)
-
-
 def test_dead_filters_stand_dominating_ones_and_a_dead_majority():
     weak = np.concatenate([noise(10), noise(20) * 0.01], axis=-1)
     assert filters.dead_filters(weak).tolist() == [False] * 10 + [True] * 20

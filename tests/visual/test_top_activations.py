@@ -66,7 +66,7 @@ def test_any_order_and_any_batches_give_the_full_sort(seed, images, cuts):
 def test_what_is_not_a_number_never_enters_and_places_stay_empty():
     params, x, ids = whole_numbers(3, 5)
     x[2] = np.nan
-    top = top_activations(NETWORK, params, [(ids, x)], "fc4", count=5)["fc4"]
+    top = top_activations(NETWORK, params, [(ids, x)], ["fc4"], count=5)["fc4"]
     assert np.isneginf(top.values[:, 4]).all() and (top.image_ids[:, 4] == -1).all()
     assert (top.positions[:, 4] == -1).all()
     assert np.isfinite(top.values[:, :4]).all() and ids[2] not in top.image_ids

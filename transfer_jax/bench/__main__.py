@@ -1,9 +1,7 @@
 """Measures and prints a page in Markdown: `python -m transfer_jax.bench BENCHMARK`.
 
-step       the training step of a network, images a second, against PyTorch's with --torch
-grid       the frozen cells A1B .. A7B trained together, against one by one
-windows    all windows of an image, scanned by convolutions against cut out one by one
-detection  a detector's training step and test, and their parts
+step  the training step of a network, images a second, against PyTorch's with --torch
+grid  the frozen cells A1B .. A7B trained together, against one by one
 
 python -m transfer_jax.bench step --network alexnet_mini --batch 32 64 128 256 --torch
 """
@@ -16,13 +14,13 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from transfer_jax.bench import detection, grid, step, windows
+from transfer_jax.bench import grid, step
 from transfer_jax.bench.timing import provenance
 from transfer_jax.networks import build
 from transfer_jax.training import parallel
 from transfer_jax.training.recipe import CHOICES
 
-BENCHMARKS = {"step": step, "grid": grid, "windows": windows, "detection": detection}
+BENCHMARKS = {"step": step, "grid": grid}
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -47,26 +45,12 @@ def parser() -> argparse.ArgumentParser:
     for name in BENCHMARKS:
         one = benchmarks.add_parser(name, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
         one.add_argument("--network", type=build, default="alexnet_mini", help="a built-in one")
-        one.add_argument(
-            "--batch", type=int, nargs="+", default=[64], help="images a step, or crops"
-        )
+        one.add_argument("--batch", type=int, nargs="+", default=[64], help="images a step")
         one.add_argument("--rounds", type=int, default=10, help="how often each rival runs")
-        one.add_argument(
-            "--steps", type=int, help="of a round; by default as the backend needs, or one image"
-        )
+        one.add_argument("--steps", type=int, help="of a round; by default as the backend needs")
+        one.add_argument("--precision", choices=CHOICES["precision"], default="float32", help=" ")
         if name == "step":
             one.add_argument("--torch", action="store_true", help="PyTorch's step beside ours")
-        if name == "windows":
-            size = {"type": int, "nargs": 2, "metavar": ("HEIGHT", "WIDTH")}
-            one.add_argument("--image", **size, default=[144, 192], help="pixels of an image")
-            one.add_argument("--stride", type=int, default=1, help="of the network's strides")
-        elif name == "detection":
-            one.add_argument("--canvas", type=int, default=144, help="pixels of an image's side")
-            one.add_argument("--proposals", type=int, default=300, help="boxes of an image")
-        else:
-            one.add_argument(
-                "--precision", choices=CHOICES["precision"], default="float32", help=" "
-            )
     return whole
 
 

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 
-from transfer_jax.bench.step import noise, our_loop, recipe_for, whole_calls
+from transfer_jax.bench.step import noise, recipe_for, whole_calls
 from transfer_jax.bench.timing import interleave, table
+from transfer_jax.grid.cost import step_loop
 from transfer_jax.networks import Network
 from transfer_jax.training.step import group_flops
 from transfer_jax.transfer import Treatment
@@ -35,8 +36,8 @@ def measure(
     recipe, data = recipe_for(network, batch_size, precision), noise(network, batch_size)
     base, ns = network.init(jax.random.key(0)), range(1, len(network.layers))
     params = {n: Treatment("B", "A", n).init_params(network, jax.random.key(n), base) for n in ns}
-    loops = {f"A{n}B": our_loop(network, recipe, (n,), (params[n],), data) for n in ns}
-    loops[TOGETHER] = our_loop(network, recipe, tuple(ns), tuple(params.values()), data)
+    loops = {f"A{n}B": step_loop(network, recipe, (n,), (params[n],), data) for n in ns}
+    loops[TOGETHER] = step_loop(network, recipe, tuple(ns), tuple(params.values()), data)
     return interleave(loops, rounds, whole_calls(steps))
 
 

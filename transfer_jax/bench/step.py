@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import jax
 import numpy as np
 
 from transfer_jax.bench import torch_reference
 from transfer_jax.bench.timing import best_matmul, interleave, table
+from transfer_jax.grid.cost import step_loop, steps_per_call
 from transfer_jax.networks import Network
-from transfer_jax.training import Augmentation, Recipe, parallel
-from transfer_jax.training.objective import CLASSIFICATION, Classification
-from transfer_jax.training.step import Source, batch_parts, initial_state, make_update_fn
+from transfer_jax.training import Augmentation, Recipe
+from transfer_jax.training.step import Source
 
 OURS = "ours"
 
@@ -48,53 +47,10 @@ def noise(network: Network, batch_size: int) -> tuple[Source, np.ndarray]:
     return Source(images, labels, mean), random.integers(0, count, (16, batch_size), np.int32)
 
 
-def our_loop(
-    network: Network,
-    recipe: Recipe,
-    frozen: tuple[int, ...],
-    params: Sequence[Any],
-    data: tuple[Source, np.ndarray],
-    objective: Classification = CLASSIFICATION,
-) -> Callable[[int], np.ndarray]:
-    """The trainer's step for a group of cells, on images that lie on the devices; `data` as `noise`
-    gives them.
-
-    Returns:
-      run(steps), which makes a multiple of `steps_per_call()` updates, waits for them, and returns
-      the cells' losses in the last one.
-    """
-    chunk, local = steps_per_call(), recipe.batch_size // jax.device_count()
-    parts = batch_parts(network, frozen, local)
-    update = make_update_fn(
-        network, recipe, frozen, scanned=chunk > 1, objective=objective, parts=parts
-    )
-    state, shared = parallel.replicate(initial_state(network, recipe, frozen, params))
-    source, batches = Source(*parallel.replicate(data[0])), data[1]
-    rates, key = np.ones(len(frozen), np.float32), jax.random.key_data(jax.random.key(0))
-    done = 0
-
-    def run(steps: int) -> np.ndarray:
-        nonlocal state, done
-        for _ in range(steps // chunk):
-            indices = batches[(done + np.arange(chunk)) % len(batches)]
-            indices = parallel.split_batch(indices if chunk > 1 else indices[0], axis=-1)
-            state, losses = update(state, shared, source, indices, rates, key)
-            done += chunk
-        jax.block_until_ready(state)
-        return np.asarray(losses[0])
-
-    return run
-
-
 def whole_calls(steps: int | None) -> int:
     """Steps of a round, rounded up to whole calls; None is enough for this backend."""
     chunk = steps_per_call()
     return -(-(steps or max(10, 4 * chunk)) // chunk) * chunk
-
-
-def steps_per_call() -> int:
-    """How many steps the trainer compiles into one call on this backend."""
-    return 1 if jax.default_backend() == "cpu" else 50
 
 
 def run(options: argparse.Namespace) -> tuple[str, list[str]]:
@@ -106,7 +62,7 @@ def run(options: argparse.Namespace) -> tuple[str, list[str]]:
     size, rate = best_matmul(precision)
     for batch_size in options.batch:
         recipe, data = recipe_for(network, batch_size, precision), noise(network, batch_size)
-        rivals = {OURS: our_loop(network, recipe, (0,), (params,), data)}
+        rivals = {OURS: step_loop(network, recipe, (0,), (params,), data)}
         if not why_not:
             rivals |= torch_reference.loops(network, recipe, params, data)
         seconds = interleave(rivals, options.rounds, whole_calls(options.steps))

@@ -96,12 +96,14 @@ class Cell:
 
     @functools.cached_property
     def hash(self) -> str:
-        """16 hex digits of everything that decides the trained weights, names left out."""
-        return _digest({"cell": self.content})
+        """16 hex digits of everything that decides the trained weights, and of an imported base's
+        task, on which its accuracy is measured; names are left out."""
+        tested = {"task": self.task.digest} if self.imported else {}
+        return _digest({"cell": self.content, **tested})
 
     @functools.cached_property
     def content(self) -> dict[str, Any]:
-        """What the hash is taken of; fields that equal their default are left out."""
+        """What decides the trained weights; fields that equal their default are left out."""
         if self.imported:
             shown = ("augmentation", "mean", "pixel_scale", "ten_crop", "precision")
             return {
@@ -117,7 +119,9 @@ class Cell:
             "copied_layers": self.treatment.n,
             "fine_tuned": self.treatment.fine_tuned,
             **({"held": self.treatment.held} if self.treatment.held else {}),
-            "source": self.source.hash if self.source else self.treatment.source and "random",
+            "source": _digest({"cell": self.source.content})
+            if self.source
+            else self.treatment.source and "random",
             "recipe": to_json(self.recipe),
             "seed": self.seed,
         }

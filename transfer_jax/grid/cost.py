@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,7 +14,8 @@ import pandas as pd
 
 from transfer_jax.grid.cell import Cell, Entry, Group, all_cells, depth, groups
 from transfer_jax.grid.store import Store
-from transfer_jax.training import parallel, step
+from transfer_jax.networks import Network
+from transfer_jax.training import Recipe, parallel, step
 from transfer_jax.wording import size_text, time_text
 
 
@@ -29,35 +32,74 @@ def eval_flops(cell: Cell) -> int:
     return 2 * sum(cell.network.multiply_adds.values()) * views * evaluations
 
 
+def steps_per_call() -> int:
+    """How many steps the trainer compiles into one call on this backend."""
+    return 1 if jax.default_backend() == "cpu" else 50
+
+
+def step_loop(
+    network: Network,
+    recipe: Recipe,
+    frozen: tuple[int, ...],
+    params: Sequence[Any],
+    data: tuple[step.Source, np.ndarray],
+) -> Callable[[int], np.ndarray]:
+    """The trainer's step for a group of cells, on images that lie on the devices.
+
+    `data` are these images, and places in them, int32 (batches, batch_size), taken in turn.
+
+    Returns:
+      run(steps), which makes a multiple of `steps_per_call()` updates, waits for them, and returns
+      the cells' losses in the last one.
+    """
+    chunk, local = steps_per_call(), recipe.batch_size // jax.device_count()
+    parts = step.batch_parts(network, frozen, local)
+    update = step.make_update_fn(network, recipe, frozen, scanned=chunk > 1, parts=parts)
+    state, shared = parallel.replicate(step.initial_state(network, recipe, frozen, params))
+    source, batches = step.Source(*parallel.replicate(data[0])), data[1]
+    rates, key = np.ones(len(frozen), np.float32), jax.random.key_data(jax.random.key(0))
+    done = 0
+
+    def run(steps: int) -> np.ndarray:
+        nonlocal state, done
+        for _ in range(steps // chunk):
+            indices = batches[(done + np.arange(chunk)) % len(batches)]
+            indices = parallel.split_batch(indices if chunk > 1 else indices[0], axis=-1)
+            state, losses = update(state, shared, source, indices, rates, key)
+            done += chunk
+        jax.block_until_ready(state)
+        return np.asarray(losses[0])
+
+    return run
+
+
 def measured_rate(cell: Cell) -> float:
     """Operations a second of the training step of a cell on this machine's devices, from a few
-    steps on empty images after the one that compiles."""
-    network, recipe, frozen, devices = cell.network, cell.recipe, (0,), jax.device_count()
+    steps on empty images after those that compile."""
+    network, devices = cell.network, jax.device_count()
     # Of large networks a few images, so that a plan is there within seconds.
-    images = min(recipe.batch_size // devices, 32, 20_000_000_000 // network.train_flops())
+    images = min(cell.recipe.batch_size // devices, 32, 20_000_000_000 // network.train_flops())
     batch = devices * max(1, images)
-    state, shared = step.initial_state(network, recipe, frozen, [network.init(jax.random.key(0))])
-    shape = cell.task.dataset.image_shape
-    images, labels = np.zeros((batch, *shape), np.uint8), np.zeros(batch, np.int32)
-    split = [parallel.split_batch(a) for a in (images, labels)]
-    source = step.Source(*parallel.put(split), parallel.replicate(np.zeros(3, np.float32)))
-    places = np.broadcast_to(np.arange(batch // devices, dtype=np.int32), split[1].shape)
-    parts = step.batch_parts(network, frozen, batch // devices)
-    update = step.make_update_fn(network, recipe, frozen, parts=parts)
-    state, shared = parallel.replicate(state), parallel.replicate(shared)
-    arguments = (shared, source, places, np.ones(1, np.float32), np.zeros(2, np.uint32))
-    state, losses = update(state, *arguments)
-    losses.block_until_ready()
-    started, steps = time.perf_counter(), 0
+    recipe = dataclasses.replace(cell.recipe, batch_size=batch)
+    pixels = np.zeros((batch, *cell.task.dataset.image_shape), np.uint8)
+    source = step.Source(pixels, np.zeros(batch, np.int32), np.zeros(3, np.float32))
+    places, params = np.arange(batch, dtype=np.int32)[None], network.init(jax.random.key(0))
+    run = step_loop(network, recipe, (0,), [params], (source, places))
+    chunk, steps = steps_per_call(), 0
+    run(chunk)
+    started = time.perf_counter()
     while time.perf_counter() - started < 1.0 or steps < 2:
-        state, losses = update(state, *arguments)
-        losses.block_until_ready()
-        steps += 1
-    return step.group_flops(network, frozen) * batch * steps / (time.perf_counter() - started)
+        run(chunk)
+        steps += chunk
+    return step.group_flops(network, (0,)) * batch * steps / (time.perf_counter() - started)
 
 
 def dry_run(
-    entries: Sequence[Entry], store: Store, assumed_tflops: float | None = None, workers: int = 1
+    entries: Sequence[Entry],
+    store: Store,
+    assumed_tflops: float | None = None,
+    workers: int = 1,
+    reuse: Sequence[str] = (),
 ) -> str:
     """What a run would train and what it would cost, as text; the sum first.
 
@@ -67,9 +109,14 @@ def dry_run(
       assumed_tflops: speed that a worker sustains, 10**12 operations a second; None measures the
         most expensive network's step on this machine.
       workers: how many there are, each with groups of its own.
+      reuse: workdirs whose finished cells a run would copy.
     """
-    cells = all_cells(cell for _, cell in entries)
-    finished = [cell.hash for cell in cells if store.outcome(cell) is not None]
+    cells, others = all_cells(cell for _, cell in entries), list(map(Store, reuse))
+    finished = [
+        cell.hash
+        for cell in cells
+        if store.outcome(cell) is not None or any(other.finished(cell) for other in others)
+    ]
     plan = groups(cells, finished, store.opened_groups())
     if not plan:
         return f"nothing to train: all {len(cells)} networks are finished"

@@ -24,28 +24,25 @@ class Ray:
     """Where groups are trained, each as a task on one node, its batch split over the task's GPUs.
 
     Every node must have this package, and the workdir and the data under the same paths. A task
-    whose worker dies is started again wherever there is room and goes on from its checkpoint.
+    whose worker dies is started again, up to three times, wherever there is room, and goes on from
+    its checkpoint.
 
     Attributes:
       address: 'host:port' of a cluster, 'auto' for the one that this machine belongs to, or 'local'
         for one of this machine alone: the way to train groups on several devices at once.
       num_cpus: cores of a task; XLA and NumPy's libraries use so many threads.
       num_gpus: GPUs of a task, 0 to train on CPUs; below 1, tasks share a GPU and its memory.
-      max_retries: how often a task is started again whose worker died; -1 for ever.
     """
 
     address: str = "local"
     num_cpus: float = 1.0
     num_gpus: float = 1.0
-    max_retries: int = 3
 
     def __post_init__(self):
         for name, low in (("num_cpus", 0.01), ("num_gpus", 0)):
             value = getattr(self, name)
             if not low <= value < math.inf or (value > 1 and value != int(value)):
                 raise ValueError(f"ray.{name}={value!r}: expected a whole number, or less than 1")
-        if self.max_retries < -1:
-            raise ValueError(f"ray.max_retries={self.max_retries!r}: expected -1 or more")
 
 
 def train_groups(
@@ -71,8 +68,7 @@ def train_groups(
       ValueError: no node has what a task needs.
     """
     with _session(ray) as api:
-        options = {"num_cpus": ray.num_cpus, "num_gpus": ray.num_gpus}
-        remote = api.remote(max_retries=ray.max_retries, **options)(_work)
+        remote = api.remote(num_cpus=ray.num_cpus, num_gpus=ray.num_gpus)(_work)
         waiting, running, store, lost = list(plan), {}, Store(workdir), set()
         try:
             while waiting or running:

@@ -59,10 +59,12 @@ def run_grid(
         for cell in cells:
             if retry_failed:
                 store.forget_failure(cell)
-            if cell.imported and store.outcome(cell) is None:
-                keep_imported(store, cell, runtime)
         store.sweep()
     parallel.barrier("the store is tidy")
+    for cell in cells:
+        if cell.imported and store.outcome(cell) is None:
+            keep_imported(store, cell, runtime)
+    parallel.barrier("files are in the store")
     finished = [cell.hash for cell in cells if store.outcome(cell) is not None]
     plan = groups(cells, finished, store.opened_groups())
     parallel.barrier("the plan is made")
@@ -154,11 +156,12 @@ def train_group(workdir: Path, group: Group, runtime: Runtime, bar: tqdm | None 
 
 def keep_imported(store: Store, cell: Cell, runtime: Runtime) -> None:
     """Puts a base that comes from a file into the store; its accuracy is measured where its task
-    has validation images."""
+    has validation images. All processes measure, the first writes."""
     params, row = cell.imported.params(cell.network, cell.recipe.pixel_scale), {}
     if len(cell.task.val[0]):
         row = loop.evaluate(cell.network, cell.recipe, params, cell.task, cell.mean(), runtime)
-    store.finish(cell, params, {**row, "steps": 0, "file": Path(cell.imported.path).name})
+    if parallel.is_first():
+        store.finish(cell, params, {**row, "steps": 0, "file": Path(cell.imported.path).name})
 
 
 def _label(tags: dict, cell: Cell) -> str:

@@ -12,7 +12,7 @@ from transfer_jax.networks.layers import (
     RoiPool,
 )
 from transfer_jax.networks.network import Network, Params
-from transfer_jax.networks.receptive_field import ReceptiveField, receptive_field
+from transfer_jax.networks.receptive_field import receptive_field
 from transfer_jax.networks.zoo import (
     adapted,
     alexnet,
@@ -23,28 +23,3 @@ from transfer_jax.networks.zoo import (
     torchvision_alexnet,
     zfnet,
 )
-
-__all__ = [
-    "AdaptiveAvgPool",
-    "Conv",
-    "Dense",
-    "Dropout",
-    "LocalResponseNorm",
-    "MaxPool",
-    "Network",
-    "Params",
-    "ReceptiveField",
-    "Relu",
-    "RoiPool",
-    "adapted",
-    "alexnet",
-    "alexnet_mini",
-    "as_convolutions",
-    "build",
-    "caffenet",
-    "deep",
-    "fully_convolutional",
-    "receptive_field",
-    "torchvision_alexnet",
-    "zfnet",
-]

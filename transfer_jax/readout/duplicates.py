@@ -7,7 +7,6 @@ products of unit descriptors.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 
 import jax
@@ -24,21 +23,6 @@ _BLURS = (1.25 / 32, 3.0 / 32)  # the band between them is compared; in parts of
 _LUMINANCE = (0.299, 0.587, 0.114)
 _LEAST_CONTRAST = 0.5  # root mean square of the band in grey levels; less is a constant image
 _product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Duplicates:
-    """Pairs of images that show the same picture, sorted by source and then by target.
-
-    Attributes:
-      source: int64 (P,), positions in the source set; `np.unique` of them is what to leave out.
-      target: int64 (P,), positions in the target set.
-      correlation: float32 (P,).
-    """
-
-    source: np.ndarray
-    target: np.ndarray
-    correlation: np.ndarray
 
 
 @jax.jit
@@ -77,15 +61,19 @@ def _samplers(pixels: int) -> np.ndarray:
 
 def find_duplicates(
     source: np.ndarray, target: np.ndarray, threshold: float = THRESHOLD, *, block: int = 4096
-) -> Duplicates:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The pairs of descriptors, source (N, 256) and target (M, 256), that correlate enough.
 
     For a search within one set pass it twice and ignore pairs with source equal to target. `block`
     of either set are compared at once.
 
+    Returns:
+      positions in the source and in the target, int64 (P,) each, sorted by source and then by
+      target, and correlations, float32 (P,).
+
     Example:
-      >>> found = find_duplicates(describe(imagenet_images), describe(caltech_images))
-      >>> task = without(task, rows[np.unique(found.source)])
+      >>> sources, _, _ = find_duplicates(describe(imagenet_images), describe(caltech_images))
+      >>> task = without(task, rows[np.unique(sources)])
     """
     found = [np.empty((2, 0), np.int64)]
     for start in range(0, len(source), block):
@@ -100,7 +88,7 @@ def find_duplicates(
     order = np.lexsort((columns, rows))
     rows, columns = rows[order], columns[order]
     one, other = np.asarray(source)[rows], np.asarray(target)[columns]
-    return Duplicates(rows, columns, np.einsum("pd,pd->p", one, other))
+    return rows, columns, np.einsum("pd,pd->p", one, other)
 
 
 @jax.jit

@@ -31,7 +31,6 @@ def layer_features(
     layers: Sequence[str],
     *,
     view: View,
-    batch_size: int = 256,
 ) -> dict[str, np.ndarray]:
     """Features of some layers of a frozen network, all from one forward pass in float32.
 
@@ -41,7 +40,6 @@ def layer_features(
       rows: (N,) which images, in the order that the features shall have.
       layers: names of layers, in any order.
       view: uint8 images -> what the network takes, such as a trained network's `view`.
-      batch_size: images a forward pass.
 
     Returns:
       layer -> float32 (N, D): the layer's output after ReLU, pooling and normalisation, maps
@@ -58,7 +56,7 @@ def layer_features(
         found = outputs(network, wanted, params, view(images))
         return {layer: x for (layer, _), x in found.items()}
 
-    return map_images(run, read, rows, batch_size)
+    return map_images(run, read, rows)
 
 
 def probabilities(
@@ -68,7 +66,6 @@ def probabilities(
     rows: Sequence[int] | np.ndarray,
     *,
     view: View,
-    batch_size: int = 256,
 ) -> np.ndarray:
     """Class probabilities, float32 (N, K), of a trained network for the images `rows`.
 
@@ -84,7 +81,7 @@ def probabilities(
         logits = found[last, "flat"]
         return jax.nn.softmax(logits.reshape(len(images), -1, logits.shape[-1])).mean(axis=1)
 
-    return map_images(run, read, rows, batch_size)
+    return map_images(run, read, rows)
 
 
 def map_images(

@@ -6,8 +6,6 @@ one ranks above it, and images of one score are retrieved together.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from sklearn.metrics import precision_recall_curve
 
@@ -75,8 +73,3 @@ def average_precisions(scores: np.ndarray, labels: np.ndarray, rule: str = "area
     """`average_precision` (K,) of each class, from scores and labels (N, K)."""
     columns = zip(scores.T, labels.T, strict=True)
     return np.array([average_precision(*column, rule) for column in columns])
-
-
-def ensemble(members: Sequence[np.ndarray]) -> np.ndarray:
-    """Mean (N, K) of the members' probabilities (Zeiler & Fergus 2013, Table 1), float64."""
-    return np.mean(members, axis=0, dtype=np.float64)

@@ -1,10 +1,9 @@
 """Windows of whole images: what a network says of squares of many sizes all over an image.
 
 Oquab et al. 2014 score some 500 squares an image (sections 3.2 and 3.3) and make of them a score of
-the image and a map. Two forms give the outputs of windows: `scan` runs the network as convolutions
-over the resized image, so that windows share what they have in common; `crop_outputs` cuts every
-window out. Both resize by the same filter, so they differ only where layers pad: a cropped window
-is surrounded by zeros, a scanned one by its image.
+the image and a map. `scan` runs the network as convolutions over the resized image, so that windows
+share what they have in common; where layers pad, a window is surrounded by its image and not by
+zeros, as it would be were it cut out.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from PIL import Image
 
-from transfer_jax.data.batches import padded_batches, stream
+from transfer_jax.data.batches import stream
 from transfer_jax.networks import (
     Network,
     Params,
@@ -36,9 +35,6 @@ The photographs of VOC 2007 need 10 canvases a scale, 2 % of them padding."""
 SQUEEZE = 0.02  # so much longer may an image be than its canvas; it is made shorter then
 PIXELS = 2**20  # of a batch of canvases
 GROUP = 16  # images of one canvas that are scanned together, a power of two
-GRID = 64  # of crops: what they are cut from has sides of multiples of it
-
-OfImage = Iterator[tuple[int, np.ndarray, np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,15 +76,6 @@ class Pyramid:
             found.append(np.stack(grid, axis=-1).reshape(-1, 4))
         return np.concatenate(found).astype(np.float32)
 
-    def multiply_adds(self, network: Network, shape: Sequence[int]) -> tuple[int, int]:
-        """Multiply-adds of the network for all windows of an image (height, width): scanned, and
-        cut out one by one. Padding to a canvas is not counted, nor is resizing."""
-        dense = as_convolutions(network, stride=self.stride)
-        sides = self.sides(network, shape)
-        levels = [dataclasses.replace(dense, input_size=size).multiply_adds for size in sides]
-        scanned = sum(sum(counts.values()) for counts in levels)
-        return scanned, len(self.boxes(network, shape)) * sum(network.multiply_adds.values())
-
 
 def scan(
     network: Network,
@@ -99,7 +86,7 @@ def scan(
     mean: ArrayLike,
     pixel_scale: float = 1.0,
     pyramid: Pyramid = Pyramid(),
-) -> OfImage:
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Logits of all windows of images, each scale in one pass of the network.
 
     Images of any size, also smaller than the input, are resized for each scale (Pillow's bilinear
@@ -120,7 +107,7 @@ def scan(
     """
     dense, params = fully_convolutional(network, params, stride=pyramid.stride)
     params, mean, waiting = jax.device_put(params), _colour(mean), {}
-    most = min(GROUP, _power_of_two(len(rows)))
+    most = min(GROUP, 1 << (len(rows) - 1).bit_length())
 
     def run(canvases, sides):
         return _outputs(dense, params, canvases, sides, mean, pixel_scale)
@@ -168,119 +155,6 @@ def _scan_group(run, network, pyramid, canvas, images, most):
             )
             found[i].append(maps[:down, :across].reshape(down * across, -1))
     return map(np.concatenate, found)
-
-
-def crop_outputs(
-    network: Network,
-    params: Params,
-    image: Callable[[int], np.ndarray],
-    rows: Sequence[int] | np.ndarray,
-    boxes: Callable[[int, np.ndarray], np.ndarray],
-    *,
-    mean: ArrayLike,
-    pixel_scale: float = 1.0,
-    batch_size: int = 64,
-) -> OfImage:
-    """Logits of the network for boxes of images, each cut out and resized to the input.
-
-    Crops are cut on the device, where an image is moved once, by the antialiased triangle filter
-    (Pillow's bilinear), which reaches over a box's edges into the image. Batches are full, whatever
-    the number of boxes an image.
-
-    Args:
-      network, params, image, rows, mean, pixel_scale: as for `scan`.
-      boxes: position in `rows`, its image -> float (m, 4), (ymin, xmin, ymax, xmax) as fractions of
-        the image's sides, inside it.
-      batch_size: crops a forward pass.
-
-    Yields:
-      (position in `rows`, boxes (m, 4), logits float32 (m, K)) of each image in order; maps are
-      flattened row by row with channels last.
-
-    Example:
-      >>> windows = lambda position, image: pyramid.boxes(net, image.shape)
-      >>> for i, boxes, logits in crop_outputs(net, params, voc.image, rows, windows, mean=mean):
-    """
-    params, mean = jax.device_put(params), _colour(mean)
-    size, width = network.input_shape[:2], math.prod([*network.output_shapes.values()][-1])
-    sides = np.tile(size, (batch_size, 1))
-
-    def cropped(group):
-        positions, images, found = zip(*group, strict=True)
-        outputs = np.empty((sum(map(len, found)), width), np.float32)
-        for places, crops in _crop_batches(images, found, size, batch_size):
-            batch = np.asarray(_outputs(network, params, crops, sides, mean, pixel_scale))
-            outputs[places] = batch[: len(places)].reshape(len(places), -1)
-        parts = np.split(outputs, np.cumsum([len(boxes) for boxes in found])[:-1])
-        yield from zip(positions, found, parts, strict=True)
-
-    group, count = [], 0
-    for position, pixels in enumerate(stream(image, rows, os.cpu_count() or 1)):
-        group.append((position, pixels, boxes(position, pixels)))
-        count += len(group[-1][-1])
-        if count >= 16 * batch_size or len(group) == 64:
-            yield from cropped(group)
-            group, count = [], 0
-    if group:
-        yield from cropped(group)
-
-
-def _crop_batches(
-    images: Sequence[np.ndarray],
-    boxes: Sequence[np.ndarray],
-    size: tuple[int, int],
-    batch_size: int,
-) -> Iterator[tuple[np.ndarray, jax.Array]]:
-    """All boxes of some images as (places among them, crops float32 (batch_size, *size, 3)), the
-    largest last; crops beyond the places are padding."""
-    shapes = np.array([pixels.shape[:2] for pixels in images])
-    room = -(-shapes.max(axis=0) // GRID) * GRID
-    whole = np.zeros((_power_of_two(len(images)), *room, 3), np.uint8)
-    for canvas, pixels in zip(whole, images, strict=False):
-        canvas[: pixels.shape[0], : pixels.shape[1]] = pixels
-    whole = jax.device_put(whole)
-    which = np.repeat(np.arange(len(images)), [len(one) for one in boxes])
-    limits = shapes[which]
-    starts, ends = (np.concatenate(boxes)[:, side] * limits for side in ((0, 1), (2, 3)))
-    # What the filter sees of the image lies between `low` and `high`.
-    support = np.maximum((ends - starts) / size, 1)
-    low = np.maximum(np.floor(starts - support), 0).astype(np.int32)
-    high = np.minimum(np.ceil(ends + support), limits).astype(np.int32)
-    order = np.argsort((high - low).max(axis=1))
-    for indices, mask in padded_batches(len(which), batch_size):
-        places = order[indices]
-        # Small windows are cut from small pieces, by few programs.
-        reach = tuple((-(-(high - low)[places].max(axis=0) // GRID) * GRID).tolist())
-        corner = np.minimum(low[places], np.subtract(room, reach))
-        where = starts[places], ends[places], limits[places]
-        yield places[mask], _crops(whole, which[places], corner, *where, size, reach)
-
-
-@functools.partial(jax.jit, static_argnums=(6, 7))
-def _crops(images, which, corner, starts, ends, limits, size, reach):
-    """Boxes (n, 2) of images (I, H, W, 3), resized to float32 (n, *size, 3): products with matrices
-    of weights, of pieces of `reach` pixels from `corner` on; pixels beyond `limits` are none."""
-
-    def crop(which, *place):
-        piece = jax.lax.dynamic_slice(images, (which, *place[0], 0), (1, *reach, 3))[0]
-        down, across = (
-            _taps(*(edge[axis] for edge in place), size[axis], reach[axis]) for axis in (0, 1)
-        )
-        rows = jnp.einsum("ip,pqc->iqc", down, piece.astype(jnp.float32))
-        return jnp.einsum("jq,iqc->ijc", across, rows)
-
-    with jax.default_matmul_precision("highest"):
-        return jax.vmap(crop)(which, corner, starts, ends, limits)
-
-
-def _taps(corner, start, end, limit, outputs, taps):
-    """Weights (outputs, taps) of pixels from `corner` on in a resized stretch from start to end."""
-    step = (end - start) / outputs
-    centres = start + (jnp.arange(outputs) + 0.5) * step
-    pixels = corner + jnp.arange(taps) + 0.5
-    weights = 1 - jnp.abs(pixels - centres[:, None]) / jnp.maximum(step, 1)
-    weights = jnp.where(pixels < limit, jnp.maximum(weights, 0), 0)
-    return weights / weights.sum(axis=1, keepdims=True)
 
 
 def image_score(probabilities: np.ndarray, k: float = 5) -> np.ndarray:
@@ -341,7 +215,3 @@ def _outputs(network, params, images, sides, mean, pixel_scale):
 
 def _colour(mean: ArrayLike) -> jax.Array:
     return jnp.asarray(mean, jnp.float32).reshape(-1, 3).mean(axis=0)
-
-
-def _power_of_two(number: int) -> int:
-    return 1 << (number - 1).bit_length()

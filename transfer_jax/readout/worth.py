@@ -79,7 +79,7 @@ def _performance(task, metric, train_x, test_x):
             return _ranked(scores[half], task.val[1][half], metric)
 
     else:
-        right = layer_accuracy(train_x, task.train[1], test_x, task.val[1]).right
+        right = layer_accuracy(train_x, task.train[1], test_x, task.val[1])
 
         def value(half):
             return share_right(right[half], task.val[1][half], metric)

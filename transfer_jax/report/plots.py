@@ -202,14 +202,23 @@ def first_layer_filters(results: Results, cells: Mapping[str, str]) -> Figure | 
 
 
 def filter_tiles(kernel: np.ndarray) -> np.ndarray:
-    """Filters (height, width, 3, count) as tiles of one picture, floats in 0 .. 1, parted by white.
+    """Filters (height, width, 3, count) as a mosaic, each scaled by itself: grey is zero."""
+    tiles = stretched(np.moveaxis(kernel, -1, 0))
+    return mosaic(tiles, int(np.ceil(np.sqrt(len(tiles)))), 1)
 
-    Each is scaled by its own largest absolute weight: grey is zero.
-    """
-    height, width, _, count = kernel.shape
-    columns = int(np.ceil(np.sqrt(count)))
-    tiles = np.moveaxis(kernel / np.maximum(np.abs(kernel).max((0, 1, 2)), 1e-12), -1, 0) / 2 + 0.5
-    tiles = np.pad(tiles, ((0, -count % columns), (0, 1), (0, 1), (0, 0)), constant_values=1)
-    tiles[count:] = 1
-    rows = tiles.reshape(-1, columns, height + 1, width + 1, 3).swapaxes(1, 2)
-    return rows.reshape(-1, columns * (width + 1), 3)[:-1, :-1]
+
+def stretched(pictures: np.ndarray) -> np.ndarray:
+    """Signed pictures (..., h, w, 3) as uint8: grey is zero, the largest absolute value of each
+    reaches black or white."""
+    largest = np.maximum(np.abs(pictures).max(axis=(-3, -2, -1), keepdims=True), 1e-12)
+    return np.round(127.5 + 127.5 * pictures / largest).astype(np.uint8)
+
+
+def mosaic(tiles: np.ndarray, columns: int, gap: int) -> np.ndarray:
+    """Pictures (n, h, w, 3) uint8 row by row on white."""
+    tiles = np.pad(
+        tiles, ((0, -len(tiles) % columns), (0, gap), (0, gap), (0, 0)), constant_values=255
+    )
+    height, width = tiles.shape[1:3]
+    tiles = tiles.reshape(-1, columns, height, width, 3).swapaxes(1, 2)
+    return tiles.reshape(-1, columns * width, 3)

@@ -364,7 +364,7 @@ def _transfer(store: Store, found: Sequence[Entry]):
         if cell.hash not in known:
             measured = known[cell.hash] = []
             x, y = _features(store.trained(cell.source), cell.task)
-            right = layer_accuracy(x["train"], y["train"], x["val"], y["val"]).right
+            right = layer_accuracy(x["train"], y["train"], x["val"], y["val"])
             arrays[cell.hash] = right
             bits = {"right": cell.hash, "images": _tested(store, cell)}
             measured.append({"measure": "svm", "value": float(right.mean()), **bits})
@@ -444,11 +444,11 @@ def _neighbours(store: Store, found: Sequence[Entry]):
             tell(tags, "neighbours_top5", right[5])
         means = class_means(x["val"], y["val"])
         for merged, of in parents.items():
-            siblings = sibling_share(means, of)
-            some = ~np.isnan(siblings.by_class)
+            by_class, chance = sibling_share(means, of)
+            some = ~np.isnan(by_class)
             if some.any():
-                more = {"level": merged, "chance": siblings.chance}
-                tell(tags, "siblings", siblings.by_class[some] == 1, f"classes {merged}", **more)
+                more = {"level": merged, "chance": chance}
+                tell(tags, "siblings", by_class[some] == 1, f"classes {merged}", **more)
         of = parents.get(name_of((tags["condition"], tags["amount"])))
         if of is not None:
             said = _probabilities(store.trained(cell), task.dataset, task.val[0]).argmax(axis=1)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-import time
 from collections.abc import Iterator, Sequence
 
 import jax
@@ -34,7 +33,7 @@ from transfer_jax.grid.cell import Cell, Entry
 from transfer_jax.grid.store import Store, TrainedNetwork
 from transfer_jax.networks import adapted
 from transfer_jax.readout.metrics import average_precisions
-from transfer_jax.readout.windows import Pyramid, crop_outputs, image_score, scan, score_map
+from transfer_jax.readout.windows import Pyramid, image_score, scan, score_map
 from transfer_jax.report import (
     MINUS,
     Results,
@@ -233,8 +232,8 @@ def _cell(
 
 
 def measure(config: ConfigDict, open_dataset, entries: Sequence[Entry], store: Store) -> None:
-    """Average precisions and the pointing game of every finished network; the two forms and score
-    maps of the reference."""
+    """Average precisions and the pointing game of every finished network; score maps of the
+    reference."""
     target, pyramid = _target(config, open_dataset), _pyramid(config)
     seeds, first = list(config.seeds), True
     for tags, cell in entries:
@@ -248,9 +247,7 @@ def measure(config: ConfigDict, open_dataset, entries: Sequence[Entry], store: S
         compute = functools.partial(_scored, tags, network, target, rows, pyramid)
         store.measure(f"windows/{digest(*tags.items())}", inputs, compute)
         if first:  # the reference of the first seed
-            first, some = False, rows[: config.forms_images]
-            compute = functools.partial(_forms, tags, network, target, some, pyramid)
-            store.measure("forms", [*inputs, len(some)], compute)
+            first = False
             compute = functools.partial(_maps, network, target, rows, pyramid, config.maps)
             store.measure("maps", [*inputs, config.maps], compute)
 
@@ -346,7 +343,7 @@ def _peaks(target: Target, rows, place: int, boxes, said) -> dict[tuple, np.ndar
 
 def _pointing(target: Target, rows, peaks: dict) -> dict[str, np.ndarray]:
     """Whether peaks lie in a box of their class, in their own image and in the next one that shows
-    the class."""
+    the class, of classes that several images show."""
     own, other = [], []
 
     def inside(label, place, peak) -> bool:
@@ -356,46 +353,11 @@ def _pointing(target: Target, rows, peaks: dict) -> dict[str, np.ndarray]:
 
     for label in target.classes:
         places = sorted(place for of, place in peaks if of == label)
+        places = places if len(places) > 1 else []
         for here, there in zip(places, places[1:] + places[:1], strict=True):
             own.append(inside(label, here, peaks[label, here]))
             other.append(inside(label, there, peaks[label, here]))
     return {"pointing": np.array(own, bool), "pointing_permuted": np.array(other, bool)}
-
-
-def _forms(tags, network: TrainedNetwork, target: Target, rows, pyramid: Pyramid):
-    """Both forms on the same windows, and coarser strides: mAP, milliseconds and multiply-adds an
-    image. The first pass compiles, the second is timed."""
-    net, asked, found = network.network, _Asked.of(target, rows), []
-    of = net, network.params, target.images.image, rows
-    view = {"mean": network.mean, "pixel_scale": network.recipe.pixel_scale}
-    shapes = [target.images.image(row).shape[:2] for row in rows]
-    windows = [pyramid.boxes(net, shape) for shape in shapes]
-    ways = {"cut out": lambda: crop_outputs(*of, lambda place, _: windows[place], **view)}
-    counts = {"cut out": sum(pyramid.multiply_adds(net, shape)[1] for shape in shapes)}
-    for times in (1, 2, 4):
-        coarse = dataclasses.replace(pyramid, stride=times * pyramid.stride)
-        name = f"convolutional, stride {coarse.stride}"
-        ways[name] = functools.partial(scan, *of, pyramid=coarse, **view)
-        counts[name] = sum(coarse.multiply_adds(net, shape)[0] for shape in shapes)
-    for name, run in ways.items():
-        list(run())
-        started = time.perf_counter()
-        outputs = list(run())
-        seconds = time.perf_counter() - started
-        scores = np.zeros((len(asked.place), len(target.classes)))
-        for place, boxes, logits in outputs:
-            said = np.asarray(jax.nn.softmax(logits))[:, :-1]
-            for number in np.flatnonzero(asked.place == place):
-                scores[number] = image_score(said[asked.windows(number, boxes)])
-        values = {
-            "windows": sum(len(boxes) for _, boxes, _ in outputs) / len(rows),
-            "map": np.nanmean(average_precisions(scores, asked.labels)),
-            "milliseconds": 1000 * seconds / len(rows),
-            "million_multiply_adds": counts[name] / len(rows) / 1e6,
-        }
-        for key, value in values.items():
-            found.append({**tags, "form": name, "measure": key, "value": float(value)})
-    return found, {}
 
 
 def _maps(network: TrainedNetwork, target: Target, rows, pyramid, count: int):
@@ -485,11 +447,6 @@ def sections(results: Results) -> list[Section]:
              "fifth root of the score."),
             (maps(results.arrays("maps"), "failure"), "Failures: the strongest images that do not "
              "show the class."),
-        ]),
-        Section("Windows by convolution, and cut out", "", [
-            (forms(results), "The same windows of the same images by both forms, and by coarser "
-             "strides. Cut out, a window is padded by zeros; in the convolutional form by what "
-             "lies around it."),
         ]),
         networks_section(results, "pretrained"),
     ]  # fmt: skip
@@ -589,21 +546,6 @@ def pointing(results: Results) -> pd.DataFrame | None:
                 "difference": str(gain(results, own, other)),
             }
     return pd.DataFrame.from_dict(found, orient="index")
-
-
-def forms(results: Results) -> pd.DataFrame | None:
-    """What both forms of windows cost and give."""
-    if "form" not in results.frame:
-        return None
-    rows = results.frame.dropna(subset="form")
-    found = rows.pivot(index="form", columns="measure", values="value").loc[rows["form"].unique()]
-    found["map"] *= 100
-    exact = found.loc["cut out"]
-    for name, of in (("fewer operations", "million_multiply_adds"), ("faster", "milliseconds")):
-        found[f"times {name}"] = exact[of] / found[of]
-    names = {"map": "mAP (%)", "million_multiply_adds": "million multiply-adds an image"}
-    names["milliseconds"] = "milliseconds an image"
-    return found.rename(columns=names).rename_axis(None).rename_axis(None, axis=1).round(2)
 
 
 @mpl.rc_context(plots.STYLE)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -14,7 +12,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from transfer_jax.grid.cell import from_json
 from transfer_jax.report import Results, Section, plots, read_published, spread
-from transfer_jax.report.plots import COLOURS, DASHED
+from transfer_jax.report.plots import COLOURS, DASHED, mosaic
 from transfer_jax.studies.zeiler2013_measures import (
     CLAIMS as CLAIMS,
     difference,
@@ -39,8 +37,6 @@ def sections(results: Results) -> list[Section]:
             (figure2(looked), "Each pair of blocks is one map: left its strongest activations over "
              "the validation images, each projected down alone and stretched by itself (grey is "
              "zero); right the pixels behind them, in the same order."),
-            (rules(looked), "One activation sent down by the deconvnet, the plain gradient, and "
-             "guided backpropagation, which rectifies both ways."),
         ], "experiments.projections.maps"),
         Section("Figure 4: how features come about", "", [
             (figure4(results), "The strongest activation of a map over the training images at each "
@@ -50,8 +46,6 @@ def sections(results: Results) -> list[Section]:
         ], "experiments.evolution_epochs"),
         Section("Figure 5: filters of the first two layers", "", [
             (figure5(results, "first"), "First layer, each filter scaled by itself; grey is zero."),
-            (energy(results), "Energy (squared weights) of first-layer filters against their mean, "
-             "strongest first; first seed. What dominates stands out at the left."),
             (figure5(results, "second"), "Second layer: the strongest activation of each map, "
              "projected down and cut to what the unit sees."),
             (filters(results), "Mean shares over seeds: dead filters; energy in the strongest "
@@ -234,20 +228,6 @@ def figure2(arrays) -> Figure | None:
 
 
 @mpl.rc_context(plots.STYLE)
-def rules(arrays) -> Figure | None:
-    """One unit sent down by each rule."""
-    names = ("image", "deconvnet", "gradient", "guided")
-    if "rules/unit" not in arrays:
-        return None
-    figure, (row,) = plots.new_figure(7, 2.1, ncols=len(names))
-    for axes, name in zip(row, names, strict=True):
-        show(axes, arrays[f"rules/{name}"])
-        axes.set_title(name)
-    row[0].set_ylabel(str(arrays["rules/unit"]))
-    return figure
-
-
-@mpl.rc_context(plots.STYLE)
 def figure4(results: Results) -> Figure | None:
     """Projections of some maps along training, a block a layer."""
     found = results.select("overlap", experiment="evolution")
@@ -288,24 +268,6 @@ def figure5(results: Results, which: str) -> Figure | None:
         across = int(np.ceil(np.sqrt(len(array))))
         show(axes, plots.filter_tiles(array) if which == "first" else mosaic(array, across, 2))
         axes.set_title(name)
-    return figure
-
-
-@mpl.rc_context(plots.STYLE)
-def energy(results: Results) -> Figure | None:
-    """Energy of first-layer filters by rank; a line a network, of the first seed."""
-    arrays = results.arrays("filters")
-    kernels = {n.removesuffix("/first"): a for n, a in arrays.items() if n.endswith("/first")}
-    if not kernels:
-        return None
-    figure, ((axes,),) = plots.new_figure(7, 3)
-    for (name, kernel), colour, marker in zip(kernels.items(), CYCLE, "osD^vP", strict=False):
-        of = np.sort(np.sum(kernel.astype(float) ** 2, axis=(0, 1, 2)))[::-1]
-        rank = 100 * (np.arange(len(of)) + 0.5) / len(of)
-        axes.plot(rank, of / of.mean(), color=colour, marker=marker, markersize=3, label=name)
-    axes.axhline(1, color="black", linewidth=0.8)
-    axes.set(yscale="log", xlabel="filters, strongest first (%)", ylabel="energy against the mean")
-    figure.legend(loc="outside right center")
     return figure
 
 
@@ -409,16 +371,6 @@ def _curves(results: Results) -> Figure | None:
         results,
         [(row.network, CYCLE[i % 6], row.hash) for i, row in enumerate(rows.itertuples())],
     )
-
-
-def mosaic(tiles: Sequence[np.ndarray], columns: int, gap: int) -> np.ndarray:
-    """Pictures (n, h, w, 3) uint8 row by row on white."""
-    tiles = np.pad(
-        tiles, ((0, -len(tiles) % columns), (0, gap), (0, gap), (0, 0)), constant_values=255
-    )
-    height, width = tiles.shape[1:3]
-    tiles = tiles.reshape(-1, columns, height, width, 3).swapaxes(1, 2)
-    return tiles.reshape(-1, columns * width, 3)
 
 
 def show(axes: Axes, picture: np.ndarray) -> None:

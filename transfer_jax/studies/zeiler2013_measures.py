@@ -44,12 +44,7 @@ from transfer_jax.networks import Conv, Network, receptive_field
 from transfer_jax.readout.duplicates import describe, find_duplicates
 from transfer_jax.readout.features import layer_features, map_images, probabilities
 from transfer_jax.readout.linear import KINDS, layer_accuracy, multilabel_scores
-from transfer_jax.readout.metrics import (
-    average_precisions,
-    ensemble,
-    mean_per_class_accuracy,
-    right_bits,
-)
+from transfer_jax.readout.metrics import average_precisions, mean_per_class_accuracy, right_bits
 from transfer_jax.report import (
     MINUS,
     Claim,
@@ -60,6 +55,7 @@ from transfer_jax.report import (
     converged,
     paired,
 )
+from transfer_jax.report.plots import stretched
 from transfer_jax.studies.settings import (
     Opener,
     asked_by,
@@ -73,7 +69,6 @@ from transfer_jax.studies.settings import (
 )
 from transfer_jax.training.recipe import twice_as_long
 from transfer_jax.visual import (
-    RULES,
     centres_inside,
     filter_statistics,
     occlusion_maps,
@@ -184,8 +179,9 @@ def near_duplicates(task: Task, target: Target) -> np.ndarray:
 
     def compute():
         one = map_images(describe, source.read, rows)
-        found = find_duplicates(one, map_images(describe, target.dataset.read, others))
-        return np.stack([rows[found.source], others[found.target], found.correlation])
+        other = map_images(describe, target.dataset.read, others)
+        sources, shown, correlation = find_duplicates(one, other)
+        return np.stack([rows[sources], others[shown], correlation])
 
     path = source.directory and source.directory / f"duplicates-{key}.npy"
     return kept_array(path, key, compute)
@@ -280,7 +276,7 @@ def measure(
     """Reads out of the networks what claims and figures need; those that failed are left out."""
     wanted, main = config.experiments, config.network.name
     done = [entry for entry in entries if store.finished(entry[1])]
-    standard = [e for e in done if "group" in e[0] or e[0]["condition"] == "standard"]
+    standard = [e for e in done if e[0]["condition"] == "standard"]
     standard = [e for e in standard if e[0]["experiment"] == "source"]
     mains = {tags["seed"]: cell for tags, cell in standard if tags["network"] == main}
     if not mains:
@@ -342,12 +338,13 @@ def _ensembles(store: Store, standard: Sequence[Entry]) -> Measured:
         if len(members) < max(size, 2):
             continue
         dataset, (tested, labels) = members[0].task.dataset, members[0].task.val
-        told = [
-            probabilities(one.network, one.params, dataset.read, tested, view=one.view)
-            for one in map(store.trained, members)
-        ]
+        told = []
+        for one in map(store.trained, members):
+            view = one.ten_crops if one.recipe.ten_crop else one.view
+            told.append(probabilities(one.network, one.params, dataset.read, tested, view=view))
         images, _ = store.right(members[0])
-        top1, top5 = (right_bits(ensemble(told), labels, k) for k in (1, 5))
+        told = np.mean(told, axis=0, dtype=np.float64)
+        top1, top5 = (right_bits(told, labels, k) for k in (1, 5))
         bits[str(group)] = top1
         tags = {"experiment": "ensemble", "network": f"{members[0].network.name} x {size}"}
         tags["group"] = group
@@ -377,7 +374,7 @@ def strongest(trained: TrainedNetwork, task: Task, rows: np.ndarray, layers, cou
 
 def projections(trained: TrainedNetwork, task: Task, rows: np.ndarray, count: int) -> Measured:
     """Figure 2: some maps of each convolution layer, drawn among those that any image switches on,
-    and their nine strongest activations; and the strongest of the last layer by all rules."""
+    and their nine strongest activations."""
     names = convolutions(trained.network)
     found, arrays = strongest(trained, task, rows, names), {}
     for name, top in found.items():
@@ -387,13 +384,6 @@ def projections(trained: TrainedNetwork, task: Task, rows: np.ndarray, count: in
         )
         arrays |= {f"{name}/maps": maps, f"{name}/values": top.values[maps]}
         arrays |= {f"{name}/patches": patches, f"{name}/projections": stretched(pictures)}
-    best = int(np.argmax(found[names[-1]].values[:, 0]))
-    pixels = task.dataset.read(found[names[-1]].image_ids[best, :1])
-    arrays |= {"rules/unit": np.array(f"{names[-1]}, map {best}")}
-    arrays["rules/image"] = trained.pixels(pixels)[0]
-    for rule in RULES:
-        down = project(trained, pixels, names[-1], np.array([best]), rule=rule)
-        arrays[f"rules/{rule}"] = stretched(down)[0]
     return [], arrays
 
 
@@ -424,22 +414,15 @@ def seen(trained, task: Task, layer: str, maps, ids, places) -> tuple[np.ndarray
     return found[0], found[1]
 
 
-def project(trained, pixels: np.ndarray, layer: str, maps, places=None, rule="deconvnet"):
+def project(trained, pixels: np.ndarray, layer: str, maps, places=None):
     """Projections (n, H, W, 3) of one unit of each image, a batch of one size at a time."""
     found = [np.empty((0, *trained.network.input_shape), np.float32)]
     for start in range(0, len(pixels), BATCH):
         here = np.resize(np.arange(start, min(start + BATCH, len(pixels))), min(BATCH, len(pixels)))
         view, units = trained.view(pixels[here]), None if places is None else places[here]
-        down = project_units(trained.network, trained.params, view, layer, maps[here], units, rule)
+        down = project_units(trained.network, trained.params, view, layer, maps[here], units)
         found.append(np.asarray(down)[: len(pixels) - start])
     return np.concatenate(found)
-
-
-def stretched(pictures: np.ndarray) -> np.ndarray:
-    """Projections (..., h, w, 3) as uint8: grey is zero, the largest absolute value of each reaches
-    black or white."""
-    largest = np.maximum(np.abs(pictures).max(axis=(-3, -2, -1), keepdims=True), 1e-12)
-    return np.round(127.5 + 127.5 * pictures / largest).astype(np.uint8)
 
 
 def _filters(store: Store, entries: Sequence[Entry], task: Task, rows, most: int) -> Measured:
@@ -460,7 +443,7 @@ def _filters(store: Store, entries: Sequence[Entry], task: Task, rows, most: int
             shares |= dict(zip(("low", "middle", "high"), numbers.bands, strict=True))
             found += _numbers({**common, "layer": layer}, shares)
         if f"{name}/first" not in arrays:
-            top = strongest(trained, task, rows, second, count=1)[second]
+            top = strongest(trained, task, rows, [second], count=1)[second]
             maps = np.flatnonzero(top.values[:, 0] > 0)[:most]
             down = seen(trained, task, second, maps, top.image_ids[maps], top.positions[maps])[1]
             arrays[f"{name}/first"] = np.asarray(trained.params[first]["kernel"])
@@ -580,7 +563,7 @@ def _transfer(store: Store, cell: Cell, target: Target, seed: int, scratch: Sequ
         for readout, layer, size in wanted:
             few = np.isin(task.train[0], target.task(fold, size).train[0])
             x, y = train[layer][few], task.train[1][few]
-            found[readout, layer, size] = layer_accuracy(x, y, test[layer], labels, readout).right
+            found[readout, layer, size] = layer_accuracy(x, y, test[layer], labels, readout)
         for tags, anew in scratch:
             if tags["fold"] == fold:
                 found["scratch", "", tags["size"]] = store.right(anew)[1]

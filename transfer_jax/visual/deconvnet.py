@@ -17,6 +17,7 @@ maximum their signals add up. The logits have no ReLU, so nothing rectifies them
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -30,24 +31,6 @@ RULES = ("deconvnet", "gradient", "guided")
 
 
 @partial(jax.jit, static_argnames=("network", "layer", "rule"))
-def project(
-    network: Network,
-    params: Params,
-    x: ArrayLike,
-    layer: str,
-    signal: ArrayLike,
-    rule: str = "deconvnet",
-) -> jax.Array:
-    """Sends a signal at a layer's output down to pixels, each image through its own switches.
-
-    `x` (N, H, W, 3) are float images, mean subtracted; `signal` is shaped as what leaves `layer`
-    after ReLU, pooling and normalisation. Gives (N, H, W, 3) float32, whose scale has a meaning for
-    'gradient' alone: the gradient of sum(signal * output) by the pixels.
-    """
-    return _down(network, params, x, layer, rule, lambda output: signal)
-
-
-@partial(jax.jit, static_argnames=("network", "layer", "rule"))
 def project_units(
     network: Network,
     params: Params,
@@ -57,14 +40,15 @@ def project_units(
     positions: ArrayLike | None = None,
     rule: str = "deconvnet",
 ) -> jax.Array:
-    """Projects one unit of each image down to pixels: `project` of the layer's `unit_signal`.
+    """Projects one unit of each image down to pixels, (N, H, W, 3) float32, each image through its
+    own switches: sends down the layer's `unit_signal`.
 
-    `maps` (N,), or one for all, are the units' maps (or dense units); `positions` (N, 2), or one
-    pair for all, their rows and columns, None for the strongest. A unit whose activation is zero
-    projects to zeros.
+    `images` (N, H, W, 3) are floats, mean subtracted. `maps` (N,), or one for all, are the units'
+    maps (or dense units); `positions` (N, 2), or one pair for all, their rows and columns, None for
+    the strongest. A unit whose activation is zero projects to zeros.
     """
     signal = partial(unit_signal, maps=maps, positions=positions)
-    return _down(network, params, images, layer, rule, signal)
+    return send_down(network, params, images, layer, signal, rule)
 
 
 def unit_signal(
@@ -89,7 +73,17 @@ def unit_signal(
     return jnp.where(kept.reshape(activations.shape), activations, 0)
 
 
-def _down(network, params, x, layer, rule, signal_of):
+def send_down(
+    network: Network,
+    params: Params,
+    x: ArrayLike,
+    layer: str,
+    signal_of: Callable[[jax.Array], ArrayLike],
+    rule: str,
+) -> jax.Array:
+    """Sends what `signal_of` makes of a layer's output, after ReLU, pooling and normalisation, down
+    to pixels (N, H, W, 3); their scale has a meaning for 'gradient' alone: the gradient of
+    sum(signal * output) by the pixels."""
     if rule not in RULES:
         raise ValueError(f"rule {rule!r} is unknown; expected one of {RULES}")
     layers = tuple(

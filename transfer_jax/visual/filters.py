@@ -1,4 +1,4 @@
-"""Numbers for what Figure 5 of Zeiler & Fergus 2013 shows: dead, dominant and noisy filters.
+"""Numbers for what Figure 5 of Zeiler & Fergus 2013 shows: dead and dominant filters, frequencies.
 
 Kernels are (height, width, channels, filters), as `params[layer]['kernel']`.
 """
@@ -18,35 +18,27 @@ RESOLUTION = 64  # side of the Fourier transforms
 class FilterStatistics:
     """The numbers of a layer's filters.
 
-    Of `count` filters, `dead` is the share of dead ones, `noise` the share whose smoothness lies
-    within three standard deviations of white noise's, `smoothness` the median of those not dead
-    (both NaN for 1 x 1 kernels). `strongest` is the share of the layer's energy in its strongest
-    filter, 1 / count if all are equal, `bands` those at low, middle and high frequencies.
+    Of `count` filters, `dead` is the share of dead ones. `strongest` is the share of the layer's
+    energy in its strongest filter, 1 / count if all are equal, `bands` those at low, middle and
+    high frequencies.
     """
 
     count: int
     dead: float
     strongest: float
-    noise: float
-    smoothness: float
     bands: tuple[float, float, float]
 
 
 def filter_statistics(kernel: np.ndarray) -> FilterStatistics:
     """All numbers of this module for one layer's kernel."""
     kernel = np.asarray(kernel, np.float64)
-    height, width, channels, count = kernel.shape
     energy = np.sum(kernel**2, axis=(0, 1, 2))
-    dead, smooth = dead_filters(kernel), smoothness(kernel)
-    pairs = channels * (height * (width - 1) + width * (height - 1))
     with np.errstate(invalid="ignore"):
         strongest = energy.max() / energy.sum()
     return FilterStatistics(
-        count=count,
-        dead=float(dead.mean()),
+        count=len(energy),
+        dead=float(dead_filters(kernel).mean()),
         strongest=float(strongest),
-        noise=float(np.mean(np.abs(smooth) <= 3 / np.sqrt(pairs))) if pairs else np.nan,
-        smoothness=float(np.median(smooth[~dead])) if not dead.all() else np.nan,
         bands=tuple(frequency_shares(kernel).tolist()),
     )
 
@@ -59,19 +51,6 @@ def dead_filters(kernel: np.ndarray) -> np.ndarray:
     """
     rms = np.sqrt(np.mean(np.asarray(kernel, np.float64) ** 2, axis=(0, 1, 2)))
     return rms <= DEAD_FRACTION * np.quantile(rms, 0.9, method="lower")
-
-
-def smoothness(kernel: np.ndarray) -> np.ndarray:
-    """(filters,) how much neighbouring weights agree, NaN for filters of zeros and 1 x 1 kernels.
-
-    Sum of 2 w v over the sum of w^2 + v^2, over all pairs (w, v) of horizontal and vertical
-    neighbours: 1 for a constant filter, 0 +- 1 / sqrt(pairs) for white noise.
-    """
-    kernel = np.asarray(kernel, np.float64)
-    pairs = ((kernel[1:], kernel[:-1]), (kernel[:, 1:], kernel[:, :-1]))
-    product = sum(np.sum(2 * one * other, axis=(0, 1, 2)) for one, other in pairs)
-    square = sum(np.sum(one**2 + other**2, axis=(0, 1, 2)) for one, other in pairs)
-    return np.divide(product, square, out=np.full(kernel.shape[3], np.nan), where=square > 0)
 
 
 def frequency_shares(kernel: np.ndarray) -> np.ndarray:

@@ -92,22 +92,14 @@ def square_places(side: int, square: int, stride: int) -> np.ndarray:
 
 
 def centres_inside(maps: OcclusionMaps, box: Box) -> np.ndarray:
-    """(r, c) bool: which of the square's places have their centre inside a box.
-
-    Its mean is the chance level of `lowest_probability_inside`. The box is (ymin, xmin, ymax, xmax)
-    as shares of the image's sides, borders included.
-    """
+    """(r, c) bool: which of the square's places have their centre inside a box, (ymin, xmin, ymax,
+    xmax) as shares of the image's sides, borders included."""
     ymin, xmin, ymax, xmax = box
     y, x = (
         (places + maps.square / 2) / side
         for places, side in zip((maps.rows, maps.columns), maps.image_size, strict=True)
     )
     return ((y >= ymin) & (y <= ymax))[:, None] & ((x >= xmin) & (x <= xmax))[None, :]
-
-
-def lowest_probability_inside(maps: OcclusionMaps, box: Box) -> bool:
-    """Whether hiding the object hurts most: the lowest probability's place lies in its box."""
-    return bool(centres_inside(maps, box).ravel()[np.argmin(maps.probability)])
 
 
 @functools.lru_cache(maxsize=16)

@@ -32,7 +32,7 @@ def top_activations(
     network: Network,
     params: Params,
     batches: Iterable[tuple[np.ndarray, np.ndarray]],
-    layers: Sequence[str] | str,
+    layers: Sequence[str],
     *,
     count: int = 9,
 ) -> dict[str, TopActivations]:
@@ -48,7 +48,7 @@ def top_activations(
       >>> top = top_activations(net, params, batches, ['conv1', 'conv5'])
       >>> top['conv5'].image_ids[17]  # of the nine images that excite map 17 most
     """
-    layers = (layers,) if isinstance(layers, str) else tuple(layers)
+    layers = tuple(layers)
     shapes = {layer: network.output_shapes[layer] for layer in layers}
     update, size = _update(network, layers, count), 0
     empty = {layer: np.full((shape[-1], count), -1, np.int32) for layer, shape in shapes.items()}
