@@ -19,26 +19,3 @@ from transfer_jax.report.frame import (
     write_csv,
 )
 from transfer_jax.report.page import Section, networks_section, write_report
-
-__all__ = [
-    "MARGIN",
-    "MINUS",
-    "Claim",
-    "Effect",
-    "Results",
-    "Section",
-    "Verdict",
-    "all_of",
-    "converged",
-    "judge",
-    "level",
-    "load",
-    "networks",
-    "networks_section",
-    "over_units",
-    "paired",
-    "read_published",
-    "spread",
-    "write_csv",
-    "write_report",
-]
