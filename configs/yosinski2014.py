@@ -115,7 +115,7 @@ def folder(path: str = "") -> ConfigDict:
 
 
 def tiny_imagenet() -> ConfigDict:
-    """Four splits in one direction, man-made / natural in four seeds."""
+    """Four splits in one direction, man-made / natural in three seeds."""
     config = base_config(
         DatasetSpec("tiny_imagenet", path="."),
         network_config("alexnet_mini", dropout=0.0),
@@ -123,9 +123,9 @@ def tiny_imagenet() -> ConfigDict:
         Runtime(checkpoint_every=500),
     )
     config.dataset.path = ""
-    splits, few = (0, 1, 2, 3), {"targets": ("B",), "ns": (2, 4, 6, 7)}
-    config.experiments.random_halves.update({"splits": splits, "fine_tuned_ns": (4,), **few})
-    config.experiments.man_natural.update({"seeds": splits, **few})
+    few = {"targets": ("B",), "ns": (2, 4, 6, 7)}
+    config.experiments.random_halves.update(few | {"splits": (0, 1, 2, 3), "fine_tuned_ns": (4,)})
+    config.experiments.man_natural.update(few | {"seeds": (0, 1, 2)})
     return config
 
 
