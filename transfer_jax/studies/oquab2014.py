@@ -426,7 +426,7 @@ def sections(results: Results) -> list[Section]:
             (table(results, found["pretraining"], main), "Mean and standard deviation over seeds; "
              f"points against '{main}'."),
             (by_class(results, found["pretraining"]), "Average precision (%) by class, area rule, "
-             "mean over seeds; published: larger networks and images."),
+             "mean over seeds; published: larger networks and images, the devkit's own division."),
         ]),
         Section("Which layer, how many adaptation layers, which score?", "", [
             (bars(results, found, ("layer", "adaptation layers", "score")), f"mAP. {BARS}"),
