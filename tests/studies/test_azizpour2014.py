@@ -289,6 +289,13 @@ def test_a_run_ends_in_a_page_with_a_verdict_on_each_claim(run, tmp_path):
     assert all(claim.test(run.results).outcome == "undecided" for claim in study.CLAIMS)
 
 
+def test_a_page_does_without_the_images_of_an_imported_source(run, tmp_path):
+    frame = run.results.frame
+    results = dataclasses.replace(run.results, frame=frame[frame["measure"] != "overlap"])
+    page = write_report(study, results, tmp_path).read_text()
+    assert "best setting" in page and "overlap with the source" not in page
+
+
 def test_nothing_is_computed_twice(run):
     assert changes_nothing(study, run, open_dataset)
 

@@ -522,7 +522,7 @@ def targets_table(results: Results) -> pd.DataFrame | None:
     names = {"value": "default setting", "overlap": "overlap with the source"}
     shown = found.drop(columns="error").rename(columns=names)
     for name in names.values():
-        shown[name] = (100 * shown[name]).map("{:.1f}".format)
+        shown[name] = (100 * shown[name]).map("{:.1f}".format).replace("nan", "")
     shown["rank"] = shown["rank"].map("{:g}".format)
     return shown
 
@@ -540,11 +540,15 @@ def movement(results: Results) -> pd.DataFrame | None:
         row = {"factor": factor, "targets": len(best)}
         for name, column in orders.items():
             sign = -1 if column == "overlap" else 1
-            rho, p = rank_correlation(best["place"], sign * best[column])
-            row[f"rho, {name}"] = "" if np.isnan(rho) else f"{rho:+.2f} (p {p:.2g})"
+            row[f"rho, {name}"] = _correlation(best["place"], sign * best[column])
         seeds, tasks = shift(advantage(results, factor))
         rows.append({**row, "shift over seeds": str(seeds), "over targets": str(tasks)})
     return pd.DataFrame(rows)
+
+
+def _correlation(one, other) -> str:
+    rho, p = rank_correlation(one, other)
+    return "" if np.isnan(rho) else f"{rho:+.2f} (p {p:.2g})".replace("-", MINUS)
 
 
 def table(results: Results, factor: str) -> pd.DataFrame | None:
@@ -602,11 +606,11 @@ def figure(results: Results, factor: str) -> Figure | None:
             for x, row in zip(spread, of.itertuples(), strict=True):
                 looks = _looks(rows, row.target, row.group)
                 panels[2].plot(x, order.index(row.setting), looks["marker"], color=looks["color"])
-        rho, p = rank_correlation(best["place"], best["rank"])
-        told = "" if np.isnan(rho) else f"rho {rho:+.2f}, p {p:.2g}"
-        panels[2].set(xlabel="distance (order)", ylabel="best setting", title=told)
+        told = _correlation(best["place"], best["rank"])
+        panels[2].set(xlabel="distance (order)", ylabel="best setting")
+        panels[2].set_title(told and f"rho {told}")
         panels[2].set_yticks(range(len(order)), order)
-        ranks = results.select("overlap")["rank"]
+        ranks = results.select("test")["rank"]
         panels[2].set(ylim=(-0.5, len(order) - 0.5), xlim=(ranks.min() - 0.5, ranks.max() + 0.5))
         panels[2].title.set(fontsize=9, fontweight="normal")
     _legend(drawing, rows)
