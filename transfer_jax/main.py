@@ -29,7 +29,7 @@ from transfer_jax.grid.cell import all_cells
 from transfer_jax.grid.cost import dry_run
 from transfer_jax.grid.run import GroupsFailedError, run_grid
 from transfer_jax.grid.store import Store, WorkdirInUseError
-from transfer_jax.report.frame import load, write_csv
+from transfer_jax.report.frame import load, write_results_csv
 from transfer_jax.report.page import write_report
 from transfer_jax.studies.settings import (
     build,
@@ -119,7 +119,7 @@ def run(config: ConfigDict, workdir: Path, command: str, *, retry_failed: bool =
             runtime,
             ray=ray,
             retry_failed=retry_failed,
-            after_each=lambda: write_csv(load(store.workdir)),
+            after_each=lambda: write_results_csv(load(store.workdir)),
         )
         if parallel.is_first() and hasattr(study, "measure"):
             study.measure(config, open_dataset, entries, store)
@@ -131,7 +131,7 @@ def report(workdir: Path) -> Path:
     results = load(workdir)
     for remark in results.remarks:
         log.warning("%s", remark)
-    write_csv(results)
+    write_results_csv(results)
     return write_report(study_of(results.about.get("study")), results)
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 
 import numpy as np
+import pandas as pd
 import pytest
 from ml_collections import ConfigDict
 
@@ -287,6 +288,10 @@ def test_a_run_ends_in_a_page_with_a_verdict_on_each_claim(run, tmp_path):
     text = page.read_text()
     assert "What to choose" in text and text.count("data:image") >= 8
     assert all(claim.test(run.results).outcome == "undecided" for claim in study.CLAIMS)
+    told, known = pd.read_csv(tmp_path / "measures.csv"), run.results.select("test")
+    told = told[told["measure"] == "test"]
+    assert told["value"].tolist() == pytest.approx(known["value"].tolist(), abs=1e-5)
+    assert told["candidate"].dropna().tolist() == known["candidate"].dropna().tolist()
 
 
 def test_a_page_does_without_the_images_of_an_imported_source(run, tmp_path):

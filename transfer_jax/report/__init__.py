@@ -16,6 +16,6 @@ from transfer_jax.report.frame import (
     load,
     networks,
     read_published,
-    write_csv,
+    write_results_csv,
 )
 from transfer_jax.report.page import Section, networks_section, write_report

@@ -158,18 +158,19 @@ def networks(results: Results) -> pd.DataFrame:
     return frame.sort_index().convert_dtypes()
 
 
-def write_csv(results: Results) -> None:
-    """Writes `networks` into the workdir, as results.csv, and what was read out of them beside
-    their accuracies as measures.csv."""
+def measures(results: Results) -> pd.DataFrame:
+    """One row for each number that was read out of the networks beside their accuracies."""
     frame = results.frame
-    measured = frame[frame["entry"].isna()].dropna(axis=1, how="all")
-    measured = measured.drop(columns=["state", "right", "images"], errors="ignore")
-    for name, table in (("results", networks(results)), ("measures", measured)):
-        if len(table):
-            path = Path(results.workdir, f"{name}.csv")
-            partial = path.with_suffix(".partial")
-            table.to_csv(partial, index=False, float_format="%.6g")
-            partial.replace(path)
+    found = frame[frame["entry"].isna()].dropna(axis=1, how="all")
+    return found.drop(columns=["state", "right", "images"], errors="ignore")
+
+
+def write_results_csv(results: Results) -> None:
+    """Writes `networks` into the workdir, as results.csv."""
+    path = Path(results.workdir, "results.csv")
+    partial = path.with_suffix(".partial")
+    networks(results).to_csv(partial, index=False, float_format="%.6g")
+    partial.replace(path)
 
 
 def read_published(name: str) -> pd.DataFrame:

@@ -16,7 +16,13 @@ from matplotlib.figure import Figure
 from transfer_jax.report import plots
 from transfer_jax.report.claims import OUTCOMES, converged, judge, wrong_by_chance
 from transfer_jax.report.effects import ALPHA, points
-from transfer_jax.report.frame import NETWORK_COLUMNS, NETWORK_MEASURES, Results, networks
+from transfer_jax.report.frame import (
+    NETWORK_COLUMNS,
+    NETWORK_MEASURES,
+    Results,
+    measures,
+    networks,
+)
 from transfer_jax.wording import listed, time_text
 
 FOLDED = 40  # rows beyond which a table is shown on request
@@ -51,7 +57,8 @@ def networks_section(
 
 
 def write_report(study: Any, results: Results, folder: Path | None = None) -> Path:
-    """Writes index.html, which needs no other file, and claims.csv (see `judge`); returns the page.
+    """Writes index.html, which needs no other file, claims.csv (see `judge`) and measures.csv (see
+    `measures`); returns the page.
 
     Args:
       study: module of transfer_jax.studies: its sections come between claims and networks.
@@ -63,6 +70,8 @@ def write_report(study: Any, results: Results, folder: Path | None = None) -> Pa
     folder.mkdir(parents=True, exist_ok=True)
     judged, trained = judge(study.CLAIMS, results), networks(results)
     judged.to_csv(folder / "claims.csv", index=False, float_format="%.5g")
+    if len(measured := measures(results)):
+        measured.to_csv(folder / "measures.csv", index=False, float_format="%.6g")
     outcome = judged.loc[judged["claim"] != "", "verdict"]
     done = trained[trained["state"] == "done"].drop_duplicates("hash")
     trained = trained.assign(note=_near_chance(results, trained))

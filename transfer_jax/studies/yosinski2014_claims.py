@@ -85,6 +85,20 @@ def at(results: Results, treatment: str, ns: Sequence[int], experiment="random_h
     return f" at n = {', '.join(f'{n:g}' for n in run)}" if run else ""
 
 
+def named(
+    results: Results,
+    treated: str,
+    reference: str,
+    ns: Sequence[int] = LAYERS,
+    experiment: str = "random_halves",
+) -> tuple[Effect, str]:
+    """`effect`, and what it is called."""
+    names = {**NAMES, "long": "long base"}
+    where = at(results, treated, ns, experiment)
+    name = f"{names[treated]} {MINUS} {names[reference]}{where}"
+    return effect(results, treated, reference, ns, experiment), name
+
+
 def gains(results: Results, treatment: str, ns: Sequence[int] = LAYERS) -> pd.DataFrame:
     """Top-1 of each network minus that of the base of its own half, and minus the mean base, by
     split."""
@@ -98,13 +112,14 @@ def gains(results: Results, treatment: str, ns: Sequence[int] = LAYERS) -> pd.Da
 def lower_layers_transfer(results: Results) -> Verdict:
     """conv1 and conv2 transfer almost perfectly: at n = 1, 2 AnB stays within 1 point of BnB, and
     loses no more than 1 against a converged base."""
-    same_surgery = effect(results, "transfer_frozen", "selffer_frozen", (1, 2))
-    where = at(results, "transfer_frozen", (1, 2))
-    total = effect(results, "transfer_frozen", "base", (1, 2))
-    total = total.above(-MARGIN, f"AnB {MINUS} base{where}")
+    (same_surgery, same), (total, whole) = (
+        named(results, "transfer_frozen", reference, (1, 2))
+        for reference in ("selffer_frozen", "base")
+    )
+    loss = total.above(-MARGIN, whole)
     return all_of(
-        same_surgery.within(MARGIN, f"AnB {MINUS} BnB{where}"),
-        total.supposing(converged(results), "bases are still learning, or may be"),
+        same_surgery.within(MARGIN, same),
+        loss.supposing(converged(results), "bases are still learning, or may be"),
     )
 
 
@@ -124,26 +139,23 @@ def selffer_dips(results: Results) -> Verdict:
 def finetuned_selffer_recovers(results: Results) -> Verdict:
     """BnB+ recovers: over all n it loses no more than 1 point against a base that trained as long
     (a gain is no loss)."""
-    gain, kind = effect(results, "selffer_finetuned", "long"), "selffer_finetuned"
-    return gain.above(-MARGIN, f"BnB+ {MINUS} long base{at(results, kind, LAYERS)}")
+    gain, name = named(results, "selffer_finetuned", "long")
+    return gain.above(-MARGIN, name)
 
 
 def upper_layers_are_specific(results: Results) -> Verdict:
     """Upper layers are specific to their task: at n = 6, 7 AnB falls more than 1 point below
     BnB."""
-    gain, kind = effect(results, "transfer_frozen", "selffer_frozen", (6, 7)), "transfer_frozen"
-    return gain.below(-MARGIN, f"AnB {MINUS} BnB{at(results, kind, (6, 7))}")
+    gain, name = named(results, "transfer_frozen", "selffer_frozen", (6, 7))
+    return gain.below(-MARGIN, name)
 
 
 def transfer_boosts(results: Results) -> Verdict:
     """AnB+ is boosted: over all n it gains more than 1 point on BnB+, and on a base that trained as
     long."""
-    kind = "transfer_finetuned"
-    where = at(results, kind, LAYERS)
-    return all_of(
-        effect(results, kind, "selffer_finetuned").above(MARGIN, f"AnB+ {MINUS} BnB+{where}"),
-        effect(results, kind, "long").above(MARGIN, f"AnB+ {MINUS} long base{where}"),
-    )
+    references = ("selffer_finetuned", "long")
+    found = (named(results, "transfer_finetuned", reference) for reference in references)
+    return all_of(*(gain.above(MARGIN, name) for gain, name in found))
 
 
 def distance_matters(results: Results) -> Verdict:
@@ -159,9 +171,8 @@ def distance_matters(results: Results) -> Verdict:
 def distant_beats_random(results: Results) -> Verdict:
     """Features of a distant task beat random ones: over all n AnB between man-made and natural
     exceeds RnB on the same task by more than 1 point."""
-    kind, experiment = "transfer_frozen", "man_natural"
-    lead = effect(results, kind, "random_frozen", experiment=experiment)
-    return lead.above(MARGIN, f"AnB {MINUS} RnB{at(results, kind, LAYERS, experiment)}")
+    lead, name = named(results, "transfer_frozen", "random_frozen", experiment="man_natural")
+    return lead.above(MARGIN, name)
 
 
 CLAIMS = tuple(
