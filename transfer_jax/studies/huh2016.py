@@ -620,16 +620,20 @@ def figure(results: Results, question: str) -> Figure | None:
     for kind in dict.fromkeys(way[0] for way in found):
         line = "-" if axis and kind != "top-down" else ":"
         own = [way for way in found if way[0] == kind or (axis and way == against)]
-        for experiment, measure, label, colour, marker in LOOKS:
+        for number, (experiment, measure, label, colour, marker) in enumerate(LOOKS, start=-1):
             of = {"measure": measure, "experiment": experiment}
             looks = {"fmt": marker + line * bool(axis), "color": COLOURS[colour], "label": label}
-            levels = {place[w]: level(networks(results, question, w, **of)) for w in own}
-            changes = {place[w]: gain(results, question, w, against, **of) for w in own}
+            # Beside each other, so that no bar hides another.
+            x = {w: place[w] * 1.03**number if axis else place[w] + 0.1 * number for w in own}
+            levels = {x[w]: level(networks(results, question, w, **of)) for w in own}
+            changes = {x[w]: gain(results, question, w, against, **of) for w in own}
             plots.dots(left, levels, **looks)
             if question == "images" or experiment == "fine_tuned":
                 plots.dots(right, changes, **looks)
     if question in _costs() and (pair := {"images": halved, "classes": fewer}[question](results)):
-        right.plot(place[pair[1]], -_costs()[question], "*", color=COLOURS["grey"], markersize=12)
+        right.plot(
+            place[pair[1]], -_costs()[question], "*", color=COLOURS["grey"], markersize=12, zorder=4
+        )
     for axes in (left, right):
         axes.set_xscale("log" if axis else "linear")
         names = [f"{way[1]:g}" if axis else name_of(way) for way in found]

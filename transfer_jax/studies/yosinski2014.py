@@ -346,8 +346,9 @@ def figure3(results: Results, theirs: Results) -> Figure | None:
     for axes in (natman, random, drops):
         plots.layer_axis(axes)
         axes.set_xlabel("frozen layers n")
-        if axes.get_legend_handles_labels()[0]:
+        if axes is not drops and axes.get_legend_handles_labels()[0]:
             axes.legend(loc="lower left")
+    figure.legend(*drops.get_legend_handles_labels(), loc="outside right center")
     return figure
 
 
