@@ -115,7 +115,7 @@ def photographs() -> ConfigDict:
     config = base_config(DatasetSpec("tiny_imagenet", path="."), network, recipe, voc)
     config.dataset.path = ""
     config.target.folds = 3
-    ways = {"ways": ("all", "random", "near"), "count": 100, "like": tuple(LIKE.split())}
+    ways = {"ways": ("all", "random", "near", "long"), "count": 100, "like": tuple(LIKE.split())}
     config.pretraining.update({**ways, "depth": 7})
     config.windows.per_class = 1500
     config.adaptation_width = 512

@@ -315,14 +315,15 @@ def test_every_second_test_image_chooses_and_the_others_report(run, layer):
     assert value(run, "test", **of) == pytest.approx(right[1::2].mean())
 
 
-def test_right_images_are_known_by_their_rows(run):
-    rows = run.results.select("test", target="world")
-    for row in rows.itertuples():
-        digest, right = run.results.right(row.right)
+@pytest.mark.parametrize("target", ["world", "world_attributes", "world_retrieval"])
+def test_what_each_test_image_adds_is_known_by_its_row(run, target):
+    task = run.targets[target].task
+    for row in run.results.select("test", target=target).itertuples():
+        digest, added = run.results.right(row.right)
         name, found = run.results.rows_of(digest)
-        assert right.mean() == pytest.approx(row.value)
-        assert name == run.targets["world"].task.dataset.name
-        assert found.tolist() == run.targets["world"].task.val[0][1::2].tolist()
+        assert added.mean() == pytest.approx(row.value)
+        assert name == task.dataset.name
+        assert found.tolist() == sides(task)[1][1::2].tolist()
 
 
 @pytest.mark.parametrize("step", [0, 20])

@@ -52,6 +52,7 @@ class Benchmark:
       dataset: fields of `DatasetSpec`; 'kind' and 'path' are enough for images in files.
       distance: rank in the paper's order, nearest first; None where only the group's is known.
       classes: names of classes, or of what lies above them in the dataset's hierarchy; () for all.
+      without: names of classes that are left out, as Caltech-101's background.
       splits: learned from and tested on; of retrieval, the references and the queries.
       train_per_class, test_per_class: images of each class that are drawn anew for each seed (times
         the number of classes where an image has several); of retrieval test_per_class queries. 0:
@@ -65,6 +66,7 @@ class Benchmark:
     dataset: Mapping = dataclasses.field(default_factory=dict)
     distance: float | None = None
     classes: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
     splits: tuple[str, str] = ("train", "val")
     train_per_class: int = 0
     test_per_class: int = 0
@@ -193,10 +195,11 @@ _SPEC = {field.name: field.default for field in dataclasses.fields(DatasetSpec)}
 
 def _classes(benchmark: Benchmark, dataset: Dataset) -> list[int]:
     paths = dataset.class_paths or [(name,) for name in dataset.class_names]
-    wanted = set(benchmark.classes or dataset.class_names)
-    if unknown := wanted - {name for path in paths for name in path}:
+    wanted, left_out = set(benchmark.classes or dataset.class_names), set(benchmark.without)
+    if unknown := (wanted | left_out) - {name for path in paths for name in path}:
         raise ValueError(f"task {benchmark.name!r}: {dataset.name} has no class {min(unknown)!r}")
-    return [label for label, path in enumerate(paths) if wanted & set(path)]
+    asked = [bool(wanted & set(path)) and not left_out & set(path) for path in paths]
+    return [label for label, kept in enumerate(asked) if kept]
 
 
 def _multilabel_task(

@@ -38,7 +38,7 @@ from transfer_jax.readout.features import GRIDS, POOLS, View
 from transfer_jax.readout.neighbours import nearest
 from transfer_jax.readout.reading import Reading, features, reduced
 from transfer_jax.readout.retrieval import patch_view, sub_patches
-from transfer_jax.readout.worth import HALVES, share_right, sides, worth
+from transfer_jax.readout.worth import HALVES, rightness, sides, worth
 from transfer_jax.report import MINUS, Results, Section, networks_section, plots
 from transfer_jax.report.plots import COLOURS
 from transfer_jax.studies.azizpour2014_claims import (
@@ -289,7 +289,7 @@ def _measure_target(config: ConfigDict, store: Store, sources, target: Target) -
             inputs += [target.tags, look.settings, [[repr(r), s] for r, s in of.items()]]
             compute = functools.partial(_read, store, look, step, target, of, whole, tuned)
             name = f"{target.seed}/{target.benchmark.name}/{look.name}"
-            store.measure(name, inputs, compute)
+            store.measure(name, inputs, compute, version=2)
 
 
 def readings(
@@ -366,32 +366,27 @@ def _read(store, source: Source, step, target: Target, ways, whole: bool, tuned:
         trained = store.trained(cell, step)
     rows, arrays, plain = [], {}, next(iter(ways))
     tags = {"source": source.name, **target.tags}
+    tested = store.keep_images(task.dataset.name, sides(task)[1][HALVES["test"]])
 
-    def tell(candidate, settings, values, right, **more):
-        known = {}
-        if right is not None:
-            arrays[f"{len(arrays)}"] = right[HALVES["test"]]
-            images = store.keep_images(task.dataset.name, task.val[0][HALVES["test"]])
-            known = {"right": f"{len(arrays) - 1}", "images": images}
+    def tell(candidate, settings, each, **more):
+        known = {"validation": {}, "test": {"right": f"{len(arrays)}", "images": tested}}
+        arrays[f"{len(arrays)}"] = each["test"]
         for factor, setting, place in settings:
             of = {"factor": factor, "setting": setting, "place": place, "candidate": candidate}
-            for part, value in values.items():
-                bits = known if part == "test" and metric == "accuracy" else {}
-                row = {**tags, **of, **more, "measure": part, "value": value, **bits}
-                rows.append(row)
+            for part, values in each.items():
+                value = {"measure": part, "value": float(values.mean()), **known[part]}
+                rows.append({**tags, **of, **more, **value})
 
     of = {"views": views(trained, list(ways), task), "metric": metric}
     found = worth(trained.network, trained.params, task, list(ways), **of)
-    for reading, (values, right) in found.items():
+    for reading, each in found.items():
         settings = ways[reading] + (source.settings if reading == plain else [])
         default = whole and step is None and reading == plain
         candidate = f"{source.name}: {name_of(reading)}"
-        tell(candidate, settings, values, right, default=default, **dataclasses.asdict(reading))
+        tell(candidate, settings, each, default=default, **dataclasses.asdict(reading))
     if tuned and step is None:
-        _, right = store.right(tuned)
-        values = {p: share_right(right[h], task.val[1][h], metric) for p, h in HALVES.items()}
-        settings = [("fine-tuning", "fine-tuned", None)]
-        tell("fine-tuned", settings, values, right, default=False)
+        each = rightness(store.right(tuned)[1], task.val[1], metric)
+        tell("fine-tuned", [("fine-tuning", "fine-tuned", None)], each, default=False)
     if whole and step is None and not cell.imported:  # whose source images are not at hand
         rows.append({**tags, "measure": "overlap", "value": _overlap(trained, source, task, plain)})
     return rows, arrays
