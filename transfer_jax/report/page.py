@@ -10,6 +10,7 @@ from typing import Any
 
 import jinja2
 import markupsafe
+import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -66,7 +67,8 @@ def write_report(study: Any, results: Results, folder: Path | None = None) -> Pa
       folder: of the report; report/ in the workdir unless given.
     """
     folder = folder or Path(results.workdir, "report")
-    sections = study.sections(results)
+    with mpl.rc_context(plots.STYLE):
+        sections = study.sections(results)
     folder.mkdir(parents=True, exist_ok=True)
     judged, trained = judge(study.CLAIMS, results), networks(results)
     judged.to_csv(folder / "claims.csv", index=False, float_format="%.5g")

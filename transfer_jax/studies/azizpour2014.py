@@ -18,7 +18,6 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -578,7 +577,6 @@ def _ordered(rows: pd.DataFrame) -> list[str]:
     return list(rows.sort_values("place", kind="stable")["setting"].unique())
 
 
-@mpl.rc_context(plots.STYLE)
 def figure(results: Results, factor: str) -> Figure | None:
     """Performance of every target by a factor's settings, and the best one by distance."""
     rows = results.select("test", factor=factor)
@@ -640,7 +638,6 @@ def _legend(drawing: Figure, rows: pd.DataFrame) -> None:
 WAY_LOOKS = (("grey", "_"), ("black", "o"), ("blue", "s"), ("vermilion", "D"))
 
 
-@mpl.rc_context(plots.STYLE)
 def choice_figure(results: Results) -> Figure | None:
     """Relative error saved on each target by each way to choose."""
     chosen = recommendations(results)

@@ -14,7 +14,6 @@ import functools
 import itertools
 from collections.abc import Iterator, Sequence
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -608,7 +607,6 @@ def _by_way(rows: pd.DataFrame, measures: Sequence[str], column: str) -> pd.Data
     return values.agg(spread).unstack(fill_value="").rename_axis(columns=None)
 
 
-@mpl.rc_context(plots.STYLE)
 def figure(results: Results, question: str) -> Figure | None:
     """Accuracy of a question's ways to pretrain, and what they change against the reference."""
     found, against = ways(results, question), reference(results, question)
@@ -663,7 +661,6 @@ def precisions(results: Results) -> pd.DataFrame | None:
     )
 
 
-@mpl.rc_context(plots.STYLE)
 def detections(results: Results, target: str) -> Figure | None:
     """A few test images with what the detectors from scratch and pretrained on everything find."""
     seed = results.select("map_voc07", target=target)["seed"].min()
@@ -716,7 +713,6 @@ def _costs() -> dict[str, float]:
 READOUTS = ("neighbours", "guess", "untrained_within", "neighbours_top5")
 
 
-@mpl.rc_context(plots.STYLE)
 def features(results: Results) -> Figure | None:
     """Nearest neighbours by the classes that were pretrained on, and siblings by level."""
     rows = results.select("neighbours")

@@ -15,7 +15,6 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 import jax
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -499,7 +498,6 @@ def by_class(results: Results, rows: dict[str, pd.DataFrame]) -> pd.DataFrame | 
     return pd.concat([ours, *same]).map("{:.1f}".format)
 
 
-@mpl.rc_context(plots.STYLE)
 def bars(results: Results, found: dict, names: Sequence[str]) -> Figure | None:
     """Levels of what is compared, one panel each."""
     names = [name for name in names if sum(len(of) > 0 for of in found[name].values()) > 1]
@@ -516,7 +514,6 @@ def bars(results: Results, found: dict, names: Sequence[str]) -> Figure | None:
     return figure
 
 
-@mpl.rc_context(plots.STYLE)
 def amounts(found: dict) -> Figure | None:
     """mAP against images a class, of adapted layers and from scratch."""
     labels = [label for label, of in found["adapted"].items() if len(of)]
@@ -548,7 +545,6 @@ def pointing(results: Results) -> pd.DataFrame | None:
     return pd.DataFrame.from_dict(found, orient="index")
 
 
-@mpl.rc_context(plots.STYLE)
 def maps(arrays: dict[str, np.ndarray], kind: str) -> Figure | None:
     """Images and their maps side by side, the boxes of the class drawn on both."""
     names = [name.removesuffix(":text") for name in arrays if name.endswith(":text")]

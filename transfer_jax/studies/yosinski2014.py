@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -286,7 +285,6 @@ def judged_again(results: Results) -> pd.DataFrame:
     return judged[["verdict", "condition", "effect", "low", "high", "rule", "units", "note"]]
 
 
-@mpl.rc_context(plots.STYLE)
 def figure2(
     results: Results, theirs: Results | None, experiment: str = "random_halves"
 ) -> Figure | None:
@@ -315,7 +313,6 @@ def figure2(
     return figure
 
 
-@mpl.rc_context(plots.STYLE)
 def figure3(results: Results, theirs: Results) -> Figure | None:
     """Figure 3: man-made and natural, random weights, and all frozen layers against their base."""
     natman_random = len(networks(results, "random_frozen", experiment="man_natural"))
@@ -352,7 +349,6 @@ def figure3(results: Results, theirs: Results) -> Figure | None:
     return figure
 
 
-@mpl.rc_context(plots.STYLE)
 def images_per_class(results: Results, theirs: Results) -> Figure | None:
     """Supplement: top-1 against the number of training images kept in each class."""
     count, (ours, paper) = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -205,7 +204,6 @@ def table6(results: Results, pool: str) -> pd.DataFrame | None:
 # Figures
 
 
-@mpl.rc_context(plots.STYLE)
 def figure2(arrays) -> Figure | None:
     """Strongest activations of some maps, a row a layer: projections and patches."""
     layers = [name[:-5] for name in arrays if name.endswith("/maps") and len(arrays[name])]
@@ -227,7 +225,6 @@ def figure2(arrays) -> Figure | None:
     return figure
 
 
-@mpl.rc_context(plots.STYLE)
 def figure4(results: Results) -> Figure | None:
     """Projections of some maps along training, a block a layer."""
     found = results.select("overlap", experiment="evolution")
@@ -253,7 +250,6 @@ def figure4(results: Results) -> Figure | None:
     return figure
 
 
-@mpl.rc_context(plots.STYLE)
 def figure5(results: Results, which: str) -> Figure | None:
     """First-layer filters, or projections of the second layer, of the networks side by side."""
     arrays = {
@@ -271,7 +267,6 @@ def figure5(results: Results, which: str) -> Figure | None:
     return figure
 
 
-@mpl.rc_context(plots.STYLE)
 def figure6(results: Results) -> Figure | None:
     """Occlusion maps, a row an image."""
     arrays = results.arrays("occlusion")
@@ -325,7 +320,6 @@ def _dashed(pool: str) -> tuple[int, str]:
     return (3, "Caltech-101") if pool == "caltech101" else (4, "Caltech-256")
 
 
-@mpl.rc_context(plots.STYLE)
 def figure7(results: Results, pool: str) -> Figure | None:
     """Accuracy by training images a class, and the paper's dashed."""
     figure, ((axes,),) = plots.new_figure(7, 3.8)
@@ -349,7 +343,6 @@ def figure7(results: Results, pool: str) -> Figure | None:
     return figure
 
 
-@mpl.rc_context(plots.STYLE)
 def duplicates(results: Results, pool: str) -> Figure | None:
     """Pairs of near-duplicates, above each other."""
     arrays = results.arrays(f"duplicates-{pool}")
