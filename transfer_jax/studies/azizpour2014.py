@@ -61,7 +61,6 @@ from transfer_jax.studies.settings import (
     build,
     chosen,
     imported_cell,
-    imported_from,
     integers,
     network_from,
     recipe_from,
@@ -177,8 +176,8 @@ def _ways(
     if config.network.name.startswith("deep"):
         depth = len(network_from(config.network, 2).layers)
         own["depth"] = (f"{depth}", depth)
-    if imported := imported_from(config, config.network):
-        default = imported_cell(imported, recipe, whole, config.imported.same_classes)
+    default = imported_cell(config, whole)
+    if default:
         own = {factor: own[factor] for factor in ("default", "fine-tuning")}
     else:
         stops = integers(wanted.snapshots, "sources.snapshots")

@@ -74,7 +74,6 @@ from transfer_jax.studies.settings import (
     base_cell,
     chosen,
     imported_cell,
-    imported_from,
     integers,
     network_from,
     recipe_from,
@@ -170,12 +169,11 @@ class Target:
 
 def entries(config: ConfigDict, open_dataset: Opener) -> list[Entry]:
     """Every network that the config asks for: pretrained, fine-tuned, and trained from scratch."""
-    imported = imported_from(config, config.network)  # A wrong file comes out before data are read.
     source = _source(config, open_dataset)
     targets = list(_targets(config, source, open_dataset))
     found: list[Entry] = []
     for seed in integers(config.seeds, "seeds"):
-        bases = list(_pretrained(config, source, imported, seed))
+        bases = list(_pretrained(config, source, seed))
         found += [({**tags, "experiment": "pretrained"}, cell) for tags, cell in bases]
         for target in targets:
             alone = target.cell(config, seed)
@@ -190,7 +188,7 @@ def entries(config: ConfigDict, open_dataset: Opener) -> list[Entry]:
     return found
 
 
-def _pretrained(config, source: Source, imported, seed: int) -> Iterator[Entry]:
+def _pretrained(config, source: Source, seed: int) -> Iterator[Entry]:
     recipe, whole = recipe_from(config.recipe), source.task()
     found = list(_ways(config, source, config.seed + seed))
     amounts = {"images": len(whole.train[0]) / whole.num_classes, "classes": whole.num_classes}
@@ -205,10 +203,10 @@ def _pretrained(config, source: Source, imported, seed: int) -> Iterator[Entry]:
         more = {"num_images": len(task.train[0]), "seed": seed}
         cell = base_cell(config.network, task, twice_as_long(recipe) if long else recipe, seed)
         yield {"study": "huh2016", "question": question, **way, **more}, cell
-    if imported is not None:
+    if config.imported.path:
         own = source.task(range(len(source.dataset.class_names)))
         tags = {"study": "huh2016", "question": "imported", "condition": "imported", "seed": seed}
-        yield tags, imported_cell(imported, recipe, own, config.imported.same_classes)
+        yield tags, imported_cell(config, own)
 
 
 def _ways(config, source: Source, seed: int) -> Iterator[tuple[str, dict, Task]]:

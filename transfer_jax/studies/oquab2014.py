@@ -58,7 +58,6 @@ from transfer_jax.studies.settings import (
     base_cell,
     chosen,
     imported_cell,
-    imported_from,
     integers,
     network_from,
     recipe_from,
@@ -126,7 +125,6 @@ class Target:
 
 def entries(config: ConfigDict, open_dataset: Opener) -> list[Entry]:
     """Every network that the config asks for: pretrained, adapted, fine-tuned, from scratch."""
-    imported = imported_from(config, config.network)  # A wrong file comes out before data are read.
     target, wanted = _target(config, open_dataset), config.experiments
     amounts = integers(wanted.images_per_class, "experiments.images_per_class")
     depths = integers(wanted.adaptation_layers, "experiments.adaptation_layers")
@@ -134,7 +132,7 @@ def entries(config: ConfigDict, open_dataset: Opener) -> list[Entry]:
     for seed in integers(config.seeds, "seeds"):
         task = target.task(config, seed)
         few = {count: target.task(config, seed, count) for count in amounts}
-        bases = dict(_bases(config, open_dataset, imported, target, seed))
+        bases = dict(_bases(config, open_dataset, target, task, seed))
         if not bases:
             raise ValueError("config.pretraining.ways and config.imported.path are empty")
         main = next(iter(bases.values()))
@@ -174,12 +172,11 @@ def _target(config, open_dataset: Opener) -> Target:
     return Target(opened, images, classes, wanted.learn, wanted.test)
 
 
-def _bases(config, open_dataset, imported, target: Target, seed: int) -> Iterator:
+def _bases(config, open_dataset, target: Target, task: Task, seed: int) -> Iterator:
     """Name and cell of each base, the reference first."""
     wanted, recipe = config.pretraining, recipe_from(config.recipe)
-    if imported is not None:
-        same = config.imported.same_classes
-        yield "imported", imported_cell(imported, recipe, target.task(config, seed), same)
+    if imported := imported_cell(config, task):
+        yield "imported", imported
     ways = chosen(wanted.ways, WAYS, "pretraining.ways")
     if not ways:
         return
@@ -194,9 +191,9 @@ def _bases(config, open_dataset, imported, target: Target, seed: int) -> Iterato
             drawn = draw(near, min(wanted.count, len(near)))
             classes = [*drawn, *draw(set(pool) - set(near), wanted.count - len(drawn))]
         # What is trained on more steps is compared with what bears the same name.
-        task = subset_task("all" if way == "long" else way, data, classes)
+        learned = subset_task("all" if way == "long" else way, data, classes)
         how = twice_as_long(recipe) if way == "long" else recipe
-        yield way, base_cell(config.network, task, how, seed)
+        yield way, base_cell(config.network, learned, how, seed)
 
 
 def _near(wanted, data: Dataset, pool: Sequence[int], names: set[str]) -> list[int]:

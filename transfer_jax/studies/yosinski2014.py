@@ -28,7 +28,6 @@ from transfer_jax.studies.settings import (
     base_cell,
     chosen,
     imported_cell,
-    imported_from,
     integers,
     recipe_from,
 )
@@ -53,14 +52,13 @@ TITLE = "How transferable are features in deep neural networks?"
 
 def entries(config: ConfigDict, open_dataset: Opener) -> list[Entry]:
     """Every network that the config's `experiments` ask for; bases come before their copies."""
-    imported = imported_from(config, config.network)  # A wrong file comes out before data are read.
     dataset, recipe = open_dataset(config.dataset), recipe_from(config.recipe)
     found = [
         *_random_halves(config, dataset, recipe),
         *_man_natural(config, dataset, recipe),
         *_random_weights(config, dataset, recipe),
         *_images_per_class(config, dataset),
-        *(_imported(config, dataset, recipe, imported) if imported else ()),
+        *(_imported(config, dataset, recipe) if config.imported.path else ()),
     ]
     if not found:
         raise ValueError("--config.experiments asks for no network at all")
@@ -113,11 +111,10 @@ def _images_per_class(config, dataset: Dataset) -> Iterator[Entry]:
         yield from _tagged("images_per_class", "whole", [cell], images_per_class=count)
 
 
-def _imported(config, dataset: Dataset, recipe: Recipe, imported) -> Iterator[Entry]:
+def _imported(config, dataset: Dataset, recipe: Recipe) -> Iterator[Entry]:
     """Not in the paper: base A comes from a file, B is the whole dataset."""
     wanted, task = config.experiments.imported, whole_task("B", dataset)
-    own, same = dataclasses.replace(task, name="A"), config.imported.same_classes
-    base_a = imported_cell(imported, recipe, own, same)
+    base_a = imported_cell(config, dataclasses.replace(task, name="A"))
     for seed in integers(wanted.seeds, "experiments.imported.seeds"):
         bases = {"A": base_a, "B": base_cell(config.network, task, recipe, seed, "B")}
         cells = [*bases.values(), *_towards(bases, "B", wanted.treatments, wanted.ns)]

@@ -62,7 +62,6 @@ from transfer_jax.studies.settings import (
     base_cell,
     chosen,
     imported_cell,
-    imported_from,
     integers,
     network_from,
     recipe_from,
@@ -189,12 +188,11 @@ def near_duplicates(task: Task, target: Target) -> np.ndarray:
 
 def entries(config: ConfigDict, open_dataset: Opener) -> list[Entry]:
     """Every network that the config's `experiments` ask for."""
-    imported = imported_from(config, config.network)  # A wrong file comes out before data are read.
     task = source_task(config, open_dataset)
-    return [*_source(config, task, imported), *_scratch(config, open_dataset)]
+    return [*_source(config, task), *_scratch(config, open_dataset)]
 
 
-def _source(config, task: Task, imported) -> Iterator[Entry]:
+def _source(config, task: Task) -> Iterator[Entry]:
     """The networks of Tables 1 and 2 and Figure 5, each from every seed; the first is the one that
     is looked into."""
     wanted, recipe, main = config.experiments, recipe_from(config.recipe), config.network.name
@@ -214,9 +212,8 @@ def _source(config, task: Task, imported) -> Iterator[Entry]:
     tags = {"study": "zeiler2013", "experiment": "source", "split": str(config.seed)}
     for name, (fields, how) in found.items():
         tags |= {"network": name, "condition": "standard"}
-        if name == main and imported:
-            cell = imported_cell(imported, recipe, task, config.imported.same_classes)
-            yield tags | {"seed": 0, "group": 0}, cell
+        if name == main and (imported := imported_cell(config, task)):
+            yield tags | {"seed": 0, "group": 0}, imported
             continue
         for place, seed in enumerate(seeds if name == main else others):
             cell, more = base_cell(fields, task, how, seed), {"seed": seed}
