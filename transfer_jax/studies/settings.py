@@ -41,7 +41,11 @@ Opener = Callable[[Mapping], Dataset]
 
 
 def study_config(
-    study: str, dataset: DatasetSpec, network: ConfigDict, recipe: Recipe, runtime: Runtime
+    study: str,
+    dataset: DatasetSpec | ConfigDict,
+    network: ConfigDict,
+    recipe: Recipe,
+    runtime: Runtime,
 ) -> ConfigDict:
     """The fields that the configs of all studies share, for presets to change and add to.
 
@@ -108,6 +112,13 @@ def as_config(value: Any) -> Any:
         (kind,) = set(typing.get_args(hints[name])) - {type(None)}
         fields[name] = placeholder(kind)
     return ConfigDict(fields)
+
+
+def in_data_dir(kind: str, **fields: Any) -> ConfigDict:
+    """The fields of a dataset that lies in `data_dir` itself, unless a path is given."""
+    found = as_config(DatasetSpec(kind, path=".", **fields))
+    found.path = ""
+    return found
 
 
 def pick(preset: str, *presets: Callable[..., ConfigDict]) -> ConfigDict:
