@@ -32,13 +32,13 @@ SHOWN = (*NETWORK_COLUMNS, "seed", "condition", "num_classes", *NETWORK_MEASURES
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A part of the page: heading, a paragraph, then figures and tables in order, each with its
-    caption. Items without a figure or rows are left out; of a section without items one line says
-    that it was not run, and which field of the config asks for it."""
+    """A part of the page: heading, a paragraph where there is one, then figures and tables in
+    order, each with its caption. Items without a figure or rows are left out; of a section without
+    items one line says that it was not run, and which field of the config asks for it."""
 
     title: str
-    text: str
     items: Sequence[tuple[Figure | pd.DataFrame | None, str]]
+    text: str = ""
     field: str = ""
 
 
@@ -54,7 +54,7 @@ def networks_section(
     layers = plots.first_layer_filters(results, {title: hash for title, _, hash in lines})
     curves = plots.learning_curves(results, lines)
     found = [(curves, "Training, one seed."), (layers, "First layers; grey is zero.")]
-    return Section("The networks themselves", "", found)
+    return Section("The networks themselves", found)
 
 
 def write_report(study: Any, results: Results, folder: Path | None = None) -> Path:

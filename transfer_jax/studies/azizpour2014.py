@@ -441,61 +441,39 @@ LOOKS = dict(
 
 def sections(results: Results) -> list[Section]:
     """The study's part of the page: distance, a section a factor, what moves, what to choose."""
-    found = [
-        Section(
-            "The targets, by distance from the source",
-            "Performance is accuracy or mean average precision on test images, as the table says. "
-            "Claims are about these targets; those of distance ask of others, too.",
-            [
-                (targets_table(results), "Means over seeds, %. Overlap: the share of test images "
-                 "whose nearest image, of training images and as many of the source, is one of the "
-                 "source (50 %: not to be told apart)."),
-            ],
-        ),
-        Section(
-            "Does the best setting move with distance?",
-            "",
-            [
-                (movement(results), "Spearman's rho over targets between a factor's best setting "
-                 "(on validation images, mean over seeds) and three measures of distance: the "
-                 "order of groups, the default setting's error, and minus the overlap; p by "
-                 "permutation of targets. Shift: what the upper half of the settings gains over "
-                 "the lower half, at the farthest targets minus at the nearest (points, a straight "
-                 "line over the order); 95 % intervals over seeds, and over targets as units."),
-            ],
-        ),
-    ]  # fmt: skip
-    for factor, about in FACTORS.items():
-        found.append(
-            Section(
-                f"{factor[0].upper()}{factor[1:]}: {about}",
-                "",
-                [
-                    (figure(results, factor), "A line a target, by group. Left: performance, mean "
-                     "over seeds. Middle: minus that of the reference. Right: the best setting on "
-                     "validation images by the order of distance."),
-                    (table(results, factor), "Performance by group (%), means over seeds and the "
-                     "targets that have all settings; points against the reference over all "
-                     "targets that have both."),
-                ],
-            )
-        )  # fmt: skip
     return [
-        *found,
-        Section(
-            "What to choose",
-            "; ".join(f"{way}: {text}" for way, text in WAYS.items()) + ".",
-            [
-                (choice_figure(results), "Share of the default setting's error that is saved, by "
-                 "target; bars: 95 % intervals over seeds."),
-                (choice_table(results), "The same over all targets: mean with its 95 % interval "
-                 "over seeds, the best target's mean, and the share of what the target's own "
-                 "validation images save."),
-                (advice(results), "What most seeds choose for each target, source network and "
-                 "reading: without it, on the other targets, the nearer the more; and on its own "
-                 "validation images."),
-            ],
-        ),
+        Section("The targets, by distance from the source", [
+            (targets_table(results), "Means over seeds, %. Overlap: the share of test images whose "
+             "nearest image, of training images and as many of the source, is one of the source "
+             "(50 %: not to be told apart)."),
+        ], "Performance is accuracy or mean average precision on test images, as the table says. "
+           "Claims are about these targets; those of distance ask of others, too."),
+        Section("Does the best setting move with distance?", [
+            (movement(results), "Spearman's rho over targets between a factor's best setting (on "
+             "validation images, mean over seeds) and three measures of distance: the order of "
+             "groups, the default setting's error, and minus the overlap; p by permutation of "
+             "targets. Shift: what the upper half of the settings gains over the lower half, at "
+             "the farthest targets minus at the nearest (points, a straight line over the order); "
+             "95 % intervals over seeds, and over targets as units."),
+        ]),
+        *(Section(f"{factor[0].upper()}{factor[1:]}: {about}", [
+            (figure(results, factor), "A line a target, by group. Left: performance, mean over "
+             "seeds. Middle: minus that of the reference. Right: the best setting on validation "
+             "images by the order of distance."),
+            (table(results, factor), "Performance by group (%), means over seeds and the targets "
+             "that have all settings; points against the reference over all targets that have "
+             "both."),
+        ]) for factor, about in FACTORS.items()),
+        Section("What to choose", [
+            (choice_figure(results), "Share of the default setting's error that is saved, by "
+             "target; bars: 95 % intervals over seeds."),
+            (choice_table(results), "The same over all targets: mean with its 95 % interval over "
+             "seeds, the best target's mean, and the share of what the target's own validation "
+             "images save."),
+            (advice(results), "What most seeds choose for each target, source network and reading: "
+             "without it, on the other targets, the nearer the more; and on its own validation "
+             "images."),
+        ], "; ".join(f"{way}: {text}" for way, text in WAYS.items()) + "."),
         networks_section(results, "source"),
     ]  # fmt: skip
 

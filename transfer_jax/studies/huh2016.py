@@ -510,19 +510,6 @@ def sections(results: Results) -> list[Section]:
     """The study's part of the page: a section a question, then features and networks."""
     drawn = f"Left: accuracy. Right: minus the reference, of the same seed and target. {BARS}"
     star = " Star: what the paper lost, in mAP of VOC 2007 detection."
-    found = [
-        Section(
-            title,
-            "",
-            [
-                (figure(results, name), drawn + star * (name in _costs())),
-                (table(results, name), "Top-1 (%), mean and standard deviation over seeds, on the "
-                 "pretraining's own task and on targets; points against the reference."),
-            ],
-            FIELDS[name],
-        )
-        for name, title in TITLES.items()
-    ]  # fmt: skip
     scratch = {
         f"{target}, {measure}": {
             f"{condition} {MINUS} scratch": str(
@@ -534,36 +521,30 @@ def sections(results: Results) -> list[Section]:
         for target in results.select(measure, experiment="scratch")["target"].unique()
     }
     return [
-        *found,
-        Section(
-            "Do coarse labels teach fine classes, and fine ones coarse?",
-            "",
-            [
-                (features(results), "Left: images whose nearest training image is of their fine "
-                 "class, by the classes pretrained on. 'guess': a fine class drawn within the "
-                 "coarse one that the network says; 'untrained_within': the nearest in an "
-                 "untrained network's features within that class. Right: classes whose nearest "
-                 f"other class, by mean features, has the same parent. {BARS}"),
-                (_by_way(results.frame, READOUTS, "measure"), "The same on the left (%)."),
-                (_by_way(results.frame, ["siblings"], "level"), "The same on the right (%)."),
-            ],
-        ),
-        Section(
-            "Against training from scratch",
-            "",
-            [(pd.DataFrame.from_dict(scratch, orient="index"), "Points by target and measure.")],
-        ),
-        Section(
-            "What detectors find",
-            "",
-            [
-                (precisions(results), "Mean average precision in percent, mean and standard "
-                 "deviation over seeds: VOC 2007's eleven points, and the area."),
-                *((detections(results, target), f"{target}, one seed: the {DRAWN} best detections "
-                   "of an image with their probabilities; dotted, the marked objects.")
-                  for target in results.select("map_voc07")["target"].unique()),
-            ],
-        ),
+        *(Section(title, [
+            (figure(results, name), drawn + star * (name in _costs())),
+            (table(results, name), "Top-1 (%), mean and standard deviation over seeds, on the "
+             "pretraining's own task and on targets; points against the reference."),
+        ], field=FIELDS[name]) for name, title in TITLES.items()),
+        Section("Do coarse labels teach fine classes, and fine ones coarse?", [
+            (features(results), "Left: images whose nearest training image is of their fine class, "
+             "by the classes pretrained on. 'guess': a fine class drawn within the coarse one that "
+             "the network says; 'untrained_within': the nearest in an untrained network's features "
+             "within that class. Right: classes whose nearest other class, by mean features, has "
+             f"the same parent. {BARS}"),
+            (_by_way(results.frame, READOUTS, "measure"), "The same on the left (%)."),
+            (_by_way(results.frame, ["siblings"], "level"), "The same on the right (%)."),
+        ]),
+        Section("Against training from scratch", [
+            (pd.DataFrame.from_dict(scratch, orient="index"), "Points by target and measure."),
+        ]),
+        Section("What detectors find", [
+            (precisions(results), "Mean average precision in percent, mean and standard deviation "
+             "over seeds: VOC 2007's eleven points, and the area."),
+            *((detections(results, target), f"{target}, one seed: the {DRAWN} best detections of "
+               "an image with their probabilities; dotted, the marked objects.")
+              for target in results.select("map_voc07")["target"].unique()),
+        ]),
         networks_section(results, "pretrained", lambda r: name_of((r.condition, r.amount))),
     ]  # fmt: skip
 

@@ -417,25 +417,25 @@ def sections(results: Results) -> list[Section]:
     main, found = reference(results), compared(results)
     text = f"Layers adapted on '{main}', fc7, two adaptation layers, unless said otherwise. {BARS}"
     return [
-        Section("Does pretraining help, and on which classes?", text, [
+        Section("Does pretraining help, and on which classes?", [
             (bars(results, found, ("pretraining",)), "Mean average precision over test images."),
             (table(results, found["pretraining"], main), "Mean and standard deviation over seeds; "
              f"points against '{main}'."),
             (by_class(results, found["pretraining"]), "Average precision (%) by class, area rule, "
              "mean over seeds; published: larger networks and images, the devkit's own division."),
-        ]),
-        Section("Which layer, how many adaptation layers, which score?", "", [
+        ], text),
+        Section("Which layer, how many adaptation layers, which score?", [
             (bars(results, found, ("layer", "adaptation layers", "score")), f"mAP. {BARS}"),
             *((table(results, found[name], base), f"By {name}.") for name, base in
               (("layer", "fc8"), ("adaptation layers", "2"), ("score", "1"))),
             (scores(results), "mAP (%) by score and rule."),
         ]),
-        Section("How many images a class?", "", [
+        Section("How many images a class?", [
             (amounts(found), f"mAP by training images of each class. {BARS}"),
             (table(results, found["adapted"], "all"), "Adapted layers."),
             (table(results, found["from scratch"], "all"), "From scratch."),
         ]),
-        Section("Where are the objects?", "", [
+        Section("Where are the objects?", [
             (pointing(results), "The pointing game: images and classes whose map peaks in a box of "
              "the class (%), and in a box of that class in the next image that shows it."),
             (maps(results.arrays("maps"), "strongest"), "The strongest images of the classes with "

@@ -179,48 +179,35 @@ TABLE1 = (
 
 def sections(results: Results) -> list[Section]:
     """The study's part of the page."""
-    theirs, found = published(), []
-
-    def section(title, *items, text="", field=""):
-        found.append(Section(title, text, items, field))
-
-    section(
-        "Figure 2: similar tasks, random halves of the classes",
-        (figure2(results, theirs), f"Above: every network. Below: minus its own base. {BAND}"),
-        (accuracies(results), "Mean top-1 (%) of the networks by n."),
-        (contrasts(results), DROP),
-        field="experiments.random_halves.splits",
-    )
-    section("Table 1: what fine-tuned transfer gains", (boosts(results, theirs), TABLE1))
-    section(
-        "The authors' own logs, read again",
-        (reread(theirs), "Points that networks of the random halves gain."),
-        (judged_again(theirs), "The claims above, judged by the authors' networks (points)."),
-        text="Each network is compared with the base of its own half. The authors trained BnB+ "
-        "towards A and AnB+ towards B only, and no base for as long as either.",
-    )
-    section(
-        "Figure 3: dissimilar tasks and random weights",
-        (figure3(results, theirs), f"Left, middle: top-1 by target. Right: minus own base. {BAND}"),
-        field="experiments.man_natural.seeds and experiments.random_weights.seeds",
-    )
-    section(
-        "Transfer from an imported network",
-        (figure2(results, None, "imported"), f"Base A is a file, the base that of B. {BAND}"),
-        field="imported.path",
-    )
-    section(
-        "Images per class",
-        (images_per_class(results, theirs), "Bases on the first images of each class, all classes. "
-         "Dashed: the authors' networks."),
-        field="experiments.images_per_class.counts",
-    )  # fmt: skip
-    section(
-        "The networks themselves",
-        (_curves(results), "Loss and accuracy along training, one split and seed."),
-        (_filters(results), "First-layer filters of bases; grey is zero."),
-    )
-    return found
+    theirs = published()
+    return [
+        Section("Figure 2: similar tasks, random halves of the classes", [
+            (figure2(results, theirs), "Above: every network. Below: minus its own base. " + BAND),
+            (accuracies(results), "Mean top-1 (%) of the networks by n."),
+            (contrasts(results), DROP),
+        ], field="experiments.random_halves.splits"),
+        Section("Table 1: what fine-tuned transfer gains", [(boosts(results, theirs), TABLE1)]),
+        Section("The authors' own logs, read again", [
+            (reread(theirs), "Points that networks of the random halves gain."),
+            (judged_again(theirs), "The claims above, judged by the authors' networks (points)."),
+        ], "Each network is compared with the base of its own half. The authors trained BnB+ "
+           "towards A and AnB+ towards B only, and no base for as long as either."),
+        Section("Figure 3: dissimilar tasks and random weights", [
+            (figure3(results, theirs), "Left, middle: top-1 by target. Right: minus own base. "
+             + BAND),
+        ], field="experiments.man_natural.seeds and experiments.random_weights.seeds"),
+        Section("Transfer from an imported network", [
+            (figure2(results, None, "imported"), f"Base A is a file, the base that of B. {BAND}"),
+        ], field="imported.path"),
+        Section("Images per class", [
+            (images_per_class(results, theirs), "Bases on the first images of each class, all "
+             "classes. Dashed: the authors' networks."),
+        ], field="experiments.images_per_class.counts"),
+        Section("The networks themselves", [
+            (_curves(results), "Loss and accuracy along training, one split and seed."),
+            (_filters(results), "First-layer filters of bases; grey is zero."),
+        ]),
+    ]  # fmt: skip
 
 
 def accuracies(results: Results) -> pd.DataFrame:

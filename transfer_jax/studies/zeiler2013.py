@@ -32,18 +32,18 @@ def sections(results: Results) -> list[Section]:
     several = "Means over seeds; effects in points with 95 % intervals."
     looked = results.arrays("projections")
     return [
-        Section("Figure 2: what excites each layer", "", [
+        Section("Figure 2: what excites each layer", [
             (figure2(looked), "Each pair of blocks is one map: left its strongest activations over "
              "the validation images, each projected down alone and stretched by itself (grey is "
              "zero); right the pixels behind them, in the same order."),
-        ], "experiments.projections.maps"),
-        Section("Figure 4: how features come about", "", [
+        ], field="experiments.projections.maps"),
+        Section("Figure 4: how features come about", [
             (figure4(results), "The strongest activation of a map over the training images at each "
              "epoch, projected down. Rows are maps."),
             (_pivot(results, "evolution", "overlap", "layer", "epoch"), "Overlap: share of a map's "
              "nine strongest images at the end that are among its nine strongest at this epoch."),
-        ], "experiments.evolution_epochs"),
-        Section("Figure 5: filters of the first two layers", "", [
+        ], field="experiments.evolution_epochs"),
+        Section("Figure 5: filters of the first two layers", [
             (figure5(results, "first"), "First layer, each filter scaled by itself; grey is zero."),
             (figure5(results, "second"), "Second layer: the strongest activation of each map, "
              "projected down and cut to what the unit sees."),
@@ -51,19 +51,19 @@ def sections(results: Results) -> list[Section]:
              "filter, beside an equal share; filters at the rule's limit; energy by spatial "
              "frequency (below 1/8, to 1/4, above, cycles a pixel)."),
         ]),
-        Section("Figure 6: occlusion", "", [
+        Section("Figure 6: occlusion", [
             (figure6(results), "A grey square slides over the image; maps show, at its centre, the "
              "summed activation of the strongest map, the probability of the true class, and the "
              "most probable class."),
             (_pivot(results, "occlusion", None, "measure", "seed"), "Images classified rightly: "
              "shares whose worst place lies in the object's box, and in boxes of other images."),
-        ], "experiments.occlusion.tested"),
-        Section("Tables 1 and 2: architectures, ensembles and ablations", "", [
+        ], field="experiments.occlusion.tested"),
+        Section("Tables 1 and 2: architectures, ensembles and ablations", [
             (errors(results), f"Validation errors (%), and top-1 accuracy minus that of the "
              f"network's own base. {several} GFLOP: a training step, for one image."),
             (_curves(results), "Loss and accuracy along training, first seed."),
         ]),
-        Section("Tables 3 and 4, Figure 7: pretrained against scratch", "", [
+        Section("Tables 3 and 4, Figure 7: pretrained against scratch", [
             (tables34(results), f"Mean of the classes' accuracies (%). {several} Every seed has "
              "folds of its own."),
             *((figure7(results, pool), f"{pool}: accuracy by training images a class; bars are "
@@ -72,22 +72,22 @@ def sections(results: Results) -> list[Section]:
               for pool in _pools(results)),
             (read_published("zeiler2013_table3"), "Table 3 as printed, Caltech-101."),
             (read_published("zeiler2013_table4"), "Table 4 as printed, Caltech-256."),
-        ], "experiments.targets"),
-        Section("Table 5: images of several classes", "", [
+        ], field="experiments.targets"),
+        Section("Table 5: images of several classes", [
             (table5(results), "Average precision (%) of each class, mean over seeds: area under "
              "the curve, and at 11 recalls (VOC 2007). The paper's are on VOC 2012, by softmax."),
-        ], "experiments.multilabel.name"),
-        Section("Table 6: how discriminative each layer is", "", [
+        ], field="experiments.multilabel.name"),
+        Section("Table 6: how discriminative each layer is", [
             (table6(results, pool), f"{pool}, most images a class: accuracy (%) by layer, mean ± "
              "standard deviation over source networks; beside them the paper's.")
             for pool in _pools(results)
         ]),
-        Section("Near-duplicates", "Training images of the source that a target shows again are "
-                "left out.", [
+        Section("Near-duplicates", [
             (_pivot(results, "duplicates", None, "measure", "pool"), ""),
             *((duplicates(results, pool), f"{pool}: the pairs that correlate most, source above.")
               for pool in _names(results.select("pairs", experiment="duplicates"), "pool")),
-        ], "experiments.duplicates"),
+        ], "Training images of the source that a target shows again are left out.",
+           "experiments.duplicates"),
     ]  # fmt: skip
 
 
