@@ -52,15 +52,16 @@ class Results:
     workdir: Path | None = None
     remarks: tuple[str, ...] = ()
 
-    def select(self, measure: str = "top1", **tags: Any) -> pd.DataFrame:
-        """Rows of one measure whose tags have these values; a list or range stands for any of it.
+    def select(self, measure: Any = "top1", **tags: Any) -> pd.DataFrame:
+        """Rows of a measure whose tags have these values; a list or range stands for any of it,
+        None for any measure.
 
         Example:
           >>> results.select(experiment="random_halves", treatment="base")["value"].mean()
           0.6251
         """
-        chosen = self.frame["measure"] == measure
-        for name, value in tags.items():
+        chosen = pd.Series(True, self.frame.index)
+        for name, value in (tags if measure is None else {"measure": measure, **tags}).items():
             values = value if isinstance(value, list | tuple | range) else [value]
             chosen &= name in self.frame and self.frame[name].isin(values)
         return self.frame[chosen]

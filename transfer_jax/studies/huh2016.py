@@ -363,7 +363,7 @@ def _transfer(store: Store, found: Sequence[Entry]):
             x, y = _features(store.trained(cell.source), cell.task)
             right = layer_accuracy(x["train"], y["train"], x["val"], y["val"])
             arrays[cell.hash] = right
-            bits = {"right": cell.hash, "images": _tested(store, cell)}
+            bits = {"right": cell.hash, "images": store.right(cell)[0]}
             measured.append({"measure": "svm", "value": float(right.mean()), **bits})
             if tags["kind"] == "actions":
                 data = cell.task.dataset
@@ -415,7 +415,7 @@ def _neighbours(store: Store, found: Sequence[Entry]):
     ones, and whether classes of one parent become neighbours; an untrained network beside them."""
     rows, arrays = [], {}
     whole, fine = next(entry for entry in found if entry[0]["condition"] == "all")
-    task, images = fine.task, _tested(store, fine)
+    task, (images, _) = fine.task, store.right(fine)
     plain = TrainedNetwork(fine.network, fine.init_params(), fine.recipe, fine.mean(), "untrained")
     untrained, y = _features(plain, task)
     parents = {}
@@ -483,11 +483,6 @@ def _probabilities(network: TrainedNetwork, dataset: Dataset, rows: np.ndarray) 
     return probabilities(*of, view=network.view)
 
 
-def _tested(store: Store, cell: Cell) -> str:
-    """The digest of a cell's validation images."""
-    return store.right(cell)[0]
-
-
 # Tables and figures
 
 AXES = {
@@ -532,8 +527,8 @@ def sections(results: Results) -> list[Section]:
              "the network says; 'untrained_within': the nearest in an untrained network's features "
              "within that class. Right: classes whose nearest other class, by mean features, has "
              f"the same parent. {BARS}"),
-            (_by_way(results.frame, READOUTS, "measure"), "The same on the left (%)."),
-            (_by_way(results.frame, ["siblings"], "level"), "The same on the right (%)."),
+            (_by_way(results.select(READOUTS), "measure"), "The same on the left (%)."),
+            (_by_way(results.select("siblings"), "level"), "The same on the right (%)."),
         ]),
         Section("Against training from scratch", [
             (pd.DataFrame.from_dict(scratch, orient="index"), "Points by target and measure."),
@@ -557,13 +552,13 @@ def reference(results: Results, question: str) -> Way | None:
 
 def table(results: Results, question: str) -> pd.DataFrame | None:
     """By way to pretrain: accuracies on its own task and the targets, and effects as text."""
-    rows, found, against = results.frame, ways(results, question), reference(results, question)
+    found, against = ways(results, question), reference(results, question)
     if len(found) < 2:
         return None
-    rows, tuned = rows[rows["question"] == question], rows["experiment"] == "fine_tuned"
+    rows = results.select(["top1", "svm", "mean_ap", "map_voc07", "map_area"], question=question)
+    tuned = rows["experiment"] == "fine_tuned"
     column = (rows["target"] + ", " + rows["measure"]).where(tuned, "own task")
-    measures = ["top1", "svm", "mean_ap", "map_voc07", "map_area"]
-    shown = _by_way(rows.assign(column=column), measures, "column")
+    shown = _by_way(rows.assign(column=column), "column")
     for experiment, measure, label, *_ in LOOKS[question != "images" :]:
         of = {"measure": measure, "experiment": experiment}
         change = {
@@ -576,10 +571,9 @@ def table(results: Results, question: str) -> pd.DataFrame | None:
     return shown.loc[:, (shown != "").any()]
 
 
-def _by_way(rows: pd.DataFrame, measures: Sequence[str], column: str) -> pd.DataFrame | None:
-    rows = rows[rows["measure"].isin(measures)]
+def _by_way(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     if rows.empty:
-        return None
+        return pd.DataFrame()
     names = [name_of(way) for way in zip(rows["condition"], rows["amount"], strict=True)]
     way = pd.Series(names, rows.index, name="pretrained on")
     values = rows["value"].groupby([way, rows[column]], sort=False)
@@ -625,19 +619,13 @@ def figure(results: Results, question: str) -> Figure | None:
     return drawing
 
 
-def precisions(results: Results) -> pd.DataFrame | None:
+def precisions(results: Results) -> pd.DataFrame:
     """Mean average precisions of detectors by what they were pretrained on."""
-    rows = results.frame[results.frame["measure"].isin(["map_voc07", "map_area"])]
-    if rows.empty:
-        return None
+    rows = results.select(["map_voc07", "map_area"])
     # What is pretrained on everything is one network in every question.
     rows = rows.assign(amount=rows["amount"].mask(rows["condition"] == "all"))
     rows = rows.drop_duplicates(["target", "condition", "amount", "seed", "measure"])
-    return _by_way(
-        rows.assign(column=rows["target"] + ", " + rows["measure"]),
-        ["map_voc07", "map_area"],
-        "column",
-    )
+    return _by_way(rows.assign(column=rows["target"] + ", " + rows["measure"]), "column")
 
 
 def detections(results: Results, target: str) -> Figure | None:
