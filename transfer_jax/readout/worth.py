@@ -36,18 +36,12 @@ def worth(
     views: Mapping[int, View],
     metric: str = "",
 ) -> dict[Reading, tuple[dict[str, float], np.ndarray | None]]:
-    """What several readings of a network are worth on a target, all from one pass over its images.
+    """What several readings of a network are worth on a target, all from one pass over its images:
+    performance in 0 .. 1 on either of HALVES, and which test images were right, bool (M,), where
+    each has one label.
 
-    Linear SVMs where images have labels; in a retrieval the nearest references.
-
-    Args:
-      network, params, readings, views: see `reading.features`.
-      task: the target.
-      metric: one of `benchmarks.METRICS` of its protocol; '' for the first.
-
-    Returns:
-      reading -> performance in 0 .. 1 on either of HALVES, and which of the test images were right,
-      bool (M,), where each has one label.
+    Linear SVMs where images have labels; in a retrieval the nearest references. `metric` is one of
+    `benchmarks.METRICS` of the target's protocol, '' the first; see `reading.features` for `views`.
     """
     train, test = (
         features(network, params, task.dataset.read, rows, readings, views=views, batch_size=128)
