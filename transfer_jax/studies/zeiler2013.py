@@ -12,11 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from transfer_jax.grid.cell import from_json
-from transfer_jax.report import Results, Section, plots, read_published, spread
+from transfer_jax.report import Results, Section, paired, plots, read_published, spread
 from transfer_jax.report.plots import COLOURS, DASHED, mosaic
 from transfer_jax.studies.zeiler2013_measures import (
     CLAIMS as CLAIMS,
-    difference,
     entries as entries,
     measure as measure,
     networks,
@@ -121,7 +120,7 @@ def errors(results: Results) -> pd.DataFrame | None:
     for name, of in results.select(top, experiment="source").groupby("network", sort=False):
         base = name.split()[0]
         change, long = (
-            difference(results, *(networks(results, n, condition=c) for n in (name, base)))
+            paired(results, *(networks(results, n, condition=c) for n in (name, base)))
             for c in ("standard", "long")
         )
         network = from_json(results.cell(of["hash"].iloc[0])["network"])

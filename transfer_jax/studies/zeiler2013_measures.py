@@ -636,7 +636,6 @@ def _duplicates(config: ConfigDict, open_dataset: Opener, target: Target) -> Mea
 
 # Effects and claims
 
-SEED = ("seed",)
 FOLD = ("seed", "pool", "size", "fold")
 LITTLE = 0.05  # the paper's removals of two layers cost up to 4.9 points and are called little
 SLIGHT = 0.03  # its other sizes of fc6 and fc7 change up to 1.8 points
@@ -655,11 +654,6 @@ def transferred(results: Results, readout: str, **tags: Any) -> pd.DataFrame:
         layers = depths(transferred(results, "svm"))
         return transferred(results, "softmax", layer=layers[-1:], **tags)
     return results.select("accuracy", experiment="transfer", readout=readout, **tags)
-
-
-def difference(results: Results, treated: pd.DataFrame, reference: pd.DataFrame, on=SEED) -> Effect:
-    """`paired` over the first of `on`."""
-    return paired(results, treated, reference, on, on[:1])
 
 
 def main_network(results: Results) -> str:
@@ -687,7 +681,7 @@ def compared(sign: str, plus: Sequence[str], minus: Sequence[str], margin: float
             rows = {n: networks(results, n, condition=condition) for n in (*plus, *minus)}
             sides = (pd.concat([rows[n] for n in names]) for names in (plus, minus))
             there = all(len(found) for found in rows.values())
-            effect = difference(results, *sides) if there else Effect()
+            effect = paired(results, *sides) if there else Effect()
             verdicts.append(getattr(effect, sign)(margin, name + words))
         standard, long = verdicts
         if not long.effect.units:
@@ -713,7 +707,7 @@ def every(sign: str, pairs: Sequence[tuple[str, str]], margin: float):
 def _averaging(results: Results) -> Verdict:
     main = main_network(results)
     ensembles = results.select(experiment="ensemble")
-    gain = difference(results, ensembles, networks(results, main), ("group",))
+    gain = paired(results, ensembles, networks(results, main), ("group",), ("group",))
     return gain.above(0, f"ensemble {MINUS} its members")
 
 
@@ -725,22 +719,22 @@ def _dominant_filters(results: Results) -> Verdict:
     main = main_network(results)
     free = _first_layer(results, f"{main} {NO_RULE}", "strongest")
     kept = _first_layer(results, main, "strongest")
-    twice = difference(results, free, kept.assign(value=2 * kept["value"]))
+    twice = paired(results, free, kept.assign(value=2 * kept["value"]))
     limit = _first_layer(results, main, "at the limit")
-    acts = difference(results, limit, limit.assign(value=0.0)).above(0)
+    acts = paired(results, limit, limit.assign(value=0.0)).above(0)
     name = f"strongest filter's share without the rule {MINUS} twice that with it"
     return twice.above(0, name).supposing(acts, "the rule did not act on the first layer")
 
 
 def _dead_filters(results: Results) -> Verdict:
     theirs, ours = (_first_layer(results, name, "dead") for name in ("alexnet", "zfnet"))
-    return difference(results, theirs, ours).above(0, f"dead filters, alexnet {MINUS} zfnet")
+    return paired(results, theirs, ours).above(0, f"dead filters, alexnet {MINUS} zfnet")
 
 
 def pretraining_gain(results: Results, **tags: Any) -> Effect:
     """Pretrained minus from scratch, over the folds and sizes that both have."""
     rows = (transferred(results, kind, **tags) for kind in ("pretrained", "scratch"))
-    return difference(results, *rows, FOLD)
+    return paired(results, *rows, FOLD)
 
 
 def _pretraining(results: Results) -> Verdict:
@@ -760,7 +754,7 @@ def _few_images(results: Results) -> Verdict:
             large = min(size for size in many if size >= 10 * n)
             rows = transferred(results, "pretrained", pool=pool, size=n)
             anew = transferred(results, "scratch", pool=pool, size=large)
-            lead = difference(results, rows, anew, ("seed", "pool", "fold"))
+            lead = paired(results, rows, anew, ("seed", "pool", "fold"))
             name = f"pretrained with {n:.0f} {MINUS} scratch with {large:.0f}, {pool}"
             verdicts.append(lead.above(0, name))
     return all_of(*verdicts or [Effect().above(0, f"pretrained {MINUS} scratch with ten times")])
@@ -774,7 +768,7 @@ def _higher_layers(results: Results) -> Verdict:
 
     def over(upper, lower, margin):
         sides = (rows[rows["layer"] == layer] for layer in (upper, lower))
-        return difference(results, *sides, FOLD).above(margin, f"{upper} {MINUS} {lower}")
+        return paired(results, *sides, FOLD).above(margin, f"{upper} {MINUS} {lower}")
 
     steps = [over(upper, lower, -FALL) for lower, upper in itertools.pairwise(layers)]
     return all_of(over(layers[-1], layers[0], 0), *steps)
@@ -783,19 +777,19 @@ def _higher_layers(results: Results) -> Verdict:
 def _occluded(results: Results) -> Verdict:
     names = ("inside", "inside another box")
     sides = (results.select(measure, experiment="occlusion") for measure in names)
-    return difference(results, *sides).above(0, f"in its own box {MINUS} in other images'")
+    return paired(results, *sides).above(0, f"in its own box {MINUS} in other images'")
 
 
 def _convergence(results: Results) -> Verdict:
     halves = ("lower", "upper")
     sides = (results.select("progress", experiment="evolution", half=half) for half in halves)
-    return difference(results, *sides).above(LATE, f"progress of lower {MINUS} upper layers")
+    return paired(results, *sides).above(LATE, f"progress of lower {MINUS} upper layers")
 
 
 def _several_labels(results: Results) -> Verdict:
     kinds = ("svm", "softmax")
     sides = (results.select("AP", experiment="multilabel", readout=kind) for kind in kinds)
-    lead = difference(results, *sides, ("seed", "pool", "class"))
+    lead = paired(results, *sides, ("seed", "pool", "class"))
     return lead.above(0, f"SVM a class {MINUS} softmax, mean AP")
 
 
