@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import jinja2
 import markupsafe
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -124,17 +124,12 @@ def _span(counts: list[int]) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def _near_chance(results: Results, trained: pd.DataFrame) -> list[str]:
+def _near_chance(results: Results, trained: pd.DataFrame) -> pd.Series:
     """Marks networks whose accuracy guessing would reach once in forty times."""
-    marks = []
-    for name, top1, classes in zip(
-        trained["hash"], trained["top1"], trained["num_classes"], strict=True
-    ):
-        count = results.cell(name).get("num_val", 0)
-        known = count and not pd.isna(top1)
-        luck = 2 * math.sqrt((1 - 1 / classes) / classes / count) if known else 0
-        marks.append("near chance" if known and top1 < 1 / classes + luck else "")
-    return marks
+    top1, classes = (trained[name].astype(float) for name in ("top1", "num_classes"))
+    images = trained["hash"].map(lambda hash: results.cell(hash).get("num_val") or np.nan)
+    luck = 2 * np.sqrt((1 - 1 / classes) / classes / images.astype(float))
+    return (top1 < 1 / classes + luck).map({True: "near chance", False: ""})
 
 
 def _judged(judged: pd.DataFrame) -> pd.DataFrame:

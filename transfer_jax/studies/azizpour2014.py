@@ -429,13 +429,8 @@ def _overlap(trained: TrainedNetwork, source: Source, task, plain: Reading) -> f
 
 # Tables and figures
 
-LOOKS = dict(
-    zip(
-        GROUPS,
-        zip(("blue", "green", "orange", "purple", "vermilion"), "osD^v", strict=True),
-        strict=True,
-    )
-)
+_MARKED = zip(("blue", "green", "orange", "purple", "vermilion"), "osD^v", strict=True)
+LOOKS = dict(zip(GROUPS, _MARKED, strict=True))
 """Colour and marker of each group of targets."""
 
 

@@ -335,10 +335,8 @@ def figure3(results: Results, theirs: Results) -> Figure | None:
 
 def images_per_class(results: Results, theirs: Results) -> Figure | None:
     """Supplement: top-1 against the number of training images kept in each class."""
-    count, (ours, paper) = (
-        "images_per_class",
-        (found.select(experiment="images_per_class") for found in (results, theirs)),
-    )
+    count = "images_per_class"
+    ours, paper = (found.select(experiment=count) for found in (results, theirs))
     if ours.empty:
         return None
     figure, ((axes,),) = plots.new_figure(6.5, 3.8)
