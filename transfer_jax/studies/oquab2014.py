@@ -44,15 +44,8 @@ from transfer_jax.report import (
     spread,
 )
 from transfer_jax.report.plots import COLOURS
-from transfer_jax.studies.oquab2014_claims import (
-    ADAPTATION,
-    CLAIMS as CLAIMS,
-    CUT,
-    gain,
-    networks,
-    reference,
-    scratch,
-)
+from transfer_jax.studies import oquab2014_claims as claims
+from transfer_jax.studies.oquab2014_claims import ADAPTATION, CUT
 from transfer_jax.studies.settings import (
     Opener,
     base_cell,
@@ -66,6 +59,7 @@ from transfer_jax.training.recipe import twice_as_long
 from transfer_jax.transfer import Treatment
 
 TITLE = "Learning and transferring mid-level image representations"
+CLAIMS = claims.CLAIMS
 
 WAYS = ("all", "random", "near", "long")
 """To pretrain: on all classes but the targets, random ones, near ones; on all twice as long."""
@@ -394,27 +388,27 @@ def compared(results: Results) -> dict[str, dict[str, pd.DataFrame]]:
     """Section -> what it compares -> rows of mean_ap."""
     frame = results.frame
     names = [name for name in ("imported", *WAYS) if name in set(frame.get("condition", ()))]
-    main = reference(results)
+    main = claims.reference(results)
     of = frame.get("images_per_class", pd.Series(dtype=float))
     counts = {f"{n:g}" if n else "all": n for n in (*sorted(set(of.dropna()) - {0}), 0)}
     return {
         "pretraining": {
-            **{name: networks(results, condition=name) for name in names},
-            "scratch": scratch(results),
-            "scratch, as long": scratch(results, "scratch, as long"),
-            f"{main}, fine-tuned": networks(results, experiment="fine_tuned"),
+            **{name: claims.networks(results, condition=name) for name in names},
+            "scratch": claims.scratch(results),
+            "scratch, as long": claims.scratch(results, "scratch, as long"),
+            f"{main}, fine-tuned": claims.networks(results, experiment="fine_tuned"),
         },
-        "layer": {cut: networks(results, layer=cut) for cut in ("fc6", CUT, "fc8")},
-        "adaptation layers": {str(n): networks(results, adaptation=n) for n in (1, 2, 3)},
-        "score": {k: networks(results, k=k) for k in POWERS},
-        "adapted": {x: networks(results, images_per_class=n) for x, n in counts.items()},
-        "from scratch": {x: scratch(results, images_per_class=n) for x, n in counts.items()},
+        "layer": {cut: claims.networks(results, layer=cut) for cut in ("fc6", CUT, "fc8")},
+        "adaptation layers": {str(n): claims.networks(results, adaptation=n) for n in (1, 2, 3)},
+        "score": {k: claims.networks(results, k=k) for k in POWERS},
+        "adapted": {x: claims.networks(results, images_per_class=n) for x, n in counts.items()},
+        "from scratch": {x: claims.scratch(results, images_per_class=n) for x, n in counts.items()},
     }
 
 
 def sections(results: Results) -> list[Section]:
     """The study's part of the page."""
-    main, found = reference(results), compared(results)
+    main, found = claims.reference(results), compared(results)
     text = f"Layers adapted on '{main}', fc7, two adaptation layers, unless said otherwise. {BARS}"
     return [
         Section("Does pretraining help, and on which classes?", [
@@ -453,7 +447,7 @@ def table(results: Results, rows: dict[str, pd.DataFrame], base: str) -> pd.Data
     found = {
         name: {
             "mAP (%)": spread(of["value"]),
-            f"{MINUS} {base}": "" if name == base else str(gain(results, of, rows[base])),
+            f"{MINUS} {base}": "" if name == base else str(claims.gain(results, of, rows[base])),
         }
         for name, of in rows.items()
         if len(of)
@@ -531,13 +525,13 @@ def pointing(results: Results) -> pd.DataFrame | None:
     found = {}
     for condition in dict.fromkeys(results.select("pointing")["condition"]):
         kind = "scratch" if condition.startswith("scratch") else "frozen"
-        own, other = (networks(results, name, condition=condition, experiment=kind)
+        own, other = (claims.networks(results, name, condition=condition, experiment=kind)
                       for name in ("pointing", "pointing_permuted"))  # fmt: skip
         if len(own):
             found[condition] = {
                 "in a box of its own image": spread(own["value"]),
                 "of another image": spread(other["value"]),
-                "difference": str(gain(results, own, other)),
+                "difference": str(claims.gain(results, own, other)),
             }
     return pd.DataFrame.from_dict(found, orient="index")
 
