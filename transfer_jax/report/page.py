@@ -174,23 +174,20 @@ def _html(item: Figure | pd.DataFrame, caption: str) -> str:
     if not _shown(item):
         return ""
     text = markupsafe.escape(caption)
+    below = f"<figcaption>{text}</figcaption>" if text else ""
     if isinstance(item, Figure):
         images = [
             f'<img width="{width}" height="{height}" src="{url}" alt="{text}">'
             for url, width, height in plots.panels(item)
         ]
-        return f'<figure><div class="panels">{"".join(images)}</div>{_caption(text)}</figure>'
+        return f'<figure><div class="panels">{"".join(images)}</div>{below}</figure>'
     item = _without_empty(item)
     numbered = item.index.names == [None] and pd.api.types.is_integer_dtype(item.index)
     table = item.to_html(index=not numbered, border=0, na_rep="", float_format=_number)
     if len(item) > FOLDED:
         return f"<details><summary>{text}</summary><div class='table'>{table}</div></details>"
-    return f"<figure><div class='table'>{table}</div>{_caption(text)}</figure>"
+    return f"<figure><div class='table'>{table}</div>{below}</figure>"
 
 
 def _number(value: float) -> str:
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
-
-
-def _caption(text: str) -> str:
-    return f"<figcaption>{text}</figcaption>" if text else ""
