@@ -223,10 +223,14 @@ def accuracies(results: Results) -> pd.DataFrame:
 def contrasts(results: Results) -> pd.DataFrame:
     """Effects by n as text, random halves: the drop in its two parts, and the '+' cells."""
     ns = sorted(set(results.select(experiment="random_halves")["n"]) - {0})
-    frozen = ("base", "selffer_frozen", "transfer_frozen")
-    pairs = [(frozen[0], frozen[1]), (frozen[1], frozen[2]), (frozen[0], frozen[2])]
-    finetuned = ("transfer_finetuned", "selffer_finetuned")
-    pairs += [(kind, "long") for kind in finetuned] + [finetuned]
+    pairs = (
+        ("base", "selffer_frozen"),
+        ("selffer_frozen", "transfer_frozen"),
+        ("base", "transfer_frozen"),
+        ("transfer_finetuned", "long"),
+        ("selffer_finetuned", "long"),
+        ("transfer_finetuned", "selffer_finetuned"),
+    )
     rows = {
         f"{NAMES[a]} {MINUS} {NAMES.get(b, b)}": [str(effect(results, a, b, [n])) for n in ns]
         for a, b in pairs
@@ -366,10 +370,10 @@ def _curves(results: Results) -> Figure | None:
     first = results.select(experiment="random_halves").head(1)
     one = dataclasses.replace(results, frame=results.frame.merge(first[list(UNIT)]))
     cells = []
-    for kind, colour in (("base", "black"), ("long", "green"), *LOOKS.items()):
+    colours = {"base": COLOURS["black"], "long": COLOURS["green"]}
+    for kind, colour in (colours | {kind: look[0] for kind, look in LOOKS.items()}).items():
         found = networks(one, kind)
         found = found[(found["n"] - 4).abs() == (found["n"] - 4).abs().min()]
-        colour = colour[0] if kind in LOOKS else COLOURS[colour]
         end = " (long)" if kind == "long" else ""
         cells += [(f"{row.cell}{end}", colour, row.hash) for row in found.itertuples()]
     return plots.learning_curves(results, cells)

@@ -663,8 +663,8 @@ def main_network(results: Results) -> str:
 
 
 def depths(rows: pd.DataFrame) -> list[str]:
-    """Layers of rows from the lowest up."""
-    return sorted(set(rows.get("layer", ())), key=lambda name: int(name.lstrip("convf")))
+    """Layers of rows, which are measured from the lowest up."""
+    return list(dict.fromkeys(rows.get("layer", ())))
 
 
 def compared(sign: str, plus: Sequence[str], minus: Sequence[str], margin: float):
