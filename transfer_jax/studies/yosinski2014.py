@@ -232,7 +232,7 @@ def contrasts(results: Results) -> pd.DataFrame:
         ("transfer_finetuned", "selffer_finetuned"),
     )
     rows = {
-        f"{NAMES[a]} {MINUS} {NAMES.get(b, b)}": [str(effect(results, a, b, [n])) for n in ns]
+        f"{NAMES[a]} {MINUS} {NAMES.get(b, b)}": [str(effect(results, a, b, ns=[n])) for n in ns]
         for a, b in pairs
     }
     table = pd.DataFrame.from_dict(rows, orient="index", columns=[f"n = {n:.0f}" for n in ns])
@@ -246,7 +246,7 @@ def boosts(results: Results, theirs: Results) -> pd.DataFrame:
         run = sorted(set(networks(results, kind, ns)["n"]))
         row = {"n": f"{ns[0]} to 7", "run here at n =": ", ".join(f"{n:g}" for n in run)}
         for b in ("base", "long", "selffer_finetuned"):
-            row[f"AnB+ {MINUS} {NAMES.get(b, b)}"] = str(effect(results, kind, b, ns))
+            row[f"AnB+ {MINUS} {NAMES.get(b, b)}"] = str(effect(results, kind, b, ns=ns))
         for name, gain in (100 * gains(theirs, kind, ns).mean()).items():
             row[f"authors: {MINUS} {name}"] = f"{gain:+.2f}"
         rows.append(row)
@@ -354,14 +354,15 @@ def images_per_class(results: Results, theirs: Results) -> Figure | None:
 
 def _against_base(axes: Axes, results, kind, experiment, colour, marker, label) -> None:
     ns = sorted(set(networks(results, kind, experiment=experiment)["n"]))
-    found = {n: effect(results, kind, "base", [n], experiment) for n in ns}
+    found = {n: effect(results, kind, "base", ns=[n], experiment=experiment) for n in ns}
     found = {n: at_n for n, at_n in found.items() if at_n.units}
     units = max((at_n.units for at_n in found.values()), default=0)
     plots.band(axes, found, colour, marker, f"{label} ({units})")
 
 
 def _dashed(axes: Axes, theirs: Results, kind: str, experiment: str, colour: str) -> None:
-    line = [100 * effect(theirs, kind, "base", [n], experiment).mean for n in LAYERS]
+    found = (effect(theirs, kind, "base", ns=[n], experiment=experiment) for n in LAYERS)
+    line = [100 * at_n.mean for at_n in found]
     axes.plot(LAYERS, line, color=colour, linestyle=DASHED, linewidth=1.2, alpha=0.8)
 
 
