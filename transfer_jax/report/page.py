@@ -17,13 +17,7 @@ from matplotlib.figure import Figure
 from transfer_jax.report import plots
 from transfer_jax.report.claims import OUTCOMES, converged, judge, wrong_by_chance
 from transfer_jax.report.effects import ALPHA, points
-from transfer_jax.report.frame import (
-    NETWORK_COLUMNS,
-    NETWORK_MEASURES,
-    Results,
-    measures,
-    networks,
-)
+from transfer_jax.report.frame import NETWORK_COLUMNS, NETWORK_MEASURES, Results, measures, networks
 from transfer_jax.wording import listed, time_text
 
 FOLDED = 40  # rows beyond which a table is shown on request

@@ -46,15 +46,7 @@ from transfer_jax.readout.features import layer_features, probabilities
 from transfer_jax.readout.linear import layer_accuracy
 from transfer_jax.readout.metrics import average_precisions
 from transfer_jax.readout.neighbours import class_means, nearest, neighbours_right, sibling_share
-from transfer_jax.report import (
-    MINUS,
-    Results,
-    Section,
-    level,
-    networks_section,
-    plots,
-    spread,
-)
+from transfer_jax.report import MINUS, Results, Section, level, networks_section, plots, spread
 from transfer_jax.report.plots import COLOURS, DOTTED
 from transfer_jax.studies import huh2016_claims as claims
 from transfer_jax.studies.settings import (

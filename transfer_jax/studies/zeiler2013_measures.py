@@ -45,16 +45,7 @@ from transfer_jax.readout.duplicates import describe, find_duplicates
 from transfer_jax.readout.features import layer_features, map_images, probabilities
 from transfer_jax.readout.linear import KINDS, layer_accuracy, multilabel_scores
 from transfer_jax.readout.metrics import average_precisions, mean_per_class_accuracy, right_bits
-from transfer_jax.report import (
-    MINUS,
-    Claim,
-    Effect,
-    Results,
-    Verdict,
-    all_of,
-    converged,
-    paired,
-)
+from transfer_jax.report import MINUS, Claim, Effect, Results, Verdict, all_of, converged, paired
 from transfer_jax.report.plots import stretched
 from transfer_jax.studies.settings import (
     Opener,
