@@ -34,28 +34,21 @@ def get_config(preset: str = "demo") -> ConfigDict:
 def base_config(dataset, network, recipe, runtime) -> ConfigDict:
     """All fields of the study, no experiment asked for. Units of an effect are (split, seed)."""
     config = study_config("yosinski2014", dataset, network, recipe, runtime)
-    common = {"targets": ("A", "B"), "ns": ALL_LAYERS}
-    distant = ("transfer_frozen", "random_frozen")
+    both = {"targets": ("A", "B"), "ns": ALL_LAYERS}
+    halves = {**both, "splits": (), "seeds": (0,), "treatments": TREATMENTS}
+    distant = {**both, "seeds": (), "treatments": ("transfer_frozen", "random_frozen")}
     experiments = {
         # long: bases of the targets trained twice as long, the control of all '+' cells, which
         # cost most and may have an n of their own; fine_tuned_ns=() stands for ns.
-        "random_halves": {
-            "splits": (),
-            "seeds": (0,),
-            "treatments": TREATMENTS,
-            "fine_tuned_ns": (),
-            "long": True,
-        },
+        "random_halves": {**halves, "fine_tuned_ns": (), "long": True},
         # superclass_csv: `wnid,superclass` where neither wnids nor a hierarchy tell.
-        "man_natural": {"seeds": (), "treatments": distant, "superclass_csv": ""},
+        "man_natural": {**distant, "superclass_csv": ""},
         # On the whole dataset, as in the paper.
         "random_weights": {"seeds": (), "ns": ALL_LAYERS},
         "images_per_class": {"counts": (), "recipe": {}},
         # Asked for by `imported.path`: base A is that file, B the whole dataset.
         "imported": {"seeds": (0,), "ns": ALL_LAYERS, "treatments": TREATMENTS[2:]},
     }
-    for name in ("random_halves", "man_natural"):
-        experiments[name] |= common
     config.experiments = ConfigDict(experiments, type_safe=False)
     return config
 

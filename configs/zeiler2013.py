@@ -113,7 +113,7 @@ def folder(path: str = "") -> ConfigDict:
     if not few:
         images = sizes[-1] * (found.classes - found.classes // 2)
         config.scratch_recipe = {"batch_size": min(32, images)}
-    if few:
+    else:
         config.source_classes = "all"
         config.notes = (
             f"{found.classes} classes have no halves: the target is the embedded world, and "
