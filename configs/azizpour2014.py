@@ -1,9 +1,6 @@
 """Azizpour et al. 2014, "Factors of Transferability for a Generic ConvNet Representation".
 
-Presets (`--config=configs/azizpour2014.py:<preset>`): demo, the embedded world, minutes;
-folder=PATH, the same with photographs of the user's, a folder a class, as a target; photographs,
-200 ImageNet classes at 32x32 and targets in folders of `--config.data_dir`; imagenet, the paper:
-ILSVRC2012 and its 17 targets, those that are there.
+`--config=configs/azizpour2014.py:PRESET`, a function below; folder=PATH hands over the path.
 """
 
 from dataclasses import replace
@@ -16,6 +13,7 @@ from transfer_jax.data.views import Augmentation
 from transfer_jax.readout.reading import Reading
 from transfer_jax.studies.settings import (
     as_config,
+    in_data_dir,
     network_config,
     pick,
     study_config,
@@ -63,7 +61,8 @@ def base_config(dataset, network, recipe, reading: Reading) -> ConfigDict:
 
 
 def demo() -> ConfigDict:
-    """Ten targets in five groups, drawn anew for each of four seeds."""
+    """The embedded world, in minutes: ten targets in five groups, drawn anew for each of four
+    seeds."""
     view = Augmentation(size=24, pad=2, mirror=True)
     data = DatasetSpec("world", image_size=24, train_per_class=100, val_per_class=40)
     network = network_config("deep8", width=0.5, input_size=24, dropout=0.0)
@@ -126,11 +125,11 @@ def folder(path: str = "") -> ConfigDict:
 
 
 def photographs() -> ConfigDict:
-    """Photographs; the order of distance is ours: objects, scenes, the same objects in four styles
-    with textures between them. Its default networks are those of three seeds on all classes."""
+    """200 ImageNet classes at 32x32 and targets in folders of data_dir; the order of distance is
+    ours: objects, scenes, the same objects in four styles with textures between them. Its default
+    networks are those of three seeds on all classes."""
     config, view = demo(), Augmentation(size=32, pad=2, mirror=True)
-    config.dataset = as_config(DatasetSpec("tiny_imagenet", path="."))
-    config.dataset.path = ""
+    config.dataset = in_data_dir("tiny_imagenet")
     config.network = network_config("alexnet_mini", dropout=0.0)
     recipe = replace(SMALL_IMAGES, eval_every=3000, augmentation=view)
     config.recipe, config.seeds, config.held_out = as_config(recipe), (0, 1, 2), ()
@@ -162,11 +161,11 @@ def photographs() -> ConfigDict:
 
 
 def imagenet() -> ConfigDict:
-    """The paper's source and targets; those that data_dir lacks are left out, with a line."""
-    data = DatasetSpec("ilsvrc2012", path=".")
+    """The paper: ILSVRC2012 and 17 targets; those that data_dir lacks are left out, with a line."""
     network = network_config("caffenet", dropout=0.5)
-    config = base_config(data, network, Recipe(best_evals=1), Reading("fc6"))
-    config.dataset.path, config.runtime.checkpoint_every = "", 5000
+    recipe = Recipe(best_evals=1)
+    config = base_config(in_data_dir("ilsvrc2012"), network, recipe, Reading("fc6"))
+    config.runtime.checkpoint_every = 5000
     tuning = {"steps": 20_000, "learning_rate": 0.001, "decay_every": 10_000, "eval_every": 5000}
     config.fine_tune_recipe = tuning
     wanted = {"snapshots": (0, 50_000, 100_000, 200_000), "widths": (0.5, 1.5), "data": True}

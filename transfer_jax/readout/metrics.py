@@ -40,14 +40,8 @@ def average_precision(
     between one image and the next on a straight line (the programs of Oxford5k and of Holidays);
     of equal scores, those of other classes come first.
 
-    Args:
-      scores: (N,), finite.
-      labels: (N,), 1 for images of the class, 0 for others, -1 for difficult ones, left out.
-      rule: 'voc2007', 'area' or 'trapezoid'.
-      positives: how many there are, where not all were retrieved.
-
-    Returns:
-      In 0 .. 1; NaN where there are no positives.
+    Labels are 1 for images of the class, 0 for others, -1 for difficult ones, left out; `positives`
+    is how many there are, where not all were retrieved. NaN where there are none.
     """
     scores, labels = np.asarray(scores), np.asarray(labels)
     retrieved = int((labels == 1).sum())

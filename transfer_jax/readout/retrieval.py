@@ -101,11 +101,9 @@ def average_precisions_of_queries(
     """`metrics.average_precision` (Q,) of each query by the rule 'trapezoid', which the programs
     that come with Oxford5k and with Holidays share.
 
-    Args:
-      distances: (Q, R) to the references.
-      relevant: for each query the positions of the references that show its object.
-      junk: those that are taken out of its ranking before it is judged: Oxford's 'junk', Holidays'
-        query itself.
+    From distances (Q, R) to the references: `relevant` are for each query the positions of those
+    that show its object, `junk` of those that are left out of its ranking (Oxford's 'junk',
+    Holidays' query itself).
     """
     found = []
     for row, good, left_out in zip(distances, relevant, junk, strict=True):

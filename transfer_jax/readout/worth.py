@@ -40,18 +40,12 @@ def worth(
     views: Mapping[int, View],
     metric: str = "",
 ) -> dict[Reading, dict[str, np.ndarray]]:
-    """What several readings of a network are worth on a target, all from one pass over its images.
+    """What several readings of a network are worth on a target, all from one pass over its images:
+    half -> what each test image (or query) of either of HALVES adds to the performance on it, which
+    is their mean, in 0 .. 1 (see `readout.metrics`).
 
-    Linear SVMs where images have labels; in a retrieval the nearest references.
-
-    Args:
-      network, params, readings, views: see `reading.features`.
-      task: the target.
-      metric: one of `benchmarks.METRICS` of its protocol; '' for the first.
-
-    Returns:
-      reading -> half -> what each test image (or query) of either of HALVES adds to the performance
-      on it, in 0 .. 1, which is their mean: see `readout.metrics`.
+    Linear SVMs where images have labels; in a retrieval the nearest references. `metric` is one of
+    `benchmarks.METRICS` of the target's protocol, '' the first; see `reading.features` for `views`.
     """
     train, test = (
         features(network, params, task.dataset.read, rows, readings, views=views, batch_size=128)

@@ -11,11 +11,5 @@ from transfer_jax.report.effects import (
     paired,
     spread,
 )
-from transfer_jax.report.frame import (
-    Results,
-    load,
-    networks,
-    read_published,
-    write_results_csv,
-)
+from transfer_jax.report.frame import Results, load, networks, read_published, write_results_csv
 from transfer_jax.report.page import Section, networks_section, write_report

@@ -193,8 +193,8 @@ def paired(
     results: Results,
     treated: pd.DataFrame,
     reference: pd.DataFrame,
-    on: Sequence[str],
-    cluster: Sequence[str],
+    on: Sequence[str] = ("seed",),
+    cluster: Sequence[str] = ("seed",),
 ) -> Effect:
     """The mean of treated minus reference over independent trainings.
 

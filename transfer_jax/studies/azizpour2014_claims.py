@@ -47,7 +47,7 @@ Settings = str | tuple[str, ...]
 def gain(results: Results, factor: str, treated: Settings, reference: Settings, **tags) -> Effect:
     """One setting of a factor, or the mean of some, minus others, of the same seed and target."""
     sides = (results.select("test", factor=factor, setting=s, **tags) for s in (treated, reference))
-    return paired(results, *sides, on=("seed", "target"), cluster=("seed",))
+    return paired(results, *sides, on=("seed", "target"))
 
 
 # How settings move with distance

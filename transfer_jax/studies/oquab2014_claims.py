@@ -47,7 +47,7 @@ def scratch(results: Results, condition: str = "scratch", **tags) -> pd.DataFram
 
 def gain(results: Results, treated: pd.DataFrame, against: pd.DataFrame) -> Effect:
     """Treated minus reference of the same seed."""
-    effect = paired(results, treated, against, on=("seed",), cluster=("seed",))
+    effect = paired(results, treated, against)
     shown = treated.groupby("seed")["tested"].first() if len(treated) else pd.Series()
     if effect.noise is None and shown.is_unique and len(shown) > 1:
         # Each seed has test images of its own: their noise is in the spread between seeds.

@@ -45,16 +45,7 @@ from transfer_jax.readout.duplicates import describe, find_duplicates
 from transfer_jax.readout.features import layer_features, map_images, probabilities
 from transfer_jax.readout.linear import KINDS, layer_accuracy, multilabel_scores
 from transfer_jax.readout.metrics import average_precisions, mean_per_class_accuracy, right_bits
-from transfer_jax.report import (
-    MINUS,
-    Claim,
-    Effect,
-    Results,
-    Verdict,
-    all_of,
-    converged,
-    paired,
-)
+from transfer_jax.report import MINUS, Claim, Effect, Results, Verdict, all_of, converged, paired
 from transfer_jax.report.plots import stretched
 from transfer_jax.studies.settings import (
     Opener,
@@ -62,7 +53,6 @@ from transfer_jax.studies.settings import (
     base_cell,
     chosen,
     imported_cell,
-    imported_from,
     integers,
     network_from,
     recipe_from,
@@ -189,12 +179,11 @@ def near_duplicates(task: Task, target: Target) -> np.ndarray:
 
 def entries(config: ConfigDict, open_dataset: Opener) -> list[Entry]:
     """Every network that the config's `experiments` ask for."""
-    imported = imported_from(config, config.network)  # A wrong file comes out before data are read.
     task = source_task(config, open_dataset)
-    return [*_source(config, task, imported), *_scratch(config, open_dataset)]
+    return [*_source(config, task), *_scratch(config, open_dataset)]
 
 
-def _source(config, task: Task, imported) -> Iterator[Entry]:
+def _source(config, task: Task) -> Iterator[Entry]:
     """The networks of Tables 1 and 2 and Figure 5, each from every seed; the first is the one that
     is looked into."""
     wanted, recipe, main = config.experiments, recipe_from(config.recipe), config.network.name
@@ -214,9 +203,8 @@ def _source(config, task: Task, imported) -> Iterator[Entry]:
     tags = {"study": "zeiler2013", "experiment": "source", "split": str(config.seed)}
     for name, (fields, how) in found.items():
         tags |= {"network": name, "condition": "standard"}
-        if name == main and imported:
-            cell = imported_cell(imported, recipe, task, config.imported.same_classes)
-            yield tags | {"seed": 0, "group": 0}, cell
+        if name == main and (imported := imported_cell(config, task)):
+            yield tags | {"seed": 0, "group": 0}, imported
             continue
         for place, seed in enumerate(seeds if name == main else others):
             cell, more = base_cell(fields, task, how, seed), {"seed": seed}
@@ -639,7 +627,6 @@ def _duplicates(config: ConfigDict, open_dataset: Opener, target: Target) -> Mea
 
 # Effects and claims
 
-SEED = ("seed",)
 FOLD = ("seed", "pool", "size", "fold")
 LITTLE = 0.05  # the paper's removals of two layers cost up to 4.9 points and are called little
 SLIGHT = 0.03  # its other sizes of fc6 and fc7 change up to 1.8 points
@@ -660,11 +647,6 @@ def transferred(results: Results, readout: str, **tags: Any) -> pd.DataFrame:
     return results.select("accuracy", experiment="transfer", readout=readout, **tags)
 
 
-def difference(results: Results, treated: pd.DataFrame, reference: pd.DataFrame, on=SEED) -> Effect:
-    """`paired` over the first of `on`."""
-    return paired(results, treated, reference, on, on[:1])
-
-
 def main_network(results: Results) -> str:
     """The network that is looked into: 'zfnet' unless another was imported."""
     rows = results.frame[results.frame["experiment"] == "source"]
@@ -672,8 +654,8 @@ def main_network(results: Results) -> str:
 
 
 def depths(rows: pd.DataFrame) -> list[str]:
-    """Layers of rows from the lowest up."""
-    return sorted(set(rows.get("layer", ())), key=lambda name: int(name.lstrip("convf")))
+    """Layers of rows, which are measured from the lowest up."""
+    return list(dict.fromkeys(rows.get("layer", ())))
 
 
 def compared(sign: str, plus: Sequence[str], minus: Sequence[str], margin: float):
@@ -690,7 +672,7 @@ def compared(sign: str, plus: Sequence[str], minus: Sequence[str], margin: float
             rows = {n: networks(results, n, condition=condition) for n in (*plus, *minus)}
             sides = (pd.concat([rows[n] for n in names]) for names in (plus, minus))
             there = all(len(found) for found in rows.values())
-            effect = difference(results, *sides) if there else Effect()
+            effect = paired(results, *sides) if there else Effect()
             verdicts.append(getattr(effect, sign)(margin, name + words))
         standard, long = verdicts
         if not long.effect.units:
@@ -716,7 +698,7 @@ def every(sign: str, pairs: Sequence[tuple[str, str]], margin: float):
 def _averaging(results: Results) -> Verdict:
     main = main_network(results)
     ensembles = results.select(experiment="ensemble")
-    gain = difference(results, ensembles, networks(results, main), ("group",))
+    gain = paired(results, ensembles, networks(results, main), ("group",), ("group",))
     return gain.above(0, f"ensemble {MINUS} its members")
 
 
@@ -728,22 +710,22 @@ def _dominant_filters(results: Results) -> Verdict:
     main = main_network(results)
     free = _first_layer(results, f"{main} {NO_RULE}", "strongest")
     kept = _first_layer(results, main, "strongest")
-    twice = difference(results, free, kept.assign(value=2 * kept["value"]))
+    twice = paired(results, free, kept.assign(value=2 * kept["value"]))
     limit = _first_layer(results, main, "at the limit")
-    acts = difference(results, limit, limit.assign(value=0.0)).above(0)
+    acts = paired(results, limit, limit.assign(value=0.0)).above(0)
     name = f"strongest filter's share without the rule {MINUS} twice that with it"
     return twice.above(0, name).supposing(acts, "the rule did not act on the first layer")
 
 
 def _dead_filters(results: Results) -> Verdict:
     theirs, ours = (_first_layer(results, name, "dead") for name in ("alexnet", "zfnet"))
-    return difference(results, theirs, ours).above(0, f"dead filters, alexnet {MINUS} zfnet")
+    return paired(results, theirs, ours).above(0, f"dead filters, alexnet {MINUS} zfnet")
 
 
 def pretraining_gain(results: Results, **tags: Any) -> Effect:
     """Pretrained minus from scratch, over the folds and sizes that both have."""
     rows = (transferred(results, kind, **tags) for kind in ("pretrained", "scratch"))
-    return difference(results, *rows, FOLD)
+    return paired(results, *rows, FOLD)
 
 
 def _pretraining(results: Results) -> Verdict:
@@ -763,7 +745,7 @@ def _few_images(results: Results) -> Verdict:
             large = min(size for size in many if size >= 10 * n)
             rows = transferred(results, "pretrained", pool=pool, size=n)
             anew = transferred(results, "scratch", pool=pool, size=large)
-            lead = difference(results, rows, anew, ("seed", "pool", "fold"))
+            lead = paired(results, rows, anew, ("seed", "pool", "fold"))
             name = f"pretrained with {n:.0f} {MINUS} scratch with {large:.0f}, {pool}"
             verdicts.append(lead.above(0, name))
     return all_of(*verdicts or [Effect().above(0, f"pretrained {MINUS} scratch with ten times")])
@@ -777,7 +759,7 @@ def _higher_layers(results: Results) -> Verdict:
 
     def over(upper, lower, margin):
         sides = (rows[rows["layer"] == layer] for layer in (upper, lower))
-        return difference(results, *sides, FOLD).above(margin, f"{upper} {MINUS} {lower}")
+        return paired(results, *sides, FOLD).above(margin, f"{upper} {MINUS} {lower}")
 
     steps = [over(upper, lower, -FALL) for lower, upper in itertools.pairwise(layers)]
     return all_of(over(layers[-1], layers[0], 0), *steps)
@@ -786,19 +768,19 @@ def _higher_layers(results: Results) -> Verdict:
 def _occluded(results: Results) -> Verdict:
     names = ("inside", "inside another box")
     sides = (results.select(measure, experiment="occlusion") for measure in names)
-    return difference(results, *sides).above(0, f"in its own box {MINUS} in other images'")
+    return paired(results, *sides).above(0, f"in its own box {MINUS} in other images'")
 
 
 def _convergence(results: Results) -> Verdict:
     halves = ("lower", "upper")
     sides = (results.select("progress", experiment="evolution", half=half) for half in halves)
-    return difference(results, *sides).above(LATE, f"progress of lower {MINUS} upper layers")
+    return paired(results, *sides).above(LATE, f"progress of lower {MINUS} upper layers")
 
 
 def _several_labels(results: Results) -> Verdict:
     kinds = ("svm", "softmax")
     sides = (results.select("AP", experiment="multilabel", readout=kind) for kind in kinds)
-    lead = difference(results, *sides, ("seed", "pool", "class"))
+    lead = paired(results, *sides, ("seed", "pool", "class"))
     return lead.above(0, f"SVM a class {MINUS} softmax, mean AP")
 
 
