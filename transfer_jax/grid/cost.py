@@ -52,9 +52,8 @@ def step_loop(
       run(steps), which makes a multiple of `steps_per_call()` updates, waits for them, and returns
       the cells' losses in the last one.
     """
-    chunk, local = steps_per_call(), recipe.batch_size // jax.device_count()
-    parts = step.batch_parts(network, frozen, local)
-    update = step.make_update_fn(network, recipe, frozen, scanned=chunk > 1, parts=parts)
+    chunk = steps_per_call()
+    update = step.make_update_fn(network, recipe, frozen, scanned=chunk > 1)
     state, shared = parallel.replicate(step.initial_state(network, recipe, frozen, params))
     source, batches = step.Source(*parallel.replicate(data[0])), data[1]
     rates, key = np.ones(len(frozen), np.float32), jax.random.key_data(jax.random.key(0))

@@ -111,7 +111,7 @@ def make_update_fn(
     *,
     objective: Classification = CLASSIFICATION,
     scanned: bool = False,
-    parts: int = 1,
+    parts: int | None = None,
 ) -> Callable:
     """One training step of a group, mapped over the devices.
 
@@ -119,7 +119,7 @@ def make_update_fn(
       network, recipe, frozen: as in `initial_state`.
       objective: what is learned, see `training.objective`.
       scanned: several steps a call: `indices` gains an axis of steps behind that of devices.
-      parts: equal parts that a device's batch is computed in, see `batch_parts`.
+      parts: equal parts that a device's batch is computed in; None leaves it to `batch_parts`.
 
     Returns:
       update(state, shared, source, indices, rates, key data) -> (state, losses). All but the last
@@ -128,6 +128,8 @@ def make_update_fn(
     """
     names, tx = network.layer_names, optimizer(recipe)
     optimizers = [freeze(tx, lower_layers(network, n)) for n in frozen]
+    if parts is None:
+        parts = batch_parts(network, frozen, recipe.batch_size // jax.device_count())
 
     def losses_of(params, shared, mean, batch):
         (images, labels), view_keys, drop_keys = batch
