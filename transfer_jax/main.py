@@ -31,6 +31,7 @@ from transfer_jax.grid.run import GroupsFailedError, run_grid
 from transfer_jax.grid.store import Store, WorkdirInUseError
 from transfer_jax.report.frame import load, write_results_csv
 from transfer_jax.report.page import write_report
+from transfer_jax.seal import write_json
 from transfer_jax.studies.settings import (
     build,
     check,
@@ -40,7 +41,6 @@ from transfer_jax.studies.settings import (
     ray_from,
 )
 from transfer_jax.training import Runtime, parallel
-from transfer_jax.training.checkpoint import write_json
 
 log = logging.getLogger("transfer_jax.main")
 STUDIES = ("yosinski2014", "zeiler2013", "huh2016", "oquab2014", "azizpour2014")

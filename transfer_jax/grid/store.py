@@ -27,8 +27,8 @@ from transfer_jax import seal
 from transfer_jax.data.views import eval_view, ten_crop_view
 from transfer_jax.grid.cell import Cell, Entry, Group, from_json, group_hash, to_json
 from transfer_jax.networks import Network
-from transfer_jax.seal import DamagedError
-from transfer_jax.training.checkpoint import load_params, save_params, write, write_json
+from transfer_jax.seal import DamagedError, write, write_json
+from transfer_jax.training.checkpoint import load_params, save_params
 from transfer_jax.training.recipe import Recipe
 
 log = logging.getLogger(__name__)
