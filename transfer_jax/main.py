@@ -80,16 +80,8 @@ def study_of(name: str) -> ModuleType:
 
 
 def run(config: ConfigDict, workdir: Path, command: str, *, retry_failed: bool = False) -> None:
-    """Trains the cells of a config that the workdir lacks, and draws the report.
-
-    Processes that train together all call this; the first alone writes to the workdir.
-
-    Args:
-      config: of a study, see configs/.
-      workdir: where everything goes.
-      command: what the user typed, for the report.
-      retry_failed: train cells again that failed before.
-    """
+    """Trains the cells of a config that the workdir lacks, and measures them. Processes that train
+    together all call this; the first alone writes to the workdir. `command` is for the report."""
     study, store = study_of(config.study), Store(workdir)
     runtime, ray = build(Runtime, config.runtime, "runtime"), ray_from(config)
     if ray and jax.process_count() > 1:

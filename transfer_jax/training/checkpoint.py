@@ -50,11 +50,8 @@ class CellLog:
         self.folder, self.path = folder, folder / "metrics.jsonl"
 
     def begin(self, mark: Mapping[str, Any] | None = None) -> None:
-        """Begins, or goes on from a `mark`: lines that were written since are dropped.
-
-        Raises:
-          DamagedError: the files are not what they were then.
-        """
+        """Begins, or goes on from a `mark`: lines that were written since are dropped. DamagedError
+        where the files are not what they were then."""
         mark = mark or {"size": 0, "lines": seal.HASH().hexdigest(), "snapshots": {}}
         lines = self.path.read_bytes()[: mark["size"]] if self.path.exists() else b""
         self.size, self.hash, self.snapshots = len(lines), seal.HASH(lines), dict(mark["snapshots"])

@@ -73,14 +73,9 @@ def cast(network: Network, params: Any, precision: str) -> Any:
 def initial_state(
     network: Network, recipe: Recipe, frozen: Sequence[int], params: Sequence[Any]
 ) -> tuple[State, Any]:
-    """State before the first step, and the frozen layers that the group shares.
-
-    Args:
-      network, recipe: of every cell.
-      frozen: for each cell, how many of its lower layers are frozen; where these overlap they are
-        the same arrays.
-      params: full initial params of each cell.
-    """
+    """State before the first step, and the frozen layers that the group shares. For each cell
+    `frozen` is how many of its lower layers are frozen, the same arrays where these overlap, and
+    `params` its full initial params."""
     names, tx = network.layer_names, optimizer(recipe)
     deepest = params[max(range(len(frozen)), key=frozen.__getitem__)]
     shared = {name: deepest[name] for name in names[: max(frozen)]}
