@@ -262,7 +262,7 @@ LAYOUTS = {
 
 
 def opener(data_dir):
-    return lambda fields: open_dataset(DatasetSpec(**fields), data_dir, progress=False)
+    return lambda fields: open_dataset(DatasetSpec(**fields), data_dir)
 
 
 def opened(name, root, data_dir, **changes):

@@ -52,7 +52,7 @@ def by_hand(path, fit):
 @pytest.mark.parametrize("fit", ["squash", "centre"])
 def test_records_labels_left_out_images_and_mean(root, tmp_path, fit):
     spec = DatasetSpec("ilsvrc2012", path=str(root), image_size=SIZE, fit=fit, on_broken="skip")
-    dataset = open_dataset(spec, tmp_path, workers=2, progress=False)
+    dataset = open_dataset(spec, tmp_path, workers=2)
     train = [f"train/{wnid}/{wnid}_{i}.JPEG" for wnid in WNIDS for i in range(5)]
     val = [f"val/ILSVRC2012_val_0000000{number}.JPEG" for number in (2, 5, 4, 7, 1, 6, 3, 8)]
     train.remove(BROKEN[0])
@@ -72,12 +72,12 @@ def test_records_labels_left_out_images_and_mean(root, tmp_path, fit):
 def test_a_broken_image_is_named_once_and_for_who_asked_for_no_gaps(root, tmp_path):
     spec = DatasetSpec("ilsvrc2012", path=str(root), image_size=SIZE)
     with pytest.raises(BrokenImageError, match=f"broken image {BROKEN[0]}.*on_broken='skip'"):
-        open_dataset(spec, tmp_path, progress=False)
+        open_dataset(spec, tmp_path)
     assert not list(tmp_path.rglob(prepare.DESCRIPTION))
     skipping = DatasetSpec("ilsvrc2012", path=str(root), image_size=SIZE, on_broken="skip")
-    open_dataset(skipping, tmp_path, progress=False)
+    open_dataset(skipping, tmp_path)
     with pytest.raises(BrokenImageError, match="prepared without 2 broken images"):
-        open_dataset(spec, tmp_path, progress=False)
+        open_dataset(spec, tmp_path)
 
 
 def command(root, data_dir, **options):
@@ -119,8 +119,8 @@ def test_some_classes_are_prepared_and_opened_under_one_name(root, tmp_path, cap
     )
     assert prepared.class_names == tuple(sorted(names))
     spec = DatasetSpec("ilsvrc2012", path=str(root), image_size=SIZE, on_broken="skip")
-    some = open_dataset(dataclasses.replace(spec, classes=tuple(names)), data_dir, progress=False)
-    whole = open_dataset(spec, data_dir, progress=False)
+    some = open_dataset(dataclasses.replace(spec, classes=tuple(names)), data_dir)
+    whole = open_dataset(spec, data_dir)
     assert some.name == prepared.name != whole.name
     by_id = {id: row for row, id in enumerate(whole.ids)}
     for split in ("train", "val"):
@@ -147,11 +147,11 @@ def test_a_class_that_is_not_there_is_one_line(root, tmp_path, capsys):
 def test_of_several_classes_an_image_keeps_those_chosen_and_their_boxes(tmp_path):
     root = image_trees.voc_folder(tmp_path / "VOCdevkit")
     spec = DatasetSpec("voc", path=str(root), image_size=None)
-    whole = open_dataset(spec, tmp_path / "data", progress=False)
+    whole = open_dataset(spec, tmp_path / "data")
     count = (whole.labels != 0).sum(axis=0)
     chosen = np.sort(np.argsort(count)[-2:])
     names = tuple(whole.class_names[c] for c in chosen)
-    some = open_dataset(dataclasses.replace(spec, classes=names), tmp_path / "data", progress=False)
+    some = open_dataset(dataclasses.replace(spec, classes=names), tmp_path / "data")
     kept = np.flatnonzero((whole.labels[:, chosen] != 0).any(axis=1))
     assert 0 < len(kept) < len(whole.labels)
     assert some.ids.tolist() == whole.ids[kept].tolist() and some.class_names == names
@@ -239,7 +239,7 @@ def test_finished_shards_are_not_written_again(tmp_path, monkeypatch, stop_after
 
     def run(place, reads, *stop):
         made = counting(root, reads, *stop)
-        options = {"image_size": 16, "workers": 1, "progress": False}
+        options = {"image_size": 16, "workers": 1}
         prepare.prepare(lambda: made, tmp_path / place, "photos", **options)
         return reads
 
@@ -256,7 +256,7 @@ def test_finished_shards_are_not_written_again(tmp_path, monkeypatch, stop_after
 def reads_of(root, directory, barrier):
     made = counting(root, reads := [])
     barrier.wait()
-    prepare.prepare(lambda: made, directory, "photos", image_size=16, progress=False)
+    prepare.prepare(lambda: made, directory, "photos", image_size=16)
     return len(reads)
 
 
@@ -282,9 +282,7 @@ def test_rows_that_share_a_file_go_with_it(tmp_path):
         ids=["first", "second", "third", "fourth"],
         places=np.array([2, 1, 0, 2]),
     )
-    prepare.prepare(
-        lambda: made, tmp_path / "d", "d", image_size=None, on_broken="skip", progress=False
-    )
+    prepare.prepare(lambda: made, tmp_path / "d", "d", image_size=None, on_broken="skip")
     dataset = prepare.read_prepared(tmp_path / "d")
     assert dataset.ids.tolist() == ["first", "third", "fourth"]
     assert dataset.labels.tolist() == [0, 0, 1]

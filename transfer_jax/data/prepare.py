@@ -53,7 +53,6 @@ def prepare(
     fit: str = "squash",
     on_broken: str = "raise",
     workers: int | None = None,
-    progress: bool = True,
 ) -> None:
     """Writes what is listed to `directory`, unless that has been done, as squares of `image_size`
     or, for None, the files' bytes. Boxes are kept with fit 'squash' only, as the other cuts through
@@ -85,7 +84,7 @@ def prepare(
         blocks = (files[i : i + _BLOCK] for i in range(0, len(files), _BLOCK))
         results = stream(lambda block: list(map(encode, block)), blocks, workers or os.cpu_count())
         total = len(listing.files)
-        bar = {"initial": total - len(files), "unit": "image", "disable": not progress}
+        bar = {"initial": total - len(files), "unit": "image", "disable": None}
         with contextlib.closing(results):
             images = iter(tqdm.tqdm(itertools.chain.from_iterable(results), name, total, **bar))
             for path, part in unfinished.items():

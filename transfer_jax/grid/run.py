@@ -34,23 +34,13 @@ def run_grid(
     retry_failed: bool = False,
     after_each: Callable[[], None] = lambda: None,
 ) -> None:
-    """Trains every cell that is not in the store yet.
+    """Trains every cell that is not in the store yet, which the caller has locked.
 
-    The store must be locked by the caller. Killed at any moment and started again, it goes on where
-    it was and ends with the same weights. Processes that train together all call this.
-
-    Args:
-      entries: of the study.
-      store: where cells are kept.
-      runtime: how to log, save and feed.
-      ray: a cluster whose nodes train the groups; None trains them here, one after the other, each
-        on all devices.
-      retry_failed: train cells again that failed before.
-      after_each: called in the first process when a group has ended.
-
-    Raises:
-      GroupsFailedError: after all others were trained, when some tasks of Ray ended with an
-        exception; here an exception is raised at once.
+    Killed at any moment and started again, it goes on where it was and ends with the same weights.
+    Processes that train together all call this. The nodes of a cluster train the groups with `ray`,
+    otherwise this process does, one after the other, each on all devices. `after_each` is called in
+    the first process when a group has ended. Where tasks of Ray end with an exception, the others
+    are trained before GroupsFailedError; here an exception is raised at once.
     """
     cells = all_cells(cell for _, cell in entries)
     names = {cell.hash: _label(tags, cell) for tags, cell in reversed(entries)}

@@ -29,14 +29,10 @@ def set_up(
     """Prepares this process for training; programs call it once, before JAX is first used.
 
     On GPUs it asks XLA for deterministic operations, without which a resumed run differs in its
-    last bits. With arguments, or under Slurm, Open MPI and on TPU pods, it joins the other
-    processes of the run: every one of them calls it. When one dies the others end within about
-    DEAD_AFTER seconds; all started again go on from the last checkpoint.
-
-    Args:
-      coordinator: 'host:port' of the first process, the same for all.
-      num_processes: how many there are.
-      process_id: which this one is, from 0.
+    last bits. Told 'host:port' of the first of several processes, how many there are and which this
+    one is, or under Slurm, Open MPI and on TPU pods, it joins the others, which all call it. When
+    one dies the others end within about DEAD_AFTER seconds; all started again go on from the last
+    checkpoint.
     """
     keep_freed_memory()
     flags = os.environ.get("XLA_FLAGS", "")
@@ -79,11 +75,8 @@ def broadcast(value: Any) -> Any:
 
 
 def own_part(batch_size: int) -> tuple[int, int]:
-    """(start, stop): which examples of a batch this process's devices take.
-
-    Raises:
-      ValueError: the batch cannot be split evenly over the devices of all processes.
-    """
+    """(start, stop): which examples of a batch this process's devices take; ValueError where it
+    cannot be split evenly over the devices of all processes."""
     if batch_size % jax.device_count():
         raise ValueError(
             f"recipe.batch_size={batch_size}: expected a multiple of the number of devices, "
