@@ -6,6 +6,7 @@ from transfer_jax.report.effects import (
     Effect,
     Verdict,
     all_of,
+    image_noise,
     level,
     over_units,
     paired,

@@ -617,9 +617,9 @@ def choice_table(results: Results) -> pd.DataFrame | None:
     chosen, rows = claims.recommendations(results), []
     if chosen.empty:
         return None
-    own = claims.saved(chosen, "own validation images").mean
+    own = claims.saved(results, "own validation images").mean
     for way in claims.WAYS:
-        effect = claims.saved(chosen, way)
+        effect = claims.saved(results, way)
         best = chosen[chosen["way"] == way].groupby("target")["value"].mean()
         row = {"chosen": way, "error saved (%)": str(effect), "units": effect.units}
         row |= {"best target": f"{best.idxmax()}: {100 * best.max():.1f}"}
