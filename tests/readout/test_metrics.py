@@ -4,9 +4,9 @@ from hypothesis import given, settings, strategies as st
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score, top_k_accuracy_score
 
 from transfer_jax.readout.metrics import (
-    area_by_image,
     auc_by_image,
     average_precision,
+    average_precision_by_image,
     average_precisions,
     class_accuracy_by_image,
     mean_per_class_accuracy,
@@ -106,7 +106,8 @@ def weighted_auc(scores, labels, weights):
 
 
 @pytest.mark.parametrize(
-    "by_image, weighted", [(area_by_image, weighted_area), (auc_by_image, weighted_auc)]
+    "by_image, weighted",
+    [(average_precision_by_image, weighted_area), (auc_by_image, weighted_auc)],
 )
 def test_what_images_add_is_the_derivative_by_their_weights(by_image, weighted):
     rng = np.random.default_rng(0)

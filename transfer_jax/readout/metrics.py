@@ -82,17 +82,20 @@ def class_accuracy_by_image(right: np.ndarray, labels: np.ndarray) -> np.ndarray
     return mean_per_class_accuracy(right, labels) + weight * (right - each)
 
 
-def area_by_image(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """What each of N images adds to the mean over classes of `average_precision` by the area, from
-    scores and labels (N, K): (N,). Of equal scores the first image comes first."""
-    found = []
+def average_precision_by_image(
+    scores: np.ndarray, labels: np.ndarray, rule: str = "area"
+) -> np.ndarray:
+    """What each of N images adds to the mean of `average_precisions`, from scores and labels
+    (N, K): (N,). The spread is that of the area for all rules."""
+    derivatives = []
     for score, label in zip(scores.T, labels.T, strict=True):
         order = np.argsort(-score, kind="stable")
         order = order[label[order] >= 0]
         if (positives := np.flatnonzero(label == 1)).size:
-            found.append(area_and_derivative(label[order] == 1, order, positives, len(label)))
-    means, derivatives = zip(*found, strict=True)
-    return np.mean(means) + len(labels) * np.mean(derivatives, axis=0)
+            of = label[order] == 1, order, positives, len(label)
+            derivatives.append(area_and_derivative(*of)[1])
+    mean = np.nanmean(average_precisions(scores, labels, rule))
+    return mean + len(labels) * np.mean(derivatives, axis=0)
 
 
 def area_and_derivative(

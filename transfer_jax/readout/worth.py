@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,9 +13,8 @@ from transfer_jax.networks import Network, Params
 from transfer_jax.readout.features import View
 from transfer_jax.readout.linear import layer_accuracy, multilabel_scores
 from transfer_jax.readout.metrics import (
-    area_by_image,
     auc_by_image,
-    average_precisions,
+    average_precision_by_image,
     class_accuracy_by_image,
 )
 from transfer_jax.readout.reading import Reading, features, reduced
@@ -77,13 +77,9 @@ def _by_image(task, metric, train_x, test_x):
         right = layer_accuracy(train_x, task.train[1], test_x, labels)
         return rightness(right, labels, metric)
     scores = multilabel_scores(train_x, task.train[1], test_x)
-    return {name: _ranked(scores[half], labels[half], metric) for name, half in HALVES.items()}
-
-
-def _ranked(scores, labels, metric):
     if metric == "mean_auc":
-        return auc_by_image(scores, labels)
-    rule = "voc2007" if metric == "voc2007_ap" else "area"
-    # The noise of images is that of the area for both rules.
-    each = area_by_image(scores, labels)
-    return each - each.mean() + np.nanmean(average_precisions(scores, labels, rule))
+        by_image = auc_by_image
+    else:
+        rule = "voc2007" if metric == "voc2007_ap" else "area"
+        by_image = functools.partial(average_precision_by_image, rule=rule)
+    return {name: by_image(scores[half], labels[half]) for name, half in HALVES.items()}

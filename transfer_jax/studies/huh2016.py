@@ -44,7 +44,7 @@ from transfer_jax.grid.cell import Cell, Entry
 from transfer_jax.grid.store import Store, TrainedNetwork
 from transfer_jax.readout.features import layer_features, probabilities
 from transfer_jax.readout.linear import layer_accuracy
-from transfer_jax.readout.metrics import average_precisions
+from transfer_jax.readout.metrics import average_precision_by_image
 from transfer_jax.readout.neighbours import class_means, nearest, neighbours_right, sibling_share
 from transfer_jax.report import MINUS, Results, Section, level, networks_section, plots, spread
 from transfer_jax.report.plots import COLOURS, DOTTED
@@ -348,8 +348,12 @@ def _transfer(store: Store, found: Sequence[Entry]):
                 data = cell.task.dataset
                 everyone = data.splits["val"]
                 said = _probabilities(store.trained(cell), data, everyone)
-                mean = float(np.nanmean(average_precisions(said, data.labels[everyone])))
-                measured.append({"measure": "mean_ap", "value": mean})
+                added = arrays[f"{cell.hash} mean_ap"] = average_precision_by_image(
+                    said, data.labels[everyone]
+                )
+                images = store.keep_images(data.name, everyone)
+                bits = {"right": f"{cell.hash} mean_ap", "images": images}
+                measured.append({"measure": "mean_ap", "value": float(added.mean()), **bits})
         rows += [{**tags, **row} for row in known[cell.hash]]
     return rows, arrays
 

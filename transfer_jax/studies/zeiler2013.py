@@ -253,7 +253,7 @@ def figure5(results: Results, which: str) -> Figure | None:
 def figure6(results: Results) -> Figure | None:
     """Occlusion maps, a row an image."""
     arrays = results.arrays("occlusion")
-    if not arrays:
+    if "images" not in arrays:  # none that the network is sure of
         return None
     images, square = arrays["images"], int(arrays["square"])
     y, x = (arrays[name] + square / 2 for name in ("rows", "columns"))

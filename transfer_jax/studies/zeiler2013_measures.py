@@ -44,7 +44,12 @@ from transfer_jax.networks import Conv, Network, receptive_field
 from transfer_jax.readout.duplicates import describe, find_duplicates
 from transfer_jax.readout.features import layer_features, map_images, probabilities
 from transfer_jax.readout.linear import KINDS, layer_accuracy, multilabel_scores
-from transfer_jax.readout.metrics import average_precisions, mean_per_class_accuracy, right_bits
+from transfer_jax.readout.metrics import (
+    average_precision_by_image,
+    average_precisions,
+    mean_per_class_accuracy,
+    right_bits,
+)
 from transfer_jax.report import MINUS, Claim, Effect, Results, Verdict, all_of, converged, paired
 from transfer_jax.report.plots import stretched
 from transfer_jax.studies.settings import (
@@ -273,9 +278,9 @@ def measure(
     task, shown = source_task(config, open_dataset), wanted.projections.to_dict()
     first, most = next(iter(mains)), shown["images"]
 
-    def keep(name, cells, more, compute, *arguments):
+    def keep(name, cells, more, compute, *arguments, version=1):
         inputs = [[cell.hash for cell in cells], task.digest, more]
-        store.measure(name, inputs, lambda: compute(*arguments))
+        store.measure(name, inputs, lambda: compute(*arguments), version=version)
 
     val, train = (some_rows(task, split, most) for split in ("val", "train"))
     looked = store.trained(mains[first])
@@ -287,7 +292,7 @@ def measure(
         cells = [cell for _, cell in standard]
         keep("ensembles", cells, [tags for tags, _ in standard], _ensembles, store, standard)
         settings = wanted.occlusion.to_dict()
-        keep("occlusion", mains.values(), settings, _occlusion, store, mains, settings)
+        keep("occlusion", mains.values(), settings, _occlusion, store, mains, settings, version=2)
     scenes = wanted.multilabel.name and open_dataset(wanted.multilabel.dataset)
     for seed, cell in mains.items():
         if steps := snapshot_steps(config, task):
@@ -302,8 +307,8 @@ def measure(
             keep(f"transfer-{target.name}-{seed}", cells, more, _transfer, *inputs)
         if scenes:
             more = [scenes.name, wanted.multilabel.to_dict()]
-            inputs = (store.trained(cell), seed, scenes, wanted.multilabel)
-            keep(f"multilabel-{seed}", [cell], more, _multilabel, *inputs)
+            inputs = (store, cell, seed, scenes, wanted.multilabel)
+            keep(f"multilabel-{seed}", [cell], more, _multilabel, *inputs, version=2)
     for target in targets(config, open_dataset):
         if target.name in wanted.duplicates:
             inputs = (config, open_dataset, target)
@@ -479,9 +484,9 @@ def _occlusion(store: Store, mains: Mapping[int, Cell], settings: Mapping[str, i
 
     `inside`: share of a network's images, all classified rightly, in which the worst place of the
     square has its centre in the object's box. `inside another box`: the same with the boxes of the
-    other images, of all of them in turn. Seeds look at images of their own.
+    other images, of all of them in turn. Seeds look at images of their own where these suffice.
     """
-    found, arrays, tested = [], {}, settings["tested"]
+    found, arrays, bits, tested = [], {}, {}, settings["tested"]
     for number, (seed, cell) in enumerate(mains.items()):
         trained, data = store.trained(cell), cell.task.dataset
         order = np.random.RandomState(0).permutation(len(cell.task.val[0]))
@@ -495,17 +500,22 @@ def _occlusion(store: Store, mains: Mapping[int, Cell], settings: Mapping[str, i
             )  # fmt: skip
             if maps.unoccluded_predicted == label:
                 boxes = data.boxes[row][1] if data.boxes else ()
-                right.append((maps, box_in_view(trained, pixels.shape[1:3], boxes)))
+                right.append((maps, box_in_view(trained, pixels.shape[1:3], boxes), row))
                 if maps.unoccluded_probability > 0.5:  # the paper's examples are sure
                     shown.append((trained.pixels(pixels)[0], maps, pixels))
-        right = [pair for pair in right if pair[1] is not None]
+        right = [one for one in right if one[1] is not None]
         if len(right) > 1:
-            places = np.array([centres_inside(right[0][0], box).ravel() for _, box in right])
-            inside = places[:, [maps.probability.argmin() for maps, _ in right]]  # boxes x images
-            numbers = {"images": len(right), "inside": np.diag(inside).mean()}
-            others = (inside.sum() - np.trace(inside)) / (inside.size - len(inside))
-            numbers |= {"inside another box": others}
-            found += _numbers({"experiment": "occlusion", "seed": seed}, numbers)
+            places = np.array([centres_inside(right[0][0], box).ravel() for _, box, _ in right])
+            inside = places[:, [maps.probability.argmin() for maps, *_ in right]]  # boxes x images
+            own = np.diag(inside)
+            images = store.keep_images(data.name, np.array([row for *_, row in right]))
+            tags = {"experiment": "occlusion", "seed": seed}
+            found += _numbers(tags, {"images": len(right)})
+            others = (inside.sum(axis=0) - own) / (len(own) - 1)
+            for name, each in (("inside", own), ("inside another box", others)):
+                bits[f"{name} {seed}"] = each
+                known = {"right": f"{name} {seed}", "images": images}
+                found += _numbers(tags | known, {name: each.mean()})
         if not arrays and shown:
             images, maps, pixels = zip(*shown[: settings["shown"]], strict=True)
             fields = ("activation", "probability", "predicted", "true_class", "feature_map")
@@ -515,7 +525,7 @@ def _occlusion(store: Store, mains: Mapping[int, Cell], settings: Mapping[str, i
             arrays["class_names"] = np.array(cell.task.class_names)
             fields = ("layer", "square", "rows", "columns")
             arrays |= {name: np.array(getattr(maps[0], name)) for name in fields}
-    return found, arrays
+    return found, arrays | bits
 
 
 def box_in_view(trained: TrainedNetwork, image_size, boxes) -> tuple | None:
@@ -564,25 +574,30 @@ def _transfer(store: Store, cell: Cell, target: Target, seed: int, scratch: Sequ
     return rows, bits
 
 
-def _multilabel(trained: TrainedNetwork, seed: int, dataset: Dataset, wanted: ConfigDict):
+def _multilabel(store: Store, cell: Cell, seed: int, dataset: Dataset, wanted: ConfigDict):
     """Table 5: average precisions of each class on images of several, by a softmax on the last
     hidden layer, as in the paper, and by one SVM a class, which lets several classes be there."""
-    layer, x, y = trained.network.layer_names[-2], {}, {}
+    trained, x, y = store.trained(cell), {}, {}
+    layer = trained.network.layer_names[-2]
     for split in wanted.splits:
         rows, how = dataset.splits[split], {"view": trained.view}
         found = layer_features(trained.network, trained.params, dataset.read, rows, (layer,), **how)
         x[split], y[split] = found[layer], dataset.labels[rows]
     train, test = x
-    data, found = (x[train], y[train], x[test]), []
+    images = store.keep_images(dataset.name, dataset.splits[test])
+    data, found, added = (x[train], y[train], x[test]), [], {}
     for readout, scores in (("softmax", softmax_scores), ("svm", multilabel_scores)):
         scored = scores(*data)
-        for rule, name in (("area", "AP"), ("voc2007", "AP at 11 recalls")):
-            precisions = average_precisions(scored, y[test], rule)
-            tags = {"experiment": "multilabel", "pool": wanted.name, "readout": readout}
-            for which, value in zip(dataset.class_names, precisions, strict=True):
-                if not np.isnan(value):
-                    found += _numbers({**tags, "seed": seed, "class": which}, {name: value})
-    return found, {}
+        tags = {"experiment": "multilabel", "pool": wanted.name, "readout": readout, "seed": seed}
+        for place, which in enumerate(dataset.class_names):
+            of, name = (scored[:, [place]], y[test][:, [place]]), f"{readout} {place}"
+            if not (of[1] == 1).any():
+                continue
+            added[name] = average_precision_by_image(*of)
+            tags |= {"class": which, "right": name, "images": images}
+            for rule, measure in (("area", "AP"), ("voc2007", "AP at 11 recalls")):
+                found += _numbers(tags, {measure: average_precisions(*of, rule)[0]})
+    return found, added
 
 
 def softmax_scores(train_x: np.ndarray, labels: np.ndarray, test_x: np.ndarray) -> np.ndarray:
