@@ -632,16 +632,13 @@ def choice_table(results: Results) -> pd.DataFrame | None:
     return pd.DataFrame(rows)
 
 
-def advice(results: Results) -> pd.DataFrame | None:
-    """By group: what most seeds choose."""
-    chosen = claims.recommendations(results)
-    if chosen.empty:
-        return None
-    rows = []
-    for (rank, group, target), of in chosen.groupby(["rank", "group", "target"]):
-        row = {"group": group, "target": target, "rank": rank}
+def advice(results: Results) -> pd.DataFrame:
+    """By group, nearest first: what most seeds choose."""
+    chosen, rows = claims.recommendations(results), []
+    for (_, group, target), of in chosen.groupby(["rank", "group", "target"]):
+        row = {"group": group, "target": target}
         for way in ("nearer targets", "own validation images"):
             counts = of.loc[of["way"] == way, "candidate"].value_counts()
             row[way] = f"{counts.index[0]} ({counts.iloc[0]} of {counts.sum()})"
         rows.append(row)
-    return pd.DataFrame(rows).drop(columns="rank")
+    return pd.DataFrame(rows)
