@@ -617,9 +617,8 @@ def detections(results: Results, target: str) -> Figure | None:
         return None
     found = [name.removesuffix(":scores") for name in kept if name.endswith(":scores")]
     found = [name for name in found if name.split()[0] in ("scratch", "all", "imported")]
-    planned = results.frame
-    planned = planned[(planned["experiment"] == "scratch") & (planned["target"] == target)]
-    class_names = results.cell(planned["hash"].dropna().iloc[0])["class_names"]
+    alone = results.select(None, experiment="scratch", target=target)["hash"].dropna().iloc[0]
+    class_names = results.cell(alone)["class_names"]
     images, (truth, starts) = kept["images"], (kept["truth:boxes"], kept["truth:offsets"])
     down, across = len(found), len(images)
     drawing, grid = plots.new_figure(2.4 * across, 3.1 * down, nrows=down, ncols=across)
