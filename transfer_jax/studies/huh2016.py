@@ -582,8 +582,8 @@ def figure(results: Results, question: str) -> Figure | None:
             plots.dots(left, levels, **looks)
             if question == "images" or experiment == "fine_tuned":
                 plots.dots(right, changes, **looks)
-    choose, lost = LOST.get(question, (lambda results: None, 0.0))
-    if pair := choose(results):
+    choose, lost = LOST.get(question, (None, 0.0))
+    if choose and (pair := choose(results)):
         looks = {"color": COLOURS["grey"], "markersize": 12, "zorder": 4}
         right.plot(place[pair[1]], -lost, "*", **looks)
     for axes in (left, right):
