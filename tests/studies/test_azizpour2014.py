@@ -301,6 +301,13 @@ def test_a_page_does_without_the_images_of_an_imported_source(run, tmp_path):
     assert "best setting" in page and "overlap with the source" not in page
 
 
+def test_a_page_of_one_target_says_what_its_own_images_choose(run, tmp_path):
+    frame = run.results.frame
+    one = frame[frame["entry"].notna() | (frame["target"] == "world")]
+    page = write_report(study, dataclasses.replace(run.results, frame=one), tmp_path).read_text()
+    assert "What to choose" in page and "on the other targets" in page
+
+
 def test_nothing_is_computed_twice(run):
     assert changes_nothing(study, run, open_dataset)
 

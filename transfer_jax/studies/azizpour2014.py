@@ -601,10 +601,10 @@ def choice_figure(results: Results) -> Figure | None:
     drawing, ((axes,),) = plots.new_figure(10, 4.2)
     for place, (way, (colour, marker)) in enumerate(zip(claims.WAYS, WAY_LOOKS, strict=True)):
         of = chosen[chosen["way"] == way].groupby("target")["value"]
-        x = np.arange(len(order)) + 0.18 * (place - 1.5)
-        effects = (over_units(of.get_group(target)) for target in order)
+        aside = 0.18 * (place - 1.5)
+        effects = {order.index(target) + aside: over_units(values) for target, values in of}
         looks = {"fmt": marker, "color": COLOURS[colour], "label": way, "capsize": 2}
-        plots.dots(axes, dict(zip(x, effects, strict=True)), **looks)
+        plots.dots(axes, effects, **looks)
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_xticks(range(len(order)), order, rotation=25, ha="right")
     axes.set_ylabel("error saved against the default (%)")
@@ -618,25 +618,22 @@ def choice_table(results: Results) -> pd.DataFrame | None:
     if chosen.empty:
         return None
     own = claims.saved(results, "own validation images").mean
-    for way in claims.WAYS:
-        effect = claims.saved(results, way)
-        best = chosen[chosen["way"] == way].groupby("target")["value"].mean()
+    for way, of in chosen.groupby("way", sort=False):
+        effect, best = claims.saved(results, way), of.groupby("target")["value"].mean()
         row = {"chosen": way, "error saved (%)": str(effect), "units": effect.units}
         row |= {"best target": f"{best.idxmax()}: {100 * best.max():.1f}"}
         rows.append({**row, "of the own choice": f"{effect.mean / own:.0%}"})
     return pd.DataFrame(rows)
 
 
-def advice(results: Results) -> pd.DataFrame | None:
-    """By group: what most seeds choose."""
-    chosen = claims.recommendations(results)
-    if chosen.empty:
-        return None
-    rows = []
-    for (rank, group, target), of in chosen.groupby(["rank", "group", "target"]):
-        row = {"group": group, "target": target, "rank": rank}
+def advice(results: Results) -> pd.DataFrame:
+    """By group, nearest first: what most seeds choose."""
+    chosen, rows = claims.recommendations(results), []
+    for (_, group, target), of in chosen.groupby(["rank", "group", "target"]):
+        row = {"group": group, "target": target}
         for way in ("nearer targets", "own validation images"):
             counts = of.loc[of["way"] == way, "candidate"].value_counts()
-            row[way] = f"{counts.index[0]} ({counts.iloc[0]} of {counts.sum()})"
+            if len(counts):
+                row[way] = f"{counts.index[0]} ({counts.iloc[0]} of {counts.sum()})"
         rows.append(row)
-    return pd.DataFrame(rows).drop(columns="rank")
+    return pd.DataFrame(rows)

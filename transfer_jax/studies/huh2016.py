@@ -586,8 +586,8 @@ def figure(results: Results, question: str) -> Figure | None:
             plots.dots(left, levels, **looks)
             if question == "images" or experiment == "fine_tuned":
                 plots.dots(right, changes, **looks)
-    choose, lost = LOST.get(question, (lambda results: None, 0.0))
-    if pair := choose(results):
+    choose, lost = LOST.get(question, (None, 0.0))
+    if choose and (pair := choose(results)):
         looks = {"color": COLOURS["grey"], "markersize": 12, "zorder": 4}
         right.plot(place[pair[1]], -lost, "*", **looks)
     for axes in (left, right):
@@ -621,9 +621,8 @@ def detections(results: Results, target: str) -> Figure | None:
         return None
     found = [name.removesuffix(":scores") for name in kept if name.endswith(":scores")]
     found = [name for name in found if name.split()[0] in ("scratch", "all", "imported")]
-    planned = results.frame
-    planned = planned[(planned["experiment"] == "scratch") & (planned["target"] == target)]
-    class_names = results.cell(planned["hash"].dropna().iloc[0])["class_names"]
+    alone = results.select(None, experiment="scratch", target=target)["hash"].dropna().iloc[0]
+    class_names = results.cell(alone)["class_names"]
     images, (truth, starts) = kept["images"], (kept["truth:boxes"], kept["truth:offsets"])
     down, across = len(found), len(images)
     drawing, grid = plots.new_figure(2.4 * across, 3.1 * down, nrows=down, ncols=across)

@@ -31,10 +31,9 @@ def name_of(way: Way) -> str:
 
 def ways(results: Results, question: str, experiment: str = "fine_tuned") -> list[Way]:
     """What a question compares, by amount, as far as the networks are wanted."""
-    rows = results.frame
-    if "question" not in rows:
+    rows = results.select(None, question=question, experiment=experiment)
+    if rows.empty:
         return []
-    rows = rows[(rows["question"] == question) & (rows["experiment"] == experiment)]
     rows = rows[["condition", "amount"]].drop_duplicates().sort_values("amount", kind="stable")
     return [(name, None if pd.isna(x) else x) for name, x in rows.itertuples(index=False)]
 

@@ -457,11 +457,9 @@ def table(results: Results, rows: dict[str, pd.DataFrame], base: str) -> pd.Data
 
 def scores(results: Results) -> pd.DataFrame | None:
     """mAP by score and rule, of the reference and from scratch."""
-    rows = results.frame
-    if "k" not in rows:
+    rows = results.select("mean_ap", images_per_class=0, layer=CUT, adaptation=ADAPTATION)
+    if rows.empty:
         return None
-    rows = rows[(rows["measure"] == "mean_ap") & (rows["images_per_class"] == 0)]
-    rows = rows[(rows["layer"] == CUT) & (rows["adaptation"] == ADAPTATION)]
     rows = rows.assign(score="k = " + rows["k"] + ", " + rows["rule"])
     found = rows.groupby(["experiment", "condition", "score"], sort=False)["value"].agg(spread)
     return found.unstack()

@@ -25,8 +25,7 @@ LITTLE = 0.03
 def reference(results: Results) -> str:
     """The base that layers and amounts are studied on, which is named first."""
     # Rows of networks come in the order of the config; measures, which follow, in that of files.
-    rows = results.frame
-    bases = rows[rows.get("experiment") == "frozen"] if len(rows) else rows
+    bases = results.select(None, experiment="frozen")
     return bases["condition"].iloc[0] if len(bases) else "all"
 
 

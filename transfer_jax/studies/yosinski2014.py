@@ -381,8 +381,7 @@ def _curves(results: Results) -> Figure | None:
 
 
 def _filters(results: Results) -> Figure | None:
-    frame = results.frame
-    bases = frame[frame["treatment"].isin(["base", "imported"]) & (frame["state"] == "done")]
+    bases = results.select(None, treatment=["base", "imported"], state="done")
     bases = bases[bases["experiment"] != "images_per_class"].drop_duplicates("hash").head(8)
     titles = {f"{row.cell}, {row.split}": row.hash for row in bases.itertuples()}
     return plots.first_layer_filters(results, titles)

@@ -664,7 +664,7 @@ def transferred(results: Results, readout: str, **tags: Any) -> pd.DataFrame:
 
 def main_network(results: Results) -> str:
     """The network that is looked into: 'zfnet' unless another was imported."""
-    rows = results.frame[results.frame["experiment"] == "source"]
+    rows = results.select(None, experiment="source")
     return rows["network"].iloc[0] if len(rows) else "zfnet"
 
 
