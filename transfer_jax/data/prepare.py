@@ -18,6 +18,7 @@ import contextlib
 import io
 import itertools
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -220,9 +221,9 @@ def _write_index(
     fit: str,
 ) -> None:
     """What is known of the rows whose images are there, in their order."""
-    notes = [seals.read_json(_note(path)) for path in shards]
-    skipped = {file: reason for note in notes for file, reason in note["skipped"].items()}
-    shapes = {tuple(shape) for note in notes for shape in note["shapes"]}
+    notes = {path: seals.read_json(_note(path)) for path in shards}
+    skipped = {f: reason for note in notes.values() for f, reason in note["skipped"].items()}
+    shapes = {tuple(shape) for note in notes.values() for shape in note["shapes"]}
     readable = np.array([file not in skipped for file in listing.files])
     listing = listing.take(readable if listing.places is None else readable[listing.places])
     index = partial / "index.npz"
@@ -236,17 +237,14 @@ def _write_index(
         places=listing.places,
         crops=listing.crops,
     )
-    digests = {path.name: note["digest"] for path, note in zip(shards, notes, strict=True)}
+    digests = {path.name: note["digest"] for path, note in notes.items()}
     about = {
         "name": name,
         "class_names": listing.class_names,
         "image_size": image_size,
         "fit": fit,
         "image_shape": [*shapes.pop()[::-1], 3] if len(shapes) == 1 else None,
-        "files": [
-            (path.name, len(files) - len(note["skipped"]))
-            for (path, files), note in zip(shards.items(), notes, strict=True)
-        ],
+        "files": [(p.name, len(shards[p]) - len(note["skipped"])) for p, note in notes.items()],
         "skipped": skipped,
         "digests": {**digests, index.name: seals.digest_of(index)},
     }
@@ -299,7 +297,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = {field: getattr(spec, field) for field in ("kind", "image_size", "fit", "on_broken")}
     flags["path"] = folder
     words = [f"--config.dataset.{name}={value}" for name, value in flags.items()]
-    print("open it with", f"--config.data_dir={data_dir}", *words)
+    print("open it with", shlex.join([f"--config.data_dir={data_dir}", *words]))
     return 0
 
 

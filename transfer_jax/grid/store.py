@@ -170,10 +170,6 @@ class Store:
         _, files = seal.outcome(self.folder(cell)) or ({}, {})
         seal.check(self.folder(cell), {name: files[name]} if name in files else {})
 
-    def _mark(self, cell: Cell, row: Mapping, files: seal.Files) -> None:
-        path = self.folder(cell) / ("failed.json" if "error" in row else "done.json")
-        write_json(path, {**row, "files": files}, cell.hash)
-
     def _forget(self, cell: Cell) -> None:
         for mark in seal.MARKS:
             (self.folder(cell) / mark).unlink(missing_ok=True)
@@ -232,7 +228,8 @@ class Store:
                 kept = {"bits": np.packbits(right), "num": len(right), "images": images}
                 files["right.npz"] = write(folder / "right.npz", _bytes(np.savez, **kept))
                 files |= self._images(folder, images)
-        self._mark(cell, row, files)
+        mark = "failed.json" if "error" in row else "done.json"
+        write_json(folder / mark, {**row, "files": files}, cell.hash)
 
     def right(self, cell: Cell) -> tuple[str, np.ndarray]:
         """The digest of a finished cell's validation images, and which of them were right."""

@@ -94,28 +94,16 @@ def split_batch(array: np.ndarray, axis: int = 0) -> np.ndarray:
     return np.moveaxis(array.reshape(shape), axis, 0)
 
 
-def _sharding() -> jax.sharding.NamedSharding:
-    mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
-    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
-
-
 def put(tree: Any) -> Any:
     """Starts moving host arrays with a leading device axis to this process's devices."""
-    return jax.device_put(tree, _sharding())
+    mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
+    return jax.device_put(tree, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS)))
 
 
 def replicate(tree: Any) -> Any:
     """Copies arrays to every device of this process, with a leading axis of devices."""
-    devices, sharding = jax.local_devices(), _sharding()
-
-    def copy(leaf):
-        leaf = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
-        pieces = [jax.device_put(leaf[None], device) for device in devices]
-        return jax.make_array_from_single_device_arrays(
-            (len(devices), *leaf.shape), sharding, pieces
-        )
-
-    return jax.tree.map(copy, tree)
+    devices = jax.local_device_count()
+    return put(jax.tree.map(lambda a: np.broadcast_to(a, (devices, *np.shape(a))), tree))
 
 
 def unreplicate(tree: Any) -> Any:
