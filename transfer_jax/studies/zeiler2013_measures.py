@@ -721,20 +721,25 @@ def _first_layer(results: Results, network: str, measure: str) -> pd.DataFrame:
     return results.select(measure, experiment="filters", network=network, layer="conv1")
 
 
+def _of_weights(results: Results, treated: pd.DataFrame, reference: pd.DataFrame) -> Effect:
+    """`paired`, of numbers of weights, which have no images."""
+    return dataclasses.replace(paired(results, treated, reference), noise=())
+
+
 def _dominant_filters(results: Results) -> Verdict:
     main = main_network(results)
     free = _first_layer(results, f"{main} {NO_RULE}", "strongest")
     kept = _first_layer(results, main, "strongest")
-    twice = paired(results, free, kept.assign(value=2 * kept["value"]))
+    twice = _of_weights(results, free, kept.assign(value=2 * kept["value"]))
     limit = _first_layer(results, main, "at the limit")
-    acts = paired(results, limit, limit.assign(value=0.0)).above(0)
+    acts = _of_weights(results, limit, limit.assign(value=0.0)).above(0)
     name = f"strongest filter's share without the rule {MINUS} twice that with it"
     return twice.above(0, name).supposing(acts, "the rule did not act on the first layer")
 
 
 def _dead_filters(results: Results) -> Verdict:
     theirs, ours = (_first_layer(results, name, "dead") for name in ("alexnet", "zfnet"))
-    return paired(results, theirs, ours).above(0, f"dead filters, alexnet {MINUS} zfnet")
+    return _of_weights(results, theirs, ours).above(0, f"dead filters, alexnet {MINUS} zfnet")
 
 
 def pretraining_gain(results: Results, **tags: Any) -> Effect:
