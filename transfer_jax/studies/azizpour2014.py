@@ -411,7 +411,8 @@ def _overlap(trained: TrainedNetwork, source: Source, task, plain: Reading) -> f
 
 # Tables and figures
 
-_MARKED = zip(("blue", "green", "orange", "purple", "vermilion"), "osD^v", strict=True)
+MARKERS = "osD^vPX*"
+_MARKED = zip(("blue", "green", "orange", "purple", "vermilion"), MARKERS, strict=False)
 LOOKS = dict(zip(GROUPS, _MARKED, strict=True))
 """Colour and marker of each group of targets."""
 
@@ -575,8 +576,10 @@ def _looks(rows: pd.DataFrame, target: str, group: str) -> dict:
     kin = list(rows.loc[rows["group"] == group, "target"].unique())
     place = kin.index(target)
     style = ("-", plots.DASHED, plots.DOTTED)[place % 3]
-    looks = list(LOOKS.values())
-    colour, marker = LOOKS[group] if rows["group"].nunique() > 1 else looks[place % len(looks)]
+    if rows["group"].nunique() > 1:
+        colour, marker = LOOKS[group]
+    else:
+        colour, marker = list(COLOURS)[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
     return {"color": COLOURS[colour], "marker": marker, "linestyle": style, "linewidth": 1.4}
 
 
