@@ -43,20 +43,20 @@ def base_config(dataset, network, recipe, reading: Reading) -> ConfigDict:
     config.seeds = (0, 1, 2)  # of weights, order of images, budgets, the targets' images
     config.held_out = ()  # classes, or what lies above them, that the source does not learn
     config.fine_tune_recipe = {}  # what differs from the recipe
-    config.targets = ConfigDict(type_safe=False)  # name -> fields of `data.benchmarks.Benchmark`
+    config.targets = {}  # name -> fields of `data.benchmarks.Benchmark`
     # Source networks: updates after which training stops, multiples of width, names of other
     # networks, rates; man-made and natural classes apart (data); numbers of classes with a budget.
     wanted = {"snapshots": (), "widths": (), "depths": (), "dropouts": (), "weight_decays": ()}
     wanted |= {"data": False, "budget": {"num_classes": (), "total_images": 0}}
     wanted |= {"fine_tuning": False, "long": False}
-    config.sources = ConfigDict(wanted, type_safe=False)
+    config.sources = wanted
     # Readings: the default one, and what is tried beside it. Poolings are those of the layer
     # `pooled`; `whitened` is a number of principal components; `levels` are of patches, in
     # retrievals; `combined` is a grid; `others` are layers that are read of other networks.
     wanted = {"default": as_config(reading), "layers": (), "pooled": "conv5", "pools": ()}
     wanted |= {"dimensions": (), "whitened": 0, "scaling": False, "copies": (), "levels": ()}
     wanted |= {"combined": {"layers": (), "dimensions": ()}, "others": ()}
-    config.readings = ConfigDict(wanted, type_safe=False)
+    config.readings = wanted
     return config
 
 
@@ -145,7 +145,7 @@ def photographs() -> ConfigDict:
     folders = {"caltech101": "caltech101/101_ObjectCategories", "scenes": "scene15/train"}
     folders |= {"photo": "pacs/photo", "art painting": "pacs/art_painting", "textures": "dtd10"}
     folders |= {"cartoon": "pacs/cartoon", "sketch": "pacs/sketch"}
-    config.targets = ConfigDict(type_safe=False)
+    config.targets = {}
     for place, (name, path) in enumerate(folders.items(), 2):
         files = {"kind": "class_folder", "path": path, "image_size": 32}
         few = {"train_per_class": 10, "test_per_class": 20 if name == "caltech101" else 60}

@@ -52,7 +52,7 @@ def base_config(dataset, network, recipe) -> ConfigDict:
     wanted = {"images_per_class": (), "overlap": False, "unrelated": (), "long": False}
     wanted |= {"classes": {"bottom_up": (), "top_down": ()}, "halves": {"random": (), "apart": ()}}
     wanted |= {"budget": {"num_classes": (), "total_images": 0}}
-    config.experiments = ConfigDict(wanted, type_safe=False)
+    config.experiments = wanted
     return config
 
 

@@ -41,22 +41,20 @@ def base_config(dataset, network, recipe, target: DatasetSpec) -> ConfigDict:
     # classes: names, () for all; never pretrained on. learn, test: splits. folds: parts of the test
     # images; each seed takes one, so with as many as seeds none are shared.
     fields = {"classes": (), "learn": "trainval", "test": "test", "folds": 1}
-    config.target = ConfigDict({"dataset": as_config(target), **fields}, type_safe=False)
+    config.target = {"dataset": as_config(target), **fields}
     # ways: some of 'all', 'random', 'near', 'long'. count: classes of 'random' and of 'near'. Near
     # ones share an ancestor at `depth` with the targets, or with those named in `like`, by the
     # dataset's hierarchy or a table of `child,parent`; random ones fill up.
-    fields = {"ways": ("all",), "count": 0, "like": (), "depth": 0, "hierarchy_csv": ""}
-    config.pretraining = ConfigDict(fields, type_safe=False)
+    config.pretraining = {"ways": ("all",), "count": 0, "like": (), "depth": 0, "hierarchy_csv": ""}
     # Windows to learn from: see data.windows.Grid and patch_task.
-    fields = {"scales": SCALES, "overlap": 0.65, "per_class": 5000, "background": 0.1}
-    config.windows = ConfigDict(fields, type_safe=False)
+    config.windows = {"scales": SCALES, "overlap": 0.65, "per_class": 5000, "background": 0.1}
     config.pyramid = {"scales": SCALES, "stride": 1}  # to be tested on: see readout.windows
     config.adaptation_width = 2048
     # What differs from the base's recipe, on a frozen base and where all layers learn.
     config.adapt_recipe, config.train_recipe = {"frozen_once": True}, {}
     fields = {"layers": ("fc6", "fc7", "fc8"), "adaptation_layers": (1, 2, 3)}
     fields |= {"images_per_class": (), "fine_tuned": True}
-    config.experiments = ConfigDict(fields, type_safe=False)
+    config.experiments = fields
     config.maps = 8  # pictures a row
     return config
 

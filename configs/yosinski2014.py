@@ -37,7 +37,7 @@ def base_config(dataset, network, recipe, runtime) -> ConfigDict:
     both = {"targets": ("A", "B"), "ns": ALL_LAYERS}
     halves = {**both, "splits": (), "seeds": (0,), "treatments": TREATMENTS}
     distant = {**both, "seeds": (), "treatments": ("transfer_frozen", "random_frozen")}
-    experiments = {
+    config.experiments = {
         # long: bases of the targets trained twice as long, the control of all '+' cells, which
         # cost most and may have an n of their own; fine_tuned_ns=() stands for ns.
         "random_halves": {**halves, "fine_tuned_ns": (), "long": True},
@@ -49,7 +49,6 @@ def base_config(dataset, network, recipe, runtime) -> ConfigDict:
         # Asked for by `imported.path`: base A is that file, B the whole dataset.
         "imported": {"seeds": (0,), "ns": ALL_LAYERS, "treatments": TREATMENTS[2:]},
     }
-    config.experiments = ConfigDict(experiments, type_safe=False)
     return config
 
 

@@ -225,19 +225,15 @@ def measure(config: ConfigDict, open_dataset, entries: Sequence[Entry], store: S
     """Average precisions and the pointing game of every finished network; score maps of the
     reference."""
     target, pyramid = _target(config, open_dataset), _pyramid(config)
-    seeds, first = list(config.seeds), True
-    for tags, cell in entries:
-        if tags["experiment"] == "pretrained":
-            continue
-        if not store.finished(cell):
-            continue
+    tuned = [(tags, cell) for tags, cell in entries if tags["experiment"] != "pretrained"]
+    finished, seeds = [entry for entry in tuned if store.finished(entry[1])], list(config.seeds)
+    for number, (tags, cell) in enumerate(finished):
         rows = target.tested(config, seeds.index(tags["seed"]))
         tags = {**tags, "tested": digest(target.images.name, rows)}
         inputs, network = [tags, cell.hash, str(pyramid)], store.trained(cell)
         compute = functools.partial(_scored, tags, network, target, rows, pyramid)
         store.measure(f"windows/{digest(*tags.items())}", inputs, compute)
-        if first:  # the reference of the first seed
-            first = False
+        if number == 0:  # the reference of the first seed
             compute = functools.partial(_maps, network, target, rows, pyramid, config.maps)
             store.measure("maps", [*inputs, config.maps], compute)
 

@@ -197,7 +197,8 @@ def _source(config, task: Task) -> Iterator[Entry]:
         found["alexnet"] = (config.alexnet, recipe)
     bases = {main: config.network, "alexnet": config.alexnet}
     for architecture, variants in wanted.ablations.items():
-        for variant in chosen(variants, VARIANTS, "experiments.ablations"):
+        there = variants if architecture in bases else ()  # another network may be the main one
+        for variant in chosen(there, VARIANTS, "experiments.ablations"):
             found[f"{architecture} {variant}"] = (varied(bases[architecture], variant), recipe)
     if wanted.no_filter_rule:
         free = dataclasses.replace(recipe, max_filter_rms=None)
