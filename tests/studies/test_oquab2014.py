@@ -183,6 +183,7 @@ def test_seeds_are_tested_on_images_of_their_own(datasets, open_small):
         ({"pretraining.ways": ()}, "ways and config.imported.path are empty"),
         ({"pretraining.like": ("whale",)}, "pretraining.like holds 'whale'"),
         ({"pretraining.count": 13}, "are to be drawn of 12"),
+        ({"pretraining.count": 0}, "pretraining.count=0"),
         ({"experiments.layers": ("fc9",)}, "'fc9' is no layer"),
         ({"experiments.images_per_class": (2.5,)}, "images_per_class holds 2.5"),
     ],

@@ -174,6 +174,7 @@ def test_near_duplicates_are_left_out_of_the_source():
     [
         (lambda c: c.experiments.update({"long": ("vgg",)}), "experiments.long"),
         (lambda c: c.experiments.update({"targets": ("moon",)}), "experiments.targets"),
+        (lambda c: c.experiments.update({"ensemble_of": 0}), "ensemble_of=0"),
         (lambda c: c.update({"source_classes": "some"}), "source_classes"),
         (lambda c: next(iter(c.targets.values())).update({"sizes": (999,)}), "--config.targets"),
         (lambda c: c.experiments.ablations.update({"zfnet": ("deeper",)}), "ablations"),

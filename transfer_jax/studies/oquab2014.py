@@ -180,6 +180,10 @@ def _bases(config, open_dataset, target: Target, task: Task, seed: int) -> Itera
     for way in ways:
         classes = pool
         if way in ("random", "near"):
+            if wanted.count < 2:
+                raise ValueError(
+                    f"--config.pretraining.count={wanted.count}: expected 2 classes or more"
+                )
             near = _near(wanted, data, pool, names) if way == "near" else []
             draw = functools.partial(random_classes, seed=config.seed + seed)
             drawn = draw(near, min(wanted.count, len(near)))

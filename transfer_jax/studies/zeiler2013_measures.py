@@ -204,6 +204,10 @@ def _source(config, task: Task) -> Iterator[Entry]:
         free = dataclasses.replace(recipe, max_filter_rms=None)
         found[f"{main} {NO_RULE}"] = (config.network, free)
     chosen(wanted.long, found, "experiments.long")
+    if wanted.ensemble_of < 1:
+        raise ValueError(
+            f"--config.experiments.ensemble_of={wanted.ensemble_of}: expected 1 or more"
+        )
     seeds = integers(wanted.seeds, "experiments.seeds")
     others = integers(wanted.other_seeds, "experiments.other_seeds")
     tags = {"study": "zeiler2013", "experiment": "source", "split": str(config.seed)}
