@@ -131,7 +131,7 @@ class Dataset:
     @functools.cached_property
     def ids(self) -> np.ndarray:
         """(N,) strings: file names, or what else tells the images of the source apart."""
-        return self.source.ids(len(self.labels))
+        return self.source.ids()
 
     def _decoded(self, rows: np.ndarray) -> np.ndarray:
         images = np.empty((len(rows), *self.image_shape), np.uint8)

@@ -64,11 +64,11 @@ def train_groups(
         try:
             while waiting or running:
                 for group in list(waiting):
-                    sources = [cell.source for cell in group if cell.source]
-                    if any(source.hash in lost for source in sources):
+                    source = group[0].source
+                    if source and source.hash in lost:
                         waiting.remove(group)
                         lost.update(cell.hash for cell in group)
-                    elif all(store.outcome(source) is not None for source in sources):
+                    elif source is None or store.outcome(source) is not None:
                         waiting.remove(group)
                         task = remote.remote(train_group, workdir, group, runtime, ray, os.getcwd())
                         running[task] = group

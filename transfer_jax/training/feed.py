@@ -18,7 +18,7 @@ from transfer_jax.training.step import Source
 
 def is_resident(task: Task, limit: int) -> bool:
     """Whether a task's images, training and validation, fit into `limit` bytes."""
-    count = sum(len(task.select(split)[0]) for split in ("train", "val"))
+    count = len(task.train[0]) + len(task.val[0])
     return count * task.dataset.read(task.train[0][:1]).nbytes <= limit
 
 
@@ -48,8 +48,7 @@ def val_batches(
 ) -> Iterator[tuple[Source, np.ndarray]]:
     """Every validation image once, in order, the last batch filled up with the first image."""
     part = slice(*parallel.own_part(batch_size))
-    count = len(task.select("val")[0])
-    batches = (indices[part] for indices, _ in padded_batches(count, batch_size))
+    batches = (indices[part] for indices, _ in padded_batches(len(task.val[0]), batch_size))
     return _fed(task, "val", mean, batches, resident)
 
 

@@ -241,7 +241,7 @@ def _diverged(treatment: Treatment, step: int, rate: float) -> str:
 def _evaluate(evaluate, learned, shared, task: Task, mean, recipe: Recipe, resident: bool):
     """The objective's measures of each cell on the validation images, and which were right where
     these are top-1."""
-    count, names = len(task.select("val")[0]), (task.objective or CLASSIFICATION).measures
+    count, names = len(task.val[0]), (task.objective or CLASSIFICATION).measures
     found = [
         np.asarray(evaluate(learned, shared, source, indices).addressable_shards[0].data[0])
         for source, indices in feed.val_batches(task, mean, recipe.batch_size, resident)
