@@ -1,6 +1,7 @@
 """Preparation of a miniature ILSVRC2012 with the oddities of the real one, and what kills leave."""
 
 import dataclasses
+import functools
 import io
 import json
 import multiprocessing
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from configs import oquab2014
 from tests.data import image_trees
 from tests.data.image_trees import VAL, WNIDS
 from transfer_jax.data import listing, prepare
@@ -169,6 +171,19 @@ def test_the_command_says_where_the_people_of_voc_are(tmp_path, capsys):
     path = re.search(r"--config\.dataset\.path=(\S+)", capsys.readouterr().out)[1]
     spec = DatasetSpec("voc_actions", path=path, image_size=SIZE)
     assert open_dataset(spec, tmp_path).ids.tolist()[0] == "2008_000001/1"
+
+
+def test_flags_of_whole_images_are_those_of_a_target_of_windows(tmp_path, capsys):
+    root = image_trees.voc_folder(tmp_path / "VOCdevkit")
+    options = command(root, tmp_path / "data", kind="voc", image_size="original")
+    assert prepare.main(options) == 0
+    said = capsys.readouterr().out.splitlines()[-1].removeprefix("open it with ")
+    config = oquab2014.get_config("photographs")
+    for name, value in re.findall(r"--config\.(\S+?)=(\S+)", said):
+        *parents, field = name.split(".")
+        functools.reduce(getattr, parents, config)[field] = value
+    opened = open_dataset(DatasetSpec(**config.target.dataset), config.data_dir)
+    assert opened.image_shape is None and opened.directory.is_relative_to(tmp_path / "data")
 
 
 SLOWLY = """
