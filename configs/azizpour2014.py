@@ -1,9 +1,6 @@
 """Azizpour et al. 2014, "Factors of Transferability for a Generic ConvNet Representation".
 
-Presets (`--config=configs/azizpour2014.py:<preset>`): demo, the embedded world, minutes;
-folder=PATH, the same with photographs of the user's, a folder a class, as a target; photographs,
-200 ImageNet classes at 32x32 and targets in folders of `--config.data_dir`; imagenet, the paper:
-ILSVRC2012 and its 17 targets, those that are there.
+`--config=configs/azizpour2014.py:PRESET`, a function below; folder=PATH hands over the path.
 """
 
 from dataclasses import replace
@@ -16,6 +13,7 @@ from transfer_jax.data.views import Augmentation
 from transfer_jax.readout.reading import Reading
 from transfer_jax.studies.settings import (
     as_config,
+    in_data_dir,
     network_config,
     pick,
     study_config,
@@ -45,25 +43,26 @@ def base_config(dataset, network, recipe, reading: Reading) -> ConfigDict:
     config.seeds = (0, 1, 2)  # of weights, order of images, budgets, the targets' images
     config.held_out = ()  # classes, or what lies above them, that the source does not learn
     config.fine_tune_recipe = {}  # what differs from the recipe
-    config.targets = ConfigDict(type_safe=False)  # name -> fields of `data.benchmarks.Benchmark`
+    config.targets = {}  # name -> fields of `data.benchmarks.Benchmark`
     # Source networks: updates after which training stops, multiples of width, names of other
     # networks, rates; man-made and natural classes apart (data); numbers of classes with a budget.
     wanted = {"snapshots": (), "widths": (), "depths": (), "dropouts": (), "weight_decays": ()}
     wanted |= {"data": False, "budget": {"num_classes": (), "total_images": 0}}
     wanted |= {"fine_tuning": False, "long": False}
-    config.sources = ConfigDict(wanted, type_safe=False)
+    config.sources = wanted
     # Readings: the default one, and what is tried beside it. Poolings are those of the layer
     # `pooled`; `whitened` is a number of principal components; `levels` are of patches, in
     # retrievals; `combined` is a grid; `others` are layers that are read of other networks.
     wanted = {"default": as_config(reading), "layers": (), "pooled": "conv5", "pools": ()}
     wanted |= {"dimensions": (), "whitened": 0, "scaling": False, "copies": (), "levels": ()}
     wanted |= {"combined": {"layers": (), "dimensions": ()}, "others": ()}
-    config.readings = ConfigDict(wanted, type_safe=False)
+    config.readings = wanted
     return config
 
 
 def demo() -> ConfigDict:
-    """Ten targets in five groups, drawn anew for each of four seeds."""
+    """The embedded world, in minutes: ten targets in five groups, drawn anew for each of four
+    seeds."""
     view = Augmentation(size=24, pad=2, mirror=True)
     data = DatasetSpec("world", image_size=24, train_per_class=100, val_per_class=40)
     network = network_config("deep8", width=0.5, input_size=24, dropout=0.0)
@@ -126,17 +125,17 @@ def folder(path: str = "") -> ConfigDict:
 
 
 def photographs() -> ConfigDict:
-    """Photographs; the order of distance is ours: objects, scenes, the same objects in four styles
-    with textures between them. Its default networks are those of three seeds on all classes."""
+    """200 ImageNet classes at 32x32 and targets in folders of data_dir; the order of distance is
+    ours: objects, scenes, the same objects in four styles with textures between them. Its default
+    networks are those of three seeds on all classes."""
     config, view = demo(), Augmentation(size=32, pad=2, mirror=True)
-    config.dataset = as_config(DatasetSpec("tiny_imagenet", path="."))
-    config.dataset.path = ""
+    config.dataset = in_data_dir("tiny_imagenet")
     config.network = network_config("alexnet_mini", dropout=0.0)
     recipe = replace(SMALL_IMAGES, eval_every=3000, augmentation=view)
     config.recipe, config.seeds, config.held_out = as_config(recipe), (0, 1, 2), ()
     config.fine_tune_recipe = {"steps": 800, "eval_every": 800, "learning_rate": 0.005}
     wanted = {"snapshots": (0, 3000), "widths": (0.5,), "depths": (), "data": False}
-    wanted |= {"budget": {"num_classes": (100, 200), "total_images": 50_000}, "long": False}
+    wanted |= {"budget": {"num_classes": (100, 200), "total_images": 50_000}, "long": True}
     config.sources.update(wanted)
     layers = ("conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
     wanted = {"layers": layers, "pooled": "conv5", "others": ("conv5",), "whitened": 64}
@@ -146,29 +145,27 @@ def photographs() -> ConfigDict:
     folders = {"caltech101": "caltech101/101_ObjectCategories", "scenes": "scene15/train"}
     folders |= {"photo": "pacs/photo", "art painting": "pacs/art_painting", "textures": "dtd10"}
     folders |= {"cartoon": "pacs/cartoon", "sketch": "pacs/sketch"}
-    config.targets = ConfigDict(type_safe=False)
+    config.targets = {}
     for place, (name, path) in enumerate(folders.items(), 2):
         files = {"kind": "class_folder", "path": path, "image_size": 32}
         few = {"train_per_class": 10, "test_per_class": 20 if name == "caltech101" else 60}
         config.targets[name] = target(CLASSES, dataset=files, distance=float(place), **few)
+    config.targets.caltech101.without = ("BACKGROUND_Google",)
     files = {"kind": "voc", "path": "voc2007_small/VOCdevkit/VOC2007", "image_size": 32}
     config.targets.voc2007 = target(
         CLASSES, "multilabel", dataset=files, distance=1.0, splits=("trainval", "test"),
         train_per_class=20, test_per_class=50,
     )  # fmt: skip
-    config.notes = (
-        "The order of distance is ours. Caltech-101 has its background as a class; VOC 2007 is its "
-        "test images, divided anew.",
-    )
+    config.notes = ("The order of distance is ours. VOC 2007 is its test images, divided anew.",)
     return config
 
 
 def imagenet() -> ConfigDict:
-    """The paper's source and targets; those that data_dir lacks are left out, with a line."""
-    data = DatasetSpec("ilsvrc2012", path=".")
+    """The paper: ILSVRC2012 and 17 targets; those that data_dir lacks are left out, with a line."""
     network = network_config("caffenet", dropout=0.5)
-    config = base_config(data, network, Recipe(best_evals=1), Reading("fc6"))
-    config.dataset.path, config.runtime.checkpoint_every = "", 5000
+    recipe = Recipe(best_evals=1)
+    config = base_config(in_data_dir("ilsvrc2012"), network, recipe, Reading("fc6"))
+    config.runtime.checkpoint_every = 5000
     tuning = {"steps": 20_000, "learning_rate": 0.001, "decay_every": 10_000, "eval_every": 5000}
     config.fine_tune_recipe = tuning
     wanted = {"snapshots": (0, 50_000, 100_000, 200_000), "widths": (0.5, 1.5), "data": True}

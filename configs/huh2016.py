@@ -1,10 +1,6 @@
 """Huh et al. 2016, "What makes ImageNet good for transfer learning?".
 
-Presets (`--config=configs/huh2016.py:<preset>`): demo, the embedded world, minutes; folder=PATH,
-photographs of the user's, a folder a class; tiny_imagenet, 200 ImageNet classes from
-`--config.data_dir`, 150 of them the target; voc2007, detection of VOC 2007's objects on networks
-that learned all 200; imagenet, the paper: ILSVRC2012 from data_dir, VOC 2007 detection, VOC 2012
-actions and SUN397 beside it.
+`--config=configs/huh2016.py:PRESET`, a function below; folder=PATH hands over the path.
 """
 
 from dataclasses import replace
@@ -16,6 +12,7 @@ from transfer_jax.data.views import Augmentation
 from transfer_jax.detection.proposals import SelectiveSearch
 from transfer_jax.studies.settings import (
     as_config,
+    in_data_dir,
     network_config,
     pick,
     study_config,
@@ -55,12 +52,13 @@ def base_config(dataset, network, recipe) -> ConfigDict:
     wanted = {"images_per_class": (), "overlap": False, "unrelated": (), "long": False}
     wanted |= {"classes": {"bottom_up": (), "top_down": ()}, "halves": {"random": (), "apart": ()}}
     wanted |= {"budget": {"num_classes": (), "total_images": 0}}
-    config.experiments = ConfigDict(wanted, type_safe=False)
+    config.experiments = wanted
     return config
 
 
 def demo() -> ConfigDict:
-    """Few networks of five seeds: the budget's are the random half and those of fewer images."""
+    """The embedded world, in minutes. Few networks of five seeds: the budget's are the random half
+    and those of fewer images."""
     widths = dict(conv1=16, conv2=32, conv3=48, conv4=48, conv5=32, fc6=128, fc7=128)
     view = Augmentation(size=24, pad=0, mirror=True)
     data = DatasetSpec("world", image_size=24, train_per_class=60, val_per_class=250)
@@ -117,11 +115,10 @@ def folder(path: str = "") -> ConfigDict:
 
 
 def tiny_imagenet() -> ConfigDict:
-    """Photographs: the paper's main questions, one network each, in three seeds. 50 of the 200
-    classes teach, so that 6,000 steps see their images 15 times; all others are the target."""
+    """The paper's main questions, one network each, in three seeds. 50 of 200 ImageNet classes
+    teach, so that 6,000 steps see their images 15 times; all others are the target."""
     config = demo()
-    config.dataset = as_config(DatasetSpec("tiny_imagenet", path="."))
-    config.dataset.path = ""
+    config.dataset = in_data_dir("tiny_imagenet")
     config.network = network_config("alexnet_mini", dropout=0.0)
     config.recipe = as_config(replace(SMALL_IMAGES, eval_every=2000))
     config.seeds, config.held_out = (0, 1, 2), 150
@@ -140,11 +137,11 @@ def tiny_imagenet() -> ConfigDict:
 
 
 def voc2007() -> ConfigDict:
-    """Fast R-CNN on networks that learned 32x32 photographs, and from scratch."""
+    """Detection of VOC 2007's objects on networks that learned 200 ImageNet classes at 32x32, and
+    from scratch."""
     network = network_config("alexnet_mini", dropout=0.0)
     recipe = replace(SMALL_IMAGES, eval_every=3000)
-    config = base_config(DatasetSpec("tiny_imagenet", path="."), network, recipe)
-    config.dataset.path = ""
+    config = base_config(in_data_dir("tiny_imagenet"), network, recipe)
     voc = DatasetSpec("voc", path="VOCdevkit/VOC2007", image_size=144)
     config.targets.voc2007 = target(voc, kind="detection")
     steps = {"steps": 4000, "eval_every": 4000, "batch_size": 2, "learning_rate": 0.002}
@@ -153,10 +150,10 @@ def voc2007() -> ConfigDict:
 
 
 def imagenet() -> ConfigDict:
-    """The paper's own ways to pretrain and recipes (sections 3 to 6)."""
-    data, network = DatasetSpec("ilsvrc2012", path="."), network_config("caffenet")
-    config = base_config(data, network, Recipe(best_evals=1))
-    config.dataset.path = ""
+    """The paper's own ways to pretrain and recipes (sections 3 to 6): ILSVRC2012 from data_dir, VOC
+    2007 detection, VOC 2012 actions and SUN397 beside it."""
+    recipe = Recipe(best_evals=1)
+    config = base_config(in_data_dir("ilsvrc2012"), network_config("caffenet"), recipe)
     tuning = {"steps": 50_000, "learning_rate": 0.001, "decay_every": 20_000, "eval_every": 5000}
     config.fine_tune_recipe, config.runtime.checkpoint_every = tuning, 5000
     actions = DatasetSpec("voc_actions", path="VOCdevkit/VOC2012", margin=0.1)

@@ -1,9 +1,6 @@
 """Oquab et al. 2014, "Learning and Transferring Mid-Level Image Representations using CNNs".
 
-Presets (`--config=configs/oquab2014.py:<preset>`): demo, the embedded world, minutes; folder=PATH,
-photographs of the user's, a folder a class; photographs,
-small VOC 2007 photographs and Tiny ImageNet from `--config.data_dir`; voc2007, voc2012 and
-voc2012_actions, the paper: ILSVRC2012 from data_dir and `VOCdevkit/VOC2007` or 2012 beside it. With
+`--config=configs/oquab2014.py:PRESET`, a function below; folder=PATH hands over the path. With
 `--config.imported.path=FILE --config.pretraining.ways='()'` a file of weights is the base.
 """
 
@@ -15,6 +12,7 @@ from transfer_jax.data.sources import DatasetSpec
 from transfer_jax.data.views import Augmentation
 from transfer_jax.studies.settings import (
     as_config,
+    in_data_dir,
     network_config,
     pick,
     study_config,
@@ -43,29 +41,28 @@ def base_config(dataset, network, recipe, target: DatasetSpec) -> ConfigDict:
     # classes: names, () for all; never pretrained on. learn, test: splits. folds: parts of the test
     # images; each seed takes one, so with as many as seeds none are shared.
     fields = {"classes": (), "learn": "trainval", "test": "test", "folds": 1}
-    config.target = ConfigDict({"dataset": as_config(target), **fields}, type_safe=False)
+    config.target = {"dataset": as_config(target), **fields}
     # ways: some of 'all', 'random', 'near', 'long'. count: classes of 'random' and of 'near'. Near
     # ones share an ancestor at `depth` with the targets, or with those named in `like`, by the
     # dataset's hierarchy or a table of `child,parent`; random ones fill up.
-    fields = {"ways": ("all",), "count": 0, "like": (), "depth": 0, "hierarchy_csv": ""}
-    config.pretraining = ConfigDict(fields, type_safe=False)
+    config.pretraining = {"ways": ("all",), "count": 0, "like": (), "depth": 0, "hierarchy_csv": ""}
     # Windows to learn from: see data.windows.Grid and patch_task.
-    fields = {"scales": SCALES, "overlap": 0.65, "per_class": 5000, "background": 0.1}
-    config.windows = ConfigDict(fields, type_safe=False)
+    config.windows = {"scales": SCALES, "overlap": 0.65, "per_class": 5000, "background": 0.1}
     config.pyramid = {"scales": SCALES, "stride": 1}  # to be tested on: see readout.windows
     config.adaptation_width = 2048
     # What differs from the base's recipe, on a frozen base and where all layers learn.
     config.adapt_recipe, config.train_recipe = {"frozen_once": True}, {}
     fields = {"layers": ("fc6", "fc7", "fc8"), "adaptation_layers": (1, 2, 3)}
     fields |= {"images_per_class": (), "fine_tuned": True}
-    config.experiments = ConfigDict(fields, type_safe=False)
+    config.experiments = fields
     config.maps = 8  # pictures a row
     return config
 
 
 def demo() -> ConfigDict:
-    """Scenes of one to three objects, ten classes of which are told apart, two of each of five
-    families; pretraining sees pictures of the other thirty, ten of them of these families."""
+    """The embedded world, in minutes. Scenes of one to three objects, ten classes of which are told
+    apart, two of each of five families; pretraining sees pictures of the other thirty, ten of them
+    of these families."""
     widths = dict(conv1=16, conv2=32, conv3=48, conv4=48, conv5=32, fc6=128, fc7=128)
     view = Augmentation(size=24, pad=0, mirror=True)
     data = DatasetSpec("world", image_size=24, train_per_class=200, val_per_class=25)
@@ -107,15 +104,14 @@ def folder(path: str = "") -> ConfigDict:
 
 
 def photographs() -> ConfigDict:
-    """4,952 photographs of VOC 2007 of 144 pixels, in the devkit's layout; each seed is tested on a
-    third of their test images."""
+    """4,952 photographs of VOC 2007 of 144 pixels, in the devkit's layout, and Tiny ImageNet from
+    data_dir; each seed is tested on a third of the test images."""
     network = network_config("alexnet_mini", dropout=0.0)
     recipe = replace(SMALL_IMAGES, eval_every=3000)
     voc = DatasetSpec("voc", path="voc2007_small/VOCdevkit", image_size=None)
-    config = base_config(DatasetSpec("tiny_imagenet", path="."), network, recipe, voc)
-    config.dataset.path = ""
+    config = base_config(in_data_dir("tiny_imagenet"), network, recipe, voc)
     config.target.folds = 3
-    ways = {"ways": ("all", "random", "near"), "count": 100, "like": tuple(LIKE.split())}
+    ways = {"ways": ("all", "random", "near", "long"), "count": 100, "like": tuple(LIKE.split())}
     config.pretraining.update({**ways, "depth": 7})
     config.windows.per_class = 1500
     config.adaptation_width = 512
@@ -130,7 +126,7 @@ def photographs() -> ConfigDict:
 
 
 def voc2007() -> ConfigDict:
-    """VOC 2007, trainval and test; the paper's grid, FCa of 2048 units, a step recipe."""
+    """The paper on VOC 2007, trainval and test: ILSVRC2012 from data_dir, `VOCdevkit` beside it."""
     return _voc(DatasetSpec("voc", path="VOCdevkit/VOC2007", image_size=None))
 
 
@@ -151,9 +147,7 @@ def voc2012_actions() -> ConfigDict:
 def _voc(target: DatasetSpec) -> ConfigDict:
     # One mean colour: a mean image would not fit windows.
     recipe = Recipe(best_evals=1, mean="channel", eval_every=5000)
-    data = DatasetSpec("ilsvrc2012", path=".")
-    config = base_config(data, network_config("caffenet"), recipe, target)
-    config.dataset.path = ""
+    config = base_config(in_data_dir("ilsvrc2012"), network_config("caffenet"), recipe, target)
     config.runtime.checkpoint_every = 5000
     ways = {"ways": ("all", "random", "near"), "count": 500, "like": tuple(LIKE.split())}
     config.pretraining.update({**ways, "depth": 7})

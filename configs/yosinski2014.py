@@ -1,15 +1,8 @@
 """Yosinski et al. 2014, "How transferable are features in deep neural networks?".
 
-Presets, chosen by `--config=configs/yosinski2014.py:<preset>`:
-  demo           the embedded world, five splits and three seeds of man-made / natural
-  folder=PATH    photographs of the user's, a folder a class: the demo's grid, cut to their number
-  tiny_imagenet  200 ImageNet classes at 32x32 from `--config.data_dir` (the folder or archive)
-  tiny_imagenet_gpu  more of it, for one GPU
-  imagenet       the paper: CaffeNet on ILSVRC2012, four splits, both directions, 450,000 iterations
-
-Any field can be overridden: `--config.recipe.steps=2000`,
-`--config.experiments.random_halves.ns='(2, 4, 6)'`. An unknown field is an error.
-`--config.imported.path=FILE` makes a network from a file base A, see `experiments.imported`.
+`--config=configs/yosinski2014.py:PRESET`, a function below; folder=PATH hands over the path. Any
+field can be overridden: `--config.experiments.random_halves.ns='(2, 4, 6)'`. With
+`--config.imported.path=FILE` a network from a file is base A, see `experiments.imported`.
 """
 
 import dataclasses
@@ -20,6 +13,7 @@ from transfer_jax.data.sources import DatasetSpec
 from transfer_jax.data.views import Augmentation
 from transfer_jax.studies.settings import (
     as_config,
+    in_data_dir,
     network_config,
     pick,
     study_config,
@@ -40,35 +34,28 @@ def get_config(preset: str = "demo") -> ConfigDict:
 def base_config(dataset, network, recipe, runtime) -> ConfigDict:
     """All fields of the study, no experiment asked for. Units of an effect are (split, seed)."""
     config = study_config("yosinski2014", dataset, network, recipe, runtime)
-    common = {"targets": ("A", "B"), "ns": ALL_LAYERS}
-    distant = ("transfer_frozen", "random_frozen")
-    experiments = {
+    both = {"targets": ("A", "B"), "ns": ALL_LAYERS}
+    halves = {**both, "splits": (), "seeds": (0,), "treatments": TREATMENTS}
+    distant = {**both, "seeds": (), "treatments": ("transfer_frozen", "random_frozen")}
+    config.experiments = {
         # long: bases of the targets trained twice as long, the control of all '+' cells, which
         # cost most and may have an n of their own; fine_tuned_ns=() stands for ns.
-        "random_halves": {
-            "splits": (),
-            "seeds": (0,),
-            "treatments": TREATMENTS,
-            "fine_tuned_ns": (),
-            "long": True,
-        },
+        "random_halves": {**halves, "fine_tuned_ns": (), "long": True},
         # superclass_csv: `wnid,superclass` where neither wnids nor a hierarchy tell.
-        "man_natural": {"seeds": (), "treatments": distant, "superclass_csv": ""},
+        "man_natural": {**distant, "superclass_csv": ""},
         # On the whole dataset, as in the paper.
         "random_weights": {"seeds": (), "ns": ALL_LAYERS},
         "images_per_class": {"counts": (), "recipe": {}},
         # Asked for by `imported.path`: base A is that file, B the whole dataset.
         "imported": {"seeds": (0,), "ns": ALL_LAYERS, "treatments": TREATMENTS[2:]},
     }
-    for name in ("random_halves", "man_natural"):
-        experiments[name] |= common
-    config.experiments = ConfigDict(experiments, type_safe=False)
     return config
 
 
 def demo() -> ConfigDict:
-    """Five splits towards B with few images and steps: many units of few conditions. Bases do not
-    converge in the time there is, so those trained twice as long are the reference."""
+    """The embedded world, in minutes. Five splits towards B with few images and steps: many units
+    of few conditions. Bases do not converge in the time there is, so those trained twice as long
+    are the reference."""
     widths = dict(conv1=12, conv2=24, conv3=32, conv4=32, conv5=24, fc6=96, fc7=96)
     recipe = dataclasses.replace(
         SMALL_IMAGES,
@@ -115,14 +102,14 @@ def folder(path: str = "") -> ConfigDict:
 
 
 def tiny_imagenet() -> ConfigDict:
-    """Four splits in one direction, man-made / natural in three seeds."""
+    """200 ImageNet classes at 32x32: four splits in one direction, man-made / natural in three
+    seeds."""
     config = base_config(
-        DatasetSpec("tiny_imagenet", path="."),
+        in_data_dir("tiny_imagenet"),
         network_config("alexnet_mini", dropout=0.0),
         dataclasses.replace(SMALL_IMAGES, eval_every=2000),
         Runtime(checkpoint_every=500),
     )
-    config.dataset.path = ""
     few = {"targets": ("B",), "ns": (2, 4, 6, 7)}
     config.experiments.random_halves.update(few | {"splits": (0, 1, 2, 3), "fine_tuned_ns": (4,)})
     config.experiments.man_natural.update(few | {"seeds": (0, 1, 2)})
@@ -145,12 +132,11 @@ def imagenet() -> ConfigDict:
     """The paper's own grid and recipe with the controls, from ILSVRC2012 in data_dir, squashed as
     Caffe's tools do. One seed of man-made / natural, as in the paper, decides nothing."""
     config = base_config(
-        DatasetSpec("ilsvrc2012", path=".", image_size=256),
+        in_data_dir("ilsvrc2012", image_size=256),
         network_config("caffenet"),
         Recipe(),
         Runtime(checkpoint_every=5000),
     )
-    config.dataset.path = ""
     experiments = config.experiments
     experiments.random_halves.splits = (0, 1, 2, 3)
     experiments.man_natural.seeds = experiments.random_weights.seeds = (0,)

@@ -1,12 +1,6 @@
 """Zeiler & Fergus 2013, "Visualizing and Understanding Convolutional Networks".
 
-Presets, chosen by `--config=configs/zeiler2013.py:<preset>`:
-  demo           the embedded world at 64x64, half of its classes source and half target: minutes
-  folder=PATH    photographs of the user's, a folder a class: the demo, cut to their number
-  tiny_imagenet  200 ImageNet classes from `--config.data_dir`, enlarged to 64x64
-  photographs    half of those classes at 32x32 and what AlexNet's layers are worth on Caltech-101
-  imagenet       the paper: ILSVRC2012, 70 epochs; Caltech-101 and 256, VOC 2012 beside it
-
+`--config=configs/zeiler2013.py:PRESET`, a function below; folder=PATH hands over the path.
 `--config.imported.path=FILE` puts a network from a file in the place of `config.network`.
 """
 
@@ -18,6 +12,7 @@ from transfer_jax.data.sources import DatasetSpec
 from transfer_jax.data.views import Augmentation
 from transfer_jax.studies.settings import (
     as_config,
+    in_data_dir,
     network_config,
     pick,
     study_config,
@@ -79,7 +74,8 @@ def target(dataset: DatasetSpec, **settings) -> ConfigDict:
 
 
 def demo() -> ConfigDict:
-    """Few conditions with many seeds."""
+    """The embedded world, in minutes: few conditions with many seeds, half of the classes source
+    and half target."""
     recipe = dataclasses.replace(SMALL, steps=700, eval_every=350)
     world = DatasetSpec("world", image_size=64, train_per_class=50, val_per_class=100)
     config = base_config(world, recipe, Runtime(350, log_every=35), **SMALL_NETWORK)
@@ -117,7 +113,7 @@ def folder(path: str = "") -> ConfigDict:
     if not few:
         images = sizes[-1] * (found.classes - found.classes // 2)
         config.scratch_recipe = {"batch_size": min(32, images)}
-    if few:
+    else:
         config.source_classes = "all"
         config.notes = (
             f"{found.classes} classes have no halves: the target is the embedded world, and "
@@ -127,12 +123,14 @@ def folder(path: str = "") -> ConfigDict:
 
 
 def tiny_imagenet() -> ConfigDict:
-    """Photographs: half of the classes is source; the other half and the world are targets."""
+    """200 ImageNet classes, enlarged to 64x64: half of them is source; the other half and the world
+    are targets."""
     # With a limit of 0.03 the loss stayed near its start for thousands of steps.
     recipe = dataclasses.replace(SMALL, steps=20_000, eval_every=1000, max_filter_rms=0.1)
     photographs = DatasetSpec("tiny_imagenet", path=".", image_size=64)
-    config = base_config(photographs, recipe, Runtime(), **SMALL_NETWORK)
-    config.dataset.path, wanted = "", config.experiments
+    data = in_data_dir("tiny_imagenet", image_size=64)
+    config = base_config(data, recipe, Runtime(), **SMALL_NETWORK)
+    wanted = config.experiments
     wanted.evolution_epochs, wanted.projections.images = (0.1, 0.2, 0.5, 1, 2, 5, 10), 10_000
     config.targets.others = target(photographs, classes="others")
     config.targets.world = target(DatasetSpec("world", image_size=64))
@@ -141,12 +139,12 @@ def tiny_imagenet() -> ConfigDict:
 
 
 def photographs() -> ConfigDict:
-    """Sections 4 and 5.2 alone, in three seeds: a small AlexNet stands for ZFNet, and Caltech-101
-    is the target."""
-    tiny = DatasetSpec("tiny_imagenet", path=".")
+    """Sections 4 and 5.2 alone, in three seeds: a small AlexNet on half of 200 ImageNet classes at
+    32x32 stands for ZFNet, and Caltech-101 is the target."""
+    tiny = in_data_dir("tiny_imagenet")
     config = base_config(tiny, dataclasses.replace(SMALL_IMAGES, eval_every=2000), Runtime())
     config.network = network_config("alexnet_mini", dropout=0.0)
-    config.dataset.path, wanted = "", config.experiments
+    wanted = config.experiments
     wanted.alexnet, wanted.ablations, wanted.no_filter_rule = False, {}, False
     wanted.seeds = wanted.other_seeds = (0, 1, 2)
     wanted.long, wanted.evolution_epochs = ("alexnet_mini",), (0.25, 0.5, 1, 2, 4)
@@ -170,8 +168,8 @@ def imagenet() -> ConfigDict:
         bias_lr_multiplier=1.0, augmentation=Augmentation(size=224), crops="ten", ten_crop=True,
         max_filter_rms=0.1, eval_every=epoch, best_evals=1,
     )  # fmt: skip
-    config = base_config(DatasetSpec("ilsvrc2012", path=".", **square), recipe, Runtime(5000))
-    config.dataset.path, config.source_classes, wanted = "", "all", config.experiments
+    config = base_config(in_data_dir("ilsvrc2012", **square), recipe, Runtime(5000))
+    config.source_classes, wanted = "all", config.experiments
     config.alexnet.input_size = 224
     wanted.seeds, wanted.ensemble_of, wanted.long = (0, 1, 2, 3, 4), 5, ()
     wanted.occlusion.update({"square": 50, "stride": 8})

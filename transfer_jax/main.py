@@ -31,6 +31,7 @@ from transfer_jax.grid.run import GroupsFailedError, run_grid
 from transfer_jax.grid.store import Store, WorkdirInUseError
 from transfer_jax.report.frame import load, write_results_csv
 from transfer_jax.report.page import write_report
+from transfer_jax.seal import write_json
 from transfer_jax.studies.settings import (
     build,
     check,
@@ -40,7 +41,6 @@ from transfer_jax.studies.settings import (
     ray_from,
 )
 from transfer_jax.training import Runtime, parallel
-from transfer_jax.training.checkpoint import write_json
 
 log = logging.getLogger("transfer_jax.main")
 STUDIES = ("yosinski2014", "zeiler2013", "huh2016", "oquab2014", "azizpour2014")
@@ -80,16 +80,8 @@ def study_of(name: str) -> ModuleType:
 
 
 def run(config: ConfigDict, workdir: Path, command: str, *, retry_failed: bool = False) -> None:
-    """Trains the cells of a config that the workdir lacks, and draws the report.
-
-    Processes that train together all call this; the first alone writes to the workdir.
-
-    Args:
-      config: of a study, see configs/.
-      workdir: where everything goes.
-      command: what the user typed, for the report.
-      retry_failed: train cells again that failed before.
-    """
+    """Trains the cells of a config that the workdir lacks, and measures them. Processes that train
+    together all call this; the first alone writes to the workdir. `command` is for the report."""
     study, store = study_of(config.study), Store(workdir)
     runtime, ray = build(Runtime, config.runtime, "runtime"), ray_from(config)
     if ray and jax.process_count() > 1:

@@ -1,4 +1,5 @@
-"""Seals: digests by which a reader knows that stored files are what was written.
+"""Files that are written whole or not at all, and seals: digests by which a reader knows that they
+are what was written.
 
 A JSON object carries a seal of its own content and of its owner, so that neither an edited object
 nor that of another owner passes for it; under `files` it may hold the digests of files beside it.
@@ -6,11 +7,13 @@ nor that of another owner passes for it; under `files` it may hold the digests o
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +51,33 @@ def digests(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): digest_of(path) for path in paths}
 
 
-def sealed(content: Mapping[str, Any], owner: str) -> dict[str, Any]:
-    """A JSON-able object with its seal."""
-    return {**content, "seal": _seal(content, owner)}
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name to write a file under, which takes the place of `path` once it is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write(path: Path, content: bytes) -> str:
+    """Writes a file, whole or not at all; returns its digest."""
+    with replacing(path) as partial:
+        partial.write_bytes(content)
+    return HASH(content).hexdigest()
+
+
+def write_json(path: Path, content: Mapping[str, Any], owner: str) -> str:
+    """Writes a JSON object with its seal, whole or not at all; returns the file's digest."""
+    sealed = {**content, "seal": _seal(content, owner)}
+    return write(path, (json.dumps(sealed, indent=1) + "\n").encode())
 
 
 def read_json(path: Path, owner: str) -> dict[str, Any]:
-    """What `sealed` took.
+    """What `write_json` wrote.
 
     Raises:
       DamagedError: the file is missing or holds something else.

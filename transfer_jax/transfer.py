@@ -24,12 +24,8 @@ _EXAMPLE = (
 
 
 def lower_layers(network: Network, n: int) -> tuple[str, ...]:
-    """Names of the n lowest weight layers.
-
-    Raises:
-      ValueError: n is not in 0 .. number of layers - 1; with all of them copied and frozen nothing
-        would be left to train.
-    """
+    """Names of the n lowest weight layers, n less than there are: with all of them copied and
+    frozen nothing would be left to train."""
     largest = len(network.layers) - 1
     if n not in range(largest + 1):
         raise ValueError(f"n={n!r} lower layers of {network.name}: expected one of 0..{largest}")
@@ -39,10 +35,8 @@ def lower_layers(network: Network, n: int) -> tuple[str, ...]:
 def splice(source: Params, target: Params, layers: Iterable[str]) -> dict:
     """New params with `layers` from `source` and every other layer from `target`.
 
-    Neither input changes and no array is copied; the order is that of `target`.
-
-    Raises:
-      ValueError: a layer is missing on either side, or differs in its entries, shapes or types.
+    Neither input changes and no array is copied; the order is that of `target`. ValueError where a
+    layer is missing on either side, or differs in its entries, shapes or types.
 
     Example:
       >>> from transfer_jax.networks import alexnet_mini
@@ -52,7 +46,7 @@ def splice(source: Params, target: Params, layers: Iterable[str]) -> dict:
       >>> [mixed[name]['kernel'] is a[name]['kernel'] for name in ('conv1', 'conv2', 'fc8')]
       [True, True, False]
     """
-    taken = {layers} if isinstance(layers, str) else set(layers)
+    taken = set(layers)
     for name in sorted(taken):
         if name not in source or name not in target:
             side, params = ("source", source) if name not in source else ("target", target)
@@ -72,18 +66,12 @@ def splice(source: Params, target: Params, layers: Iterable[str]) -> dict:
 def freeze(
     tx: optax.GradientTransformation, frozen_layers: Iterable[str]
 ) -> optax.GradientTransformationExtraArgs:
-    """An optimiser under which the named layers stand still, bit for bit.
+    """An optimiser under which the named layers, keys of params, stand still, bit for bit.
 
     The others are handed to `tx` alone: frozen layers have no optimiser state, no momentum and no
     weight decay, and under jit their unused gradients are never computed. Their update is -0.0, the
-    one number that leaves every float as it is under addition.
-
-    Args:
-      tx: the optimiser of the layers that learn.
-      frozen_layers: keys of the params tree.
-
-    Raises:
-      ValueError: by its `init`, when a frozen layer is not in params.
+    one number that leaves every float as it is under addition. A frozen layer that is not in params
+    is a ValueError of its `init`.
 
     Example:
       >>> params = {'conv1': {'kernel': jnp.ones(3)}, 'fc8': {'kernel': jnp.ones(3)}}
@@ -93,7 +81,7 @@ def freeze(
       >>> float(moved['conv1']['kernel'][0]), round(float(moved['fc8']['kernel'][0]), 3)
       (1.0, 0.9)
     """
-    frozen = {frozen_layers} if isinstance(frozen_layers, str) else set(frozen_layers)
+    frozen = set(frozen_layers)
     hold = optax.stateless(
         lambda updates, _: jax.tree.map(lambda u: jnp.full_like(u, -0.0), updates)
     )
@@ -139,10 +127,7 @@ class Treatment:
 
     @classmethod
     def parse(cls, text: str) -> Treatment:
-        """Reads the paper's notation; `str` gives it back.
-
-        Raises:
-          ValueError: with an example of what is legal.
+        """Reads the paper's notation, which `str` gives back; for all else ValueError says it.
 
         Example:
           >>> Treatment.parse('A3B+')
@@ -179,18 +164,9 @@ class Treatment:
     def init_params(
         self, network: Network, key: jax.Array, base: Params | None = None, scheme: str = "own"
     ) -> dict:
-        """Params before the first step: a fresh draw, its lower n layers from `base`.
-
-        Args:
-          network: what is to be trained.
-          key: PRNG key of the fresh draw.
-          base: trained params to copy from; for random weights another draw, so that networks of
-            several n freeze the same one. A base network takes none.
-          scheme: how weights are drawn, see `Network.init`.
-
-        Raises:
-          ValueError: the treatment copies and `base` is missing or does not fit (see `splice`).
-        """
+        """Params before the first step: a fresh draw by `scheme` (see `Network.init`), its lower n
+        layers from `base`. That are trained params, or for random weights another draw, so that
+        networks of several n freeze the same one; a base network takes none."""
         fresh = network.init(key, scheme)
         if base is None:
             if self.copies:

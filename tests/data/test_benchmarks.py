@@ -262,7 +262,7 @@ LAYOUTS = {
 
 
 def opener(data_dir):
-    return lambda fields: open_dataset(DatasetSpec(**fields), data_dir, progress=False)
+    return lambda fields: open_dataset(DatasetSpec(**fields), data_dir)
 
 
 def opened(name, root, data_dir, **changes):
@@ -410,6 +410,9 @@ def test_a_task_of_five_fields(tmp_path):
     assert task.train[1].tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2] and task.class_names[1] == "dog"
     task = open_task(Benchmark(**mine, classes=("owl", "cat")), opener(tmp_path))
     assert task.class_names == ("cat", "owl") and np.bincount(task.val[1]).tolist() == [2, 2]
+    without = open_task(Benchmark(**mine, without=("dog",)), opener(tmp_path))
+    assert without.class_names == task.class_names
+    np.testing.assert_array_equal(without.val[0], task.val[0])
     several = open_task(
         Benchmark(**mine, protocol="multilabel", metric="mean_auc"), opener(tmp_path)
     )

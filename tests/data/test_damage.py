@@ -54,7 +54,7 @@ def damages(spec, data_dir, paths, swaps=()):
 
     def opened():
         means._in_memory.clear()
-        dataset = open_dataset(spec, data_dir, workers=1, progress=False)
+        dataset = open_dataset(spec, data_dir, workers=1)
         return dataset.name, content_of(dataset)
 
     before = opened()
@@ -101,7 +101,7 @@ def test_prepared_files(tmp_path, by_path):
     and means, which are made of its records."""
     path = write_photographs(tmp_path / "photos")
     spec = DatasetSpec("folder", path=str(path), image_size=16)
-    there = open_dataset(spec, tmp_path / "data", progress=False)
+    there = open_dataset(spec, tmp_path / "data")
     other = open_dataset(DatasetSpec("folder", path=str(path), image_size=8), tmp_path / "data")
     for dataset in (there, other):
         content_of(dataset)
@@ -131,7 +131,7 @@ def test_prepared_files(tmp_path, by_path):
 def test_tables_of_digests(tmp_path):
     path = write_photographs(tmp_path / "photos")
     spec = DatasetSpec("folder", path=str(path), image_size=16)
-    there = open_dataset(spec, tmp_path / "data", progress=False)
+    there = open_dataset(spec, tmp_path / "data")
     files = sorted(there.directory.parent.glob(".*.files.json"))
     assert len(files) == 2
     for _, _, outcome, _ in damages(spec, tmp_path / "data", files, [files]):

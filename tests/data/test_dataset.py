@@ -18,7 +18,7 @@ LABELS = np.array([0, 2, 1, 0, 2, 1, 0])
 def stored(tmp_path):
     root = image_trees.image_folder(tmp_path / "photos", train=9)
     spec = DatasetSpec("folder", path=str(root), image_size=16)
-    return open_dataset(spec, tmp_path / "data", progress=False)
+    return open_dataset(spec, tmp_path / "data")
 
 
 def test_from_arrays():

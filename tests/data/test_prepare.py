@@ -1,6 +1,7 @@
 """Preparation of a miniature ILSVRC2012 with the oddities of the real one, and what kills leave."""
 
 import dataclasses
+import functools
 import io
 import json
 import multiprocessing
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from configs import oquab2014
 from tests.data import image_trees
 from tests.data.image_trees import VAL, WNIDS
 from transfer_jax.data import listing, prepare
@@ -52,7 +54,7 @@ def by_hand(path, fit):
 @pytest.mark.parametrize("fit", ["squash", "centre"])
 def test_records_labels_left_out_images_and_mean(root, tmp_path, fit):
     spec = DatasetSpec("ilsvrc2012", path=str(root), image_size=SIZE, fit=fit, on_broken="skip")
-    dataset = open_dataset(spec, tmp_path, workers=2, progress=False)
+    dataset = open_dataset(spec, tmp_path, workers=2)
     train = [f"train/{wnid}/{wnid}_{i}.JPEG" for wnid in WNIDS for i in range(5)]
     val = [f"val/ILSVRC2012_val_0000000{number}.JPEG" for number in (2, 5, 4, 7, 1, 6, 3, 8)]
     train.remove(BROKEN[0])
@@ -72,12 +74,12 @@ def test_records_labels_left_out_images_and_mean(root, tmp_path, fit):
 def test_a_broken_image_is_named_once_and_for_who_asked_for_no_gaps(root, tmp_path):
     spec = DatasetSpec("ilsvrc2012", path=str(root), image_size=SIZE)
     with pytest.raises(BrokenImageError, match=f"broken image {BROKEN[0]}.*on_broken='skip'"):
-        open_dataset(spec, tmp_path, progress=False)
+        open_dataset(spec, tmp_path)
     assert not list(tmp_path.rglob(prepare.DESCRIPTION))
     skipping = DatasetSpec("ilsvrc2012", path=str(root), image_size=SIZE, on_broken="skip")
-    open_dataset(skipping, tmp_path, progress=False)
+    open_dataset(skipping, tmp_path)
     with pytest.raises(BrokenImageError, match="prepared without 2 broken images"):
-        open_dataset(spec, tmp_path, progress=False)
+        open_dataset(spec, tmp_path)
 
 
 def command(root, data_dir, **options):
@@ -119,8 +121,8 @@ def test_some_classes_are_prepared_and_opened_under_one_name(root, tmp_path, cap
     )
     assert prepared.class_names == tuple(sorted(names))
     spec = DatasetSpec("ilsvrc2012", path=str(root), image_size=SIZE, on_broken="skip")
-    some = open_dataset(dataclasses.replace(spec, classes=tuple(names)), data_dir, progress=False)
-    whole = open_dataset(spec, data_dir, progress=False)
+    some = open_dataset(dataclasses.replace(spec, classes=tuple(names)), data_dir)
+    whole = open_dataset(spec, data_dir)
     assert some.name == prepared.name != whole.name
     by_id = {id: row for row, id in enumerate(whole.ids)}
     for split in ("train", "val"):
@@ -147,11 +149,11 @@ def test_a_class_that_is_not_there_is_one_line(root, tmp_path, capsys):
 def test_of_several_classes_an_image_keeps_those_chosen_and_their_boxes(tmp_path):
     root = image_trees.voc_folder(tmp_path / "VOCdevkit")
     spec = DatasetSpec("voc", path=str(root), image_size=None)
-    whole = open_dataset(spec, tmp_path / "data", progress=False)
+    whole = open_dataset(spec, tmp_path / "data")
     count = (whole.labels != 0).sum(axis=0)
     chosen = np.sort(np.argsort(count)[-2:])
     names = tuple(whole.class_names[c] for c in chosen)
-    some = open_dataset(dataclasses.replace(spec, classes=names), tmp_path / "data", progress=False)
+    some = open_dataset(dataclasses.replace(spec, classes=names), tmp_path / "data")
     kept = np.flatnonzero((whole.labels[:, chosen] != 0).any(axis=1))
     assert 0 < len(kept) < len(whole.labels)
     assert some.ids.tolist() == whole.ids[kept].tolist() and some.class_names == names
@@ -169,6 +171,19 @@ def test_the_command_says_where_the_people_of_voc_are(tmp_path, capsys):
     path = re.search(r"--config\.dataset\.path=(\S+)", capsys.readouterr().out)[1]
     spec = DatasetSpec("voc_actions", path=path, image_size=SIZE)
     assert open_dataset(spec, tmp_path).ids.tolist()[0] == "2008_000001/1"
+
+
+def test_flags_of_whole_images_are_those_of_a_target_of_windows(tmp_path, capsys):
+    root = image_trees.voc_folder(tmp_path / "VOCdevkit")
+    options = command(root, tmp_path / "data", kind="voc", image_size="original")
+    assert prepare.main(options) == 0
+    said = capsys.readouterr().out.splitlines()[-1].removeprefix("open it with ")
+    config = oquab2014.get_config("photographs")
+    for name, value in re.findall(r"--config\.(\S+?)=(\S+)", said):
+        *parents, field = name.split(".")
+        functools.reduce(getattr, parents, config)[field] = value
+    opened = open_dataset(DatasetSpec(**config.target.dataset), config.data_dir)
+    assert opened.image_shape is None and opened.directory.is_relative_to(tmp_path / "data")
 
 
 SLOWLY = """
@@ -239,7 +254,7 @@ def test_finished_shards_are_not_written_again(tmp_path, monkeypatch, stop_after
 
     def run(place, reads, *stop):
         made = counting(root, reads, *stop)
-        options = {"image_size": 16, "workers": 1, "progress": False}
+        options = {"image_size": 16, "workers": 1}
         prepare.prepare(lambda: made, tmp_path / place, "photos", **options)
         return reads
 
@@ -256,7 +271,7 @@ def test_finished_shards_are_not_written_again(tmp_path, monkeypatch, stop_after
 def reads_of(root, directory, barrier):
     made = counting(root, reads := [])
     barrier.wait()
-    prepare.prepare(lambda: made, directory, "photos", image_size=16, progress=False)
+    prepare.prepare(lambda: made, directory, "photos", image_size=16)
     return len(reads)
 
 
@@ -282,9 +297,7 @@ def test_rows_that_share_a_file_go_with_it(tmp_path):
         ids=["first", "second", "third", "fourth"],
         places=np.array([2, 1, 0, 2]),
     )
-    prepare.prepare(
-        lambda: made, tmp_path / "d", "d", image_size=None, on_broken="skip", progress=False
-    )
+    prepare.prepare(lambda: made, tmp_path / "d", "d", image_size=None, on_broken="skip")
     dataset = prepare.read_prepared(tmp_path / "d")
     assert dataset.ids.tolist() == ["first", "third", "fourth"]
     assert dataset.labels.tolist() == [0, 0, 1]

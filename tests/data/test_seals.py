@@ -85,7 +85,7 @@ def test_an_unchanged_tree_is_not_read_again_and_a_changed_one_is_another(tmp_pa
 
     def opened():
         spec = DatasetSpec("folder", path=str(root), image_size=None)
-        return open_dataset(spec, tmp_path / "data", progress=False)
+        return open_dataset(spec, tmp_path / "data")
 
     first = opened()
     time.sleep(0.06)
@@ -115,7 +115,7 @@ def test_an_image_that_changes_while_it_is_prepared(tmp_path, monkeypatch):
     monkeypatch.setattr("transfer_jax.data.listing.file_digests", and_then)
     spec = DatasetSpec("folder", path=str(root))
     with pytest.raises(ValueError, match=r"train/cat/0.bmp in .* was changed"):
-        open_dataset(spec, tmp_path / "data", progress=False)
+        open_dataset(spec, tmp_path / "data")
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path):

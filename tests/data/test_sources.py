@@ -66,7 +66,7 @@ def store_tiny(data_dir, names=("train", "test"), shape=(12, 20, 3)):
 
 
 def open_tiny(data_dir, **options):
-    return open_dataset(DatasetSpec("tfds", name="tiny", **options), data_dir, progress=False)
+    return open_dataset(DatasetSpec("tfds", name="tiny", **options), data_dir)
 
 
 def test_records_of_tfds(tmp_path):

@@ -75,7 +75,7 @@ def test_people_and_what_they_do(root):
 @pytest.mark.parametrize("image_size", [None, 24])
 def test_a_person_is_cut_out_with_a_margin(root, tmp_path, image_size):
     spec = DatasetSpec("voc_actions", path=str(root), image_size=image_size, margin=0.25)
-    dataset = open_dataset(spec, tmp_path / "data", progress=False)
+    dataset = open_dataset(spec, tmp_path / "data")
     for row, (name, place) in enumerate([("2008_000001", 1), ("2008_000003", 2)]):
         file = root / f"VOC2012/JPEGImages/{name}.jpg"
         whole = Image.open(io.BytesIO(file.read_bytes())).convert("RGB")
@@ -96,7 +96,6 @@ def test_views_of_people_share_records_and_not_names(root, tmp_path):
         open_dataset(
             DatasetSpec("voc_actions", path=str(root), image_size=24, margin=margin, fit=fit),
             tmp_path / "data",
-            progress=False,
         )
         for margin, fit in ((0.0, "squash"), (0.5, "squash"), (0.0, "centre"))
     ]

@@ -221,7 +221,7 @@ def test_objects_of_classes_that_are_not_asked_for_are_neither_shown_nor_backgro
 def test_where_images_have_one_label_the_whole_image_is_the_object(tmp_path):
     image_trees.image_folder(tmp_path / "images", size=20)
     spec = DatasetSpec("folder", path=str(tmp_path / "images"), image_size=20)
-    data = open_dataset(spec, tmp_path / "data", progress=False)
+    data = open_dataset(spec, tmp_path / "data")
     task = patch_task("B", data, SMALL, 0, size=8, per_class=9)
     assert np.bincount(task.train[1]).tolist() == [5, 5, 5]  # one window an image, no background
     assert (task.dataset.source.boxes[task.train[0]] == [0, 0, 1, 1]).all()
@@ -243,7 +243,7 @@ def test_a_class_without_windows_is_named():
 def test_photographs_of_any_size_also_smaller_than_the_input(tmp_path):
     root = image_trees.voc_folder(tmp_path / "VOCdevkit")
     spec = DatasetSpec("voc", path=str(root), image_size=None)
-    data = open_dataset(spec, tmp_path / "data", progress=False)
+    data = open_dataset(spec, tmp_path / "data")
     windows = window_dataset(data, Grid(), 64, tuple(range(20)))
     counts = [len(Grid().windows(*image_trees.VOC_SIZES[name])) for name in data.ids]
     assert np.bincount(windows.source.rows).tolist() == counts
@@ -259,7 +259,7 @@ def test_photographs_of_any_size_also_smaller_than_the_input(tmp_path):
 def test_people_are_the_objects_of_their_photographs(tmp_path):
     root = image_trees.voc_folder(tmp_path / "VOCdevkit")
     spec = DatasetSpec("voc_actions", path=str(root), image_size=None)
-    people = open_dataset(spec, tmp_path / "data", progress=False)
+    people = open_dataset(spec, tmp_path / "data")
     data = whole_images(people)
     names = [name for name, _ in image_trees.VOC_PEOPLE["train"]]
     assert [data.image(row).shape[:2] for row in range(2)] == [

@@ -1,11 +1,14 @@
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
-from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score, top_k_accuracy_score
 
 from transfer_jax.readout.metrics import (
+    auc_by_image,
     average_precision,
+    average_precision_by_image,
     average_precisions,
+    class_accuracy_by_image,
     mean_per_class_accuracy,
     right_bits,
 )
@@ -86,3 +89,57 @@ def test_each_class_is_judged_alone_and_one_without_images_has_no_number():
     labels = np.array([[1, 1, 0], [0, -1, 0], [1, 0, 0]])
     found = average_precisions(np.array([[3, 1, 1], [2, 3, 2], [1, 2, 3]]), labels)
     np.testing.assert_allclose(found, [(1 + 2 / 3) / 2, 1 / 2, np.nan])
+
+
+def weighted_area(scores, labels, weights):
+    """Average precision by the area of one class, images counted `weights` times."""
+    order = [i for i in np.argsort(-scores) if labels[i] >= 0]
+    hits = np.cumsum([weights[i] * labels[i] for i in order])
+    precision = hits / np.cumsum([weights[i] for i in order])
+    best = [precision[place:].max() for place in range(len(order))]
+    return np.diff(hits, prepend=0) @ best / hits[-1]
+
+
+def weighted_auc(scores, labels, weights):
+    known = labels >= 0
+    return roc_auc_score(labels[known], scores[known], sample_weight=weights[known])
+
+
+@pytest.mark.parametrize(
+    "by_image, weighted",
+    [(average_precision_by_image, weighted_area), (auc_by_image, weighted_auc)],
+)
+def test_what_images_add_is_the_derivative_by_their_weights(by_image, weighted):
+    rng = np.random.default_rng(0)
+    scores, labels = rng.normal(size=(15, 3)), rng.integers(-1, 2, (15, 3))
+    labels[:, 2] = np.arange(15) % 4 == 0
+
+    def measure(weights):
+        columns = zip(scores.T, labels.T, strict=True)
+        return np.mean([weighted(*column, weights) for column in columns])
+
+    found = by_image(scores, labels)
+    assert found.mean() == pytest.approx(measure(np.ones(15)))
+    steps = 1e-5 * np.eye(15)
+    slopes = [(measure(1 + step) - measure(1 - step)) / 2e-5 for step in steps]
+    np.testing.assert_allclose(found, found.mean() + 15 * np.array(slopes), atol=1e-6)
+
+
+def test_equal_scores_are_half_above_half_below_in_the_area_under_the_curve():
+    scores, labels = np.array([[1.0], [1.0], [0.0], [2.0]]), np.array([[1], [0], [0], [1]])
+    wanted = roc_auc_score(labels, scores)
+    assert auc_by_image(scores, labels).mean() == pytest.approx(wanted)
+
+
+def test_what_images_add_to_a_mean_over_classes():
+    right, labels = np.array([1, 0, 1, 1, 0, 1], bool), np.array([0, 0, 0, 0, 1, 1])
+    found = class_accuracy_by_image(right, labels)
+    assert found.mean() == pytest.approx((3 / 4 + 1 / 2) / 2)
+
+    def measure(weights):
+        return balanced_accuracy_score(
+            labels, np.where(right, labels, 1 - labels), sample_weight=weights
+        )
+
+    slopes = [(measure(1 + s) - measure(1 - s)) / 2e-5 for s in 1e-5 * np.eye(6)]
+    np.testing.assert_allclose(found, found.mean() + 6 * np.array(slopes), atol=1e-6)

@@ -8,9 +8,9 @@ from transfer_jax.networks import Conv, Network, Relu
 from transfer_jax.readout.metrics import average_precision
 from transfer_jax.readout.reading import Reading, features, reduced
 from transfer_jax.readout.retrieval import (
+    average_precisions_of_queries,
     distances,
-    mean_average_precision,
-    ns_score,
+    ns_scores,
     patch_view,
     sub_patches,
 )
@@ -70,14 +70,14 @@ def test_an_image_is_near_one_that_holds_all_its_patches():
     assert distances(reference, query) == pytest.approx(8 / 3)
 
 
-def test_mean_average_precision_by_hand():
+def test_average_precisions_of_queries_by_hand():
     # Query 1 ranks references 2 0 3 1 4, of which 2 is junk: +, -, + at 0, 3, 1 and - at 4.
     # Trapezoids: from precision 1 to 1, then from 1/2 to 2/3.
     # Query 2 ranks 4 3 2 1 0: -, -, + and so on: from 0/2 to 1/3.
     rows = np.array([[0.2, 0.5, 0.1, 0.3, 0.9], [5.0, 4.0, 3.0, 2.0, 1.0]])
     first, second = (1 + (1 / 2 + 2 / 3) / 2) / 2, (0 + 1 / 3) / 2
-    found = mean_average_precision(rows, [np.array([0, 1]), [2]], [np.array([2]), []])
-    assert found == pytest.approx((first + second) / 2)
+    found = average_precisions_of_queries(rows, [np.array([0, 1]), [2]], [np.array([2]), []])
+    assert found == pytest.approx([first, second])
 
 
 def as_oxford_computes_it(scores, labels):
@@ -107,13 +107,13 @@ def test_the_trapezoid_rule_is_that_of_oxfords_program(found):
 def test_features_that_say_nothing_are_not_rewarded():
     labels = np.array([1, 0, 0, 0, 0, 0, 0, 0])
     assert average_precision(np.zeros(8), labels, "trapezoid") == pytest.approx(1 / 16)
-    assert ns_score(np.zeros((1, 8)), [np.array([0, 1, 2, 3])]) == 0
+    assert ns_scores(np.zeros((1, 8)), [np.array([0, 1, 2, 3])]) == [0]
 
 
 def test_ns_score_by_hand():
     # First four of query 1: itself, 1, 5, 2; of query 2: itself and three others.
     rows = np.array([[0.0, 0.1, 0.3, 0.9, 0.8, 0.2], [0.0, 0.7, 0.8, 0.9, 0.2, 0.1]])
-    assert ns_score(rows, [np.array([0, 1, 2, 3]), np.array([0, 1, 2, 3])]) == (3 + 2) / 2
+    assert ns_scores(rows, [np.array([0, 1, 2, 3]), np.array([0, 1, 2, 3])]).tolist() == [3, 2]
 
 
 def test_patches_find_an_object_among_clutter():
@@ -136,6 +136,7 @@ def test_patches_find_an_object_among_clutter():
         x = features(network, params, images.__getitem__, range(32), [one], views=views)
         ((_, x, _),) = reduced(x, x, [one])
         same = [np.flatnonzero((labels == labels[i]) & (np.arange(32) != i)) for i in range(32)]
-        return mean_average_precision(distances(x, x), same, [[i] for i in range(32)])
+        junk = [[i] for i in range(32)]
+        return average_precisions_of_queries(distances(x, x), same, junk).mean()
 
     assert found(3) > 0.9 > 0.4 > found(1)

@@ -32,7 +32,7 @@ def fake(rows, rng, images=200, alike=0.9):
 
 def write_sealed(path, content, owner):
     """A JSON file as runs write it."""
-    path.write_text(json.dumps(seal.sealed(content, owner)))
+    seal.write_json(path, content, owner)
 
 
 def write_workdir(results, workdir, failed=(), planned=()):

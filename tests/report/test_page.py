@@ -156,6 +156,6 @@ def test_filters_are_laid_out_row_by_row():
 
 
 def test_sections_without_anything_to_show_are_left_out(workdir):
-    sections = [Section("Empty", "text", [(None, ""), (pd.DataFrame(), "")])]
+    sections = [Section("Empty", [(None, ""), (pd.DataFrame(), "")], "text")]
     study = SimpleNamespace(CLAIMS=yosinski2014.CLAIMS, sections=lambda results: sections)
     assert "Empty" not in write_report(study, load(workdir)).read_text()

@@ -301,6 +301,13 @@ def test_a_page_does_without_the_images_of_an_imported_source(run, tmp_path):
     assert "best setting" in page and "overlap with the source" not in page
 
 
+def test_a_page_of_one_target_says_what_its_own_images_choose(run, tmp_path):
+    frame = run.results.frame
+    one = frame[frame["entry"].notna() | (frame["target"] == "world")]
+    page = write_report(study, dataclasses.replace(run.results, frame=one), tmp_path).read_text()
+    assert "What to choose" in page and "on the other targets" in page
+
+
 def test_nothing_is_computed_twice(run):
     assert changes_nothing(study, run, open_dataset)
 
@@ -315,14 +322,15 @@ def test_every_second_test_image_chooses_and_the_others_report(run, layer):
     assert value(run, "test", **of) == pytest.approx(right[1::2].mean())
 
 
-def test_right_images_are_known_by_their_rows(run):
-    rows = run.results.select("test", target="world")
-    for row in rows.itertuples():
-        digest, right = run.results.right(row.right)
+@pytest.mark.parametrize("target", ["world", "world_attributes", "world_retrieval"])
+def test_what_each_test_image_adds_is_known_by_its_row(run, target):
+    task = run.targets[target].task
+    for row in run.results.select("test", target=target).itertuples():
+        digest, added = run.results.right(row.right)
         name, found = run.results.rows_of(digest)
-        assert right.mean() == pytest.approx(row.value)
-        assert name == run.targets["world"].task.dataset.name
-        assert found.tolist() == run.targets["world"].task.val[0][1::2].tolist()
+        assert added.mean() == pytest.approx(row.value)
+        assert name == task.dataset.name
+        assert found.tolist() == sides(task)[1][1::2].tolist()
 
 
 @pytest.mark.parametrize("step", [0, 20])

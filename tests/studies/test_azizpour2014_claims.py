@@ -248,7 +248,7 @@ def test_a_choice_for_a_target_never_looks_at_it():
             rows += [{"seed": 0, "target": target, "group": target, "rank": rank, "value": value,
                       "measure": measure, "candidate": name, "default": name == "default"}
                      for name, value in values.items()]  # fmt: skip
-    found = study.recommendations(Results(pd.DataFrame(rows)))
+    found = study.recommendations(Results(pd.DataFrame(rows).assign(right=None)))
     found = found[found["target"] == "t"].set_index("way")
     assert found["candidate"].to_dict() == dict(zip(study.WAYS, "zyxx", strict=True))
     saved = {"z": 1 - 0.1 / 0.5, "y": 1 - 0.45 / 0.5, "x": 1 - 0.4 / 0.5}
@@ -265,7 +265,42 @@ def test_nearer_targets_count_more():
             rows += [{"seed": 0, "target": target, "group": "g", "rank": rank, "measure": measure,
                       "value": 0.4 + gain, "candidate": name, "default": name == "default"}
                      for name, gain in add.items()]  # fmt: skip
-    found = study.recommendations(Results(pd.DataFrame(rows))).set_index(["target", "way"])
+    found = study.recommendations(Results(pd.DataFrame(rows).assign(right=None))).set_index(
+        ["target", "way"]
+    )
     # 0.3 * 1/2 against 0.35 * (1/8 + 1/16), and against 0.35 * 2 where all count alike.
     assert found.loc[("a", "nearer targets"), "candidate"] == "near"
     assert found.loc[("a", "all other targets"), "candidate"] == "far"
+
+
+def test_what_choosing_saves_has_the_noise_of_the_images_of_both_errors():
+    """Against derivatives by the weights of images, of two targets in three seeds."""
+    rng = np.random.default_rng(0)
+    images = {"s": 40, "t": 60}
+    chances = {"default": 0.4, "x": 0.8}
+    bits = {
+        (seed, target, name): rng.random(count) < chances[name]
+        for seed in range(3) for target, count in images.items() for name in chances
+    }  # fmt: skip
+    rows = [
+        {"seed": seed, "target": target, "group": "g", "rank": 1, "measure": measure,
+         "value": right.mean(), "candidate": name, "default": name == "default",
+         "right": f"{seed} {target} {name}"}
+        for (seed, target, name), right in bits.items() for measure in ("validation", "test")
+    ]  # fmt: skip
+    known = {f"{s} {t} {n}": (t, right) for (s, t, n), right in bits.items()}
+    way = "own validation images"
+    found = study.saved(Results(pd.DataFrame(rows), right=known.get), way)
+
+    def saved(weights):
+        error = {k: 1 - np.average(right, weights=weights[k[1]]) for k, right in bits.items()}
+        return np.mean([1 - error[(s, t, "x")] / error[(s, t, "default")]
+                        for s in range(3) for t in images])  # fmt: skip
+
+    even = {target: np.ones(count) for target, count in images.items()}
+    assert found.mean == pytest.approx(saved(even))
+    slopes = [
+        (saved(even | {t: even[t] + 1e-5 * np.eye(n)[i]}) - found.mean) / 1e-5
+        for t, n in images.items() for i in range(n)
+    ]  # fmt: skip
+    assert found.image_se == pytest.approx(np.linalg.norm(slopes), rel=1e-3)

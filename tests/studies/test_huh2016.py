@@ -1,6 +1,7 @@
 """Which tasks Huh et al. 2016 pretrain on, what is fine-tuned from them, and a whole run."""
 
 import collections
+import dataclasses
 
 import numpy as np
 import pytest
@@ -330,6 +331,13 @@ def test_a_run_ends_in_a_page_with_a_verdict_on_each_claim(run, tmp_path):
     text = page.read_text()
     assert "Do coarse labels teach" in text and text.count("data:image") >= 3
     assert all(claim.test(run.results).outcome == "undecided" for claim in study.CLAIMS)
+
+
+def test_a_run_that_has_just_begun_has_a_page(run, tmp_path):
+    networks = run.results.frame.dropna(subset="entry").drop_duplicates("entry")
+    none = networks.assign(measure="", value=np.nan, right=None, state="planned")
+    page = write_report(study, dataclasses.replace(run.results, frame=none), tmp_path)
+    assert "planned ones are not finished" in page.read_text()
 
 
 def test_nothing_is_computed_twice(run):

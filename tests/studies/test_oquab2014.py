@@ -183,6 +183,7 @@ def test_seeds_are_tested_on_images_of_their_own(datasets, open_small):
         ({"pretraining.ways": ()}, "ways and config.imported.path are empty"),
         ({"pretraining.like": ("whale",)}, "pretraining.like holds 'whale'"),
         ({"pretraining.count": 13}, "are to be drawn of 12"),
+        ({"pretraining.count": 0}, "pretraining.count=0"),
         ({"experiments.layers": ("fc9",)}, "'fc9' is no layer"),
         ({"experiments.images_per_class": (2.5,)}, "images_per_class holds 2.5"),
     ],
@@ -367,7 +368,7 @@ def test_nothing_is_computed_twice(run, open_small):
 def test_images_of_one_label_are_ranked_without_boxes(tmp_path):
     image_trees.image_folder(tmp_path / "images", size=20)
     spec = DatasetSpec("folder", path=str(tmp_path / "images"), image_size=None)
-    data = open_dataset(spec, tmp_path / "data", progress=False)
+    data = open_dataset(spec, tmp_path / "data")
     target = study.Target(data, data, (0, 2), "train", "val")
     network = network_from(small_config().network, 3)
     params, recipe = network.init(jax.random.key(0)), SMALL_IMAGES
@@ -390,7 +391,7 @@ def test_images_of_one_label_are_ranked_without_boxes(tmp_path):
 def test_people_are_ranked_by_the_windows_that_overlap_them(tmp_path):
     root = image_trees.voc_folder(tmp_path / "VOCdevkit")
     spec = DatasetSpec("voc_actions", path=str(root), image_size=None)
-    people = open_dataset(spec, tmp_path / "data", progress=False)
+    people = open_dataset(spec, tmp_path / "data")
     images = whole_images(people)
     target = study.Target(people, images, tuple(range(10)), "train", "val")
     asked = study._Asked.of(target, np.array([0, 1]))

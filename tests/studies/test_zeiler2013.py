@@ -134,6 +134,14 @@ def test_the_demo_trains_each_condition_from_its_seeds():
     assert groups == [0, 0, 1, 1, 2, 2]
 
 
+def test_another_main_network_has_no_variants_of_zfnet():
+    config = small_config()
+    config.network.name = "alexnet"
+    config.experiments.ablations = {"alexnet": ("without_7",), "zfnet": ("fc_half",)}
+    networks = {tags["network"] for tags, _ in study.entries(config, opener)}
+    assert networks == {"alexnet", "alexnet without_7"}
+
+
 def test_source_and_target_share_no_class_and_seeds_no_fold():
     config = small_config()
     config.targets.others.folds = 2
@@ -166,6 +174,7 @@ def test_near_duplicates_are_left_out_of_the_source():
     [
         (lambda c: c.experiments.update({"long": ("vgg",)}), "experiments.long"),
         (lambda c: c.experiments.update({"targets": ("moon",)}), "experiments.targets"),
+        (lambda c: c.experiments.update({"ensemble_of": 0}), "ensemble_of=0"),
         (lambda c: c.update({"source_classes": "some"}), "source_classes"),
         (lambda c: next(iter(c.targets.values())).update({"sizes": (999,)}), "--config.targets"),
         (lambda c: c.experiments.ablations.update({"zfnet": ("deeper",)}), "ablations"),

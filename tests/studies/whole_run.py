@@ -5,9 +5,9 @@ from types import SimpleNamespace
 from transfer_jax.grid.run import run_grid
 from transfer_jax.grid.store import Store
 from transfer_jax.report import load
+from transfer_jax.seal import write_json
 from transfer_jax.studies.settings import build
 from transfer_jax.training import Runtime
-from transfer_jax.training.checkpoint import write_json
 
 
 def whole_run(study, config, open_dataset, workdir):

@@ -36,8 +36,6 @@ mean over classes; the mean over classes of average precision, by the rule of VO
 under the ROC curve; the mean over queries of average precision, of how many of the first four are
 relevant (UKBench)."""
 
-_FOLD = {"train_per_class": 30, "test_per_class": 50}  # of Caltech-101
-
 
 @dataclasses.dataclass(frozen=True)
 class Benchmark:
@@ -52,6 +50,7 @@ class Benchmark:
       dataset: fields of `DatasetSpec`; 'kind' and 'path' are enough for images in files.
       distance: rank in the paper's order, nearest first; None where only the group's is known.
       classes: names of classes, or of what lies above them in the dataset's hierarchy; () for all.
+      without: names of classes that are left out, as Caltech-101's background.
       splits: learned from and tested on; of retrieval, the references and the queries.
       train_per_class, test_per_class: images of each class that are drawn anew for each seed (times
         the number of classes where an image has several); of retrieval test_per_class queries. 0:
@@ -65,6 +64,7 @@ class Benchmark:
     dataset: Mapping = dataclasses.field(default_factory=dict)
     distance: float | None = None
     classes: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
     splits: tuple[str, str] = ("train", "val")
     train_per_class: int = 0
     test_per_class: int = 0
@@ -149,30 +149,25 @@ def open_task(
     FileNotFoundError where its files are not; ValueError where they cannot serve the protocol.
     """
     dataset = open_dataset({**_SPEC, **benchmark.dataset})
-    name, classes = benchmark.name, _classes(benchmark, dataset)
-    drawn = {key: getattr(benchmark, key) or None for key in _FOLD}
-    if not set(benchmark.splits) <= set(dataset.splits):
+    name, splits, classes = benchmark.name, benchmark.splits, _classes(benchmark, dataset)
+    train, test = benchmark.train_per_class or None, benchmark.test_per_class or None
+    if not set(splits) <= set(dataset.splits):
         if dataset.splits:
             raise ValueError(
                 f"task {name!r}: {dataset.name} has the splits {', '.join(dataset.splits)}, not "
-                f"{' and '.join(benchmark.splits)}"
+                f"{' and '.join(splits)}"
             )
-        drawn = {key: value or _FOLD[key] for key, value in drawn.items()}
-    if (
-        benchmark.protocol != "retrieval"
-        and drawn["test_per_class"]
-        and not drawn["train_per_class"]
-    ):
+        train, test = train or 30, test or 50  # as of Caltech-101
+    if benchmark.protocol == "retrieval":
+        return _retrieval_task(benchmark, dataset, classes, seed, test)
+    if test and not train:
         raise ValueError(f"task {name!r}: test_per_class is given without train_per_class")
-    if benchmark.protocol == "single" and drawn["train_per_class"]:
-        return fold_task(
-            name, dataset, seed=seed, classes=classes, splits=benchmark.splits, **drawn
-        )
-    if benchmark.protocol == "single":
-        return subset_task(name, dataset, classes, splits=benchmark.splits)
     if benchmark.protocol == "multilabel":
-        return _multilabel_task(benchmark, dataset, classes, seed, **drawn)
-    return _retrieval_task(benchmark, dataset, classes, seed, drawn["test_per_class"])
+        return _multilabel_task(benchmark, dataset, classes, seed, train, test)
+    if not train:
+        return subset_task(name, dataset, classes, splits=splits)
+    drawn = {"seed": seed, "train_per_class": train, "test_per_class": test}
+    return fold_task(name, dataset, classes=classes, splits=splits, **drawn)
 
 
 def open_tasks(
@@ -193,29 +188,36 @@ _SPEC = {field.name: field.default for field in dataclasses.fields(DatasetSpec)}
 
 def _classes(benchmark: Benchmark, dataset: Dataset) -> list[int]:
     paths = dataset.class_paths or [(name,) for name in dataset.class_names]
-    wanted = set(benchmark.classes or dataset.class_names)
-    if unknown := wanted - {name for path in paths for name in path}:
+    wanted, left_out = set(benchmark.classes or dataset.class_names), set(benchmark.without)
+    if unknown := (wanted | left_out) - {name for path in paths for name in path}:
         raise ValueError(f"task {benchmark.name!r}: {dataset.name} has no class {min(unknown)!r}")
-    return [label for label, path in enumerate(paths) if wanted & set(path)]
+    asked = [bool(wanted & set(path)) and not left_out & set(path) for path in paths]
+    return [label for label, kept in enumerate(asked) if kept]
 
 
 def _multilabel_task(
-    benchmark: Benchmark, dataset: Dataset, classes: list[int], seed: int, **drawn: int
+    benchmark: Benchmark,
+    dataset: Dataset,
+    classes: list[int],
+    seed: int,
+    train_per_class: int | None,
+    test_per_class: int | None,
 ) -> Task:
     labels = dataset.labels
     if labels.ndim == 1:  # of one class each, one against all others
         labels = (labels[:, None] == np.arange(len(dataset.class_names))).astype(np.int8)
     labels = labels[:, classes]
     train, val = (dataset.splits.get(split, np.arange(len(labels))) for split in benchmark.splits)
-    if drawn["train_per_class"]:
+    if train_per_class:
         pool = np.union1d(train, val)
         pool = pool[permutation(len(pool), seed, 0)]
-        several, last = (len(classes) * (count or len(pool)) for count in drawn.values())
-        if several >= len(pool):
+        count = len(classes) * train_per_class
+        if count >= len(pool):
             raise ValueError(
-                f"task {benchmark.name!r}: {several} training images leave none of {len(pool)}"
+                f"task {benchmark.name!r}: {count} training images leave none of {len(pool)}"
             )
-        train, val = np.sort(pool[:several]), np.sort(pool[several:][:last])
+        tested = pool[count:][: test_per_class and len(classes) * test_per_class]
+        train, val = np.sort(pool[:count]), np.sort(tested)
     class_names = tuple(dataset.class_names[label] for label in classes)
     return Task(benchmark.name, dataset, class_names, (train, labels[train]), (val, labels[val]))
 

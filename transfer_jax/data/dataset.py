@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
 import functools
 import os
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from transfer_jax.data.batches import stream
 from transfer_jax.data.records import Arrays, Boxes, Crops, Records, digest
 from transfer_jax.data.seals import kept_array
 from transfer_jax.data.splits import with_fifth
@@ -131,7 +131,7 @@ class Dataset:
     @functools.cached_property
     def ids(self) -> np.ndarray:
         """(N,) strings: file names, or what else tells the images of the source apart."""
-        return self.source.ids(len(self.labels))
+        return self.source.ids()
 
     def _decoded(self, rows: np.ndarray) -> np.ndarray:
         images = np.empty((len(rows), *self.image_shape), np.uint8)
@@ -141,11 +141,9 @@ class Dataset:
                 images[place] = self.source.image(row)
 
         starts = range(0, len(rows), _BLOCK)
-        if len(rows) <= 8 * _BLOCK:  # a batch: whoever reads those has threads of their own
-            list(map(decode, starts))
-        else:
-            with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
-                list(threads.map(decode, starts))
+        few = len(rows) <= 8 * _BLOCK  # a batch: whoever reads those has threads of their own
+        for _ in map(decode, starts) if few else stream(decode, starts, os.cpu_count()):
+            pass
         return images
 
     def _packed(self, wanted: int) -> np.ndarray | None:

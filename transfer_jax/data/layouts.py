@@ -56,10 +56,8 @@ def layout(root: str | os.PathLike, kind: str, **options) -> Listing:
         raise FileNotFoundError(f"{root} holds no image in the layout of {kind!r}")
     several, whole = isinstance(rows[0].label, set), all(row.box is None for row in rows)
     if whole and not several:
-        places = {
-            splits: place for place, splits in enumerate(dict.fromkeys(r.splits for r in rows))
-        }
-        rows.sort(key=lambda row: (places[row.splits], row.label, row.file))
+        listed = list(dict.fromkeys(row.splits for row in rows))
+        rows.sort(key=lambda row: (listed.index(row.splits), row.label, row.file))
     names = sorted(set().union(*(row.label if several else {row.label} for row in rows)))
     place = {name: label for label, name in enumerate(names)}
     if several:
@@ -107,10 +105,6 @@ def _class_lists(root: Path, folder: str, train: str, val: str) -> Iterator[Row]
 def _sun397(root: Path, partition: int) -> Iterator[Row]:
     # Its lines begin with '/': '/a/abbey/sun_aaalbzqrim.jpg'.
     return _class_lists(root, "", f"Training_{partition:02d}.txt", f"Testing_{partition:02d}.txt")
-
-
-def _mit67(root: Path) -> Iterator[Row]:
-    return _class_lists(root, "Images/", "TrainImages.txt", "TestImages.txt")
 
 
 def _cub200(root: Path) -> Iterator[Row]:
@@ -226,7 +220,9 @@ def _landmarks(root: Path) -> Iterator[Row]:
 
 LAYOUTS: dict[str, Callable[..., Iterator[Row]]] = {
     "sun397": _sun397,
-    "mit67": _mit67,
+    "mit67": functools.partial(
+        _class_lists, folder="Images/", train="TrainImages.txt", val="TestImages.txt"
+    ),
     "cub200": _cub200,
     "flowers102": _flowers102,
     "pets": _pets,

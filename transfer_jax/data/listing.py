@@ -198,7 +198,7 @@ def image_folder(root: str | os.PathLike) -> Listing:
     with '.' or does not end like an image's are passed over.
     """
     root = Path(root)
-    if (folders := class_folders(root)) and not {"train", "val", "test"} & set(folders):
+    if not {"train", "val", "test"} & set(class_folders(root)):
         found = class_folder(root)
         splits = {"train": np.arange(len(found.labels))}
         return dataclasses.replace(found, splits=with_fifth(splits, found.labels))

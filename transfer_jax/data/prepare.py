@@ -18,6 +18,7 @@ import contextlib
 import io
 import itertools
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -53,7 +54,6 @@ def prepare(
     fit: str = "squash",
     on_broken: str = "raise",
     workers: int | None = None,
-    progress: bool = True,
 ) -> None:
     """Writes what is listed to `directory`, unless that has been done, as squares of `image_size`
     or, for None, the files' bytes. Boxes are kept with fit 'squash' only, as the other cuts through
@@ -85,7 +85,7 @@ def prepare(
         blocks = (files[i : i + _BLOCK] for i in range(0, len(files), _BLOCK))
         results = stream(lambda block: list(map(encode, block)), blocks, workers or os.cpu_count())
         total = len(listing.files)
-        bar = {"initial": total - len(files), "unit": "image", "disable": not progress}
+        bar = {"initial": total - len(files), "unit": "image", "disable": None}
         with contextlib.closing(results):
             images = iter(tqdm.tqdm(itertools.chain.from_iterable(results), name, total, **bar))
             for path, part in unfinished.items():
@@ -221,9 +221,9 @@ def _write_index(
     fit: str,
 ) -> None:
     """What is known of the rows whose images are there, in their order."""
-    notes = [seals.read_json(_note(path)) for path in shards]
-    skipped = {file: reason for note in notes for file, reason in note["skipped"].items()}
-    shapes = {tuple(shape) for note in notes for shape in note["shapes"]}
+    notes = {path: seals.read_json(_note(path)) for path in shards}
+    skipped = {f: reason for note in notes.values() for f, reason in note["skipped"].items()}
+    shapes = {tuple(shape) for note in notes.values() for shape in note["shapes"]}
     readable = np.array([file not in skipped for file in listing.files])
     listing = listing.take(readable if listing.places is None else readable[listing.places])
     index = partial / "index.npz"
@@ -237,17 +237,14 @@ def _write_index(
         places=listing.places,
         crops=listing.crops,
     )
-    digests = {path.name: note["digest"] for path, note in zip(shards, notes, strict=True)}
+    digests = {path.name: note["digest"] for path, note in notes.items()}
     about = {
         "name": name,
         "class_names": listing.class_names,
         "image_size": image_size,
         "fit": fit,
         "image_shape": [*shapes.pop()[::-1], 3] if len(shapes) == 1 else None,
-        "files": [
-            (path.name, len(files) - len(note["skipped"]))
-            for (path, files), note in zip(shards.items(), notes, strict=True)
-        ],
+        "files": [(p.name, len(shards[p]) - len(note["skipped"])) for p, note in notes.items()],
         "skipped": skipped,
         "digests": {**digests, index.name: seals.digest_of(index)},
     }
@@ -298,9 +295,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     print(f"{size_text(size)} on disk in {folder}")
     flags = {field: getattr(spec, field) for field in ("kind", "image_size", "fit", "on_broken")}
-    flags["path"] = folder
-    words = [f"--config.dataset.{name}={value}" for name, value in flags.items()]
-    print("open it with", f"--config.data_dir={data_dir}", *words)
+    flags["path"], field = folder, "dataset"
+    if flags["image_size"] is None:  # Whole images are what windows are cut of.
+        del flags["image_size"]
+        field = "target.dataset"
+    words = [f"--config.{field}.{name}={value}" for name, value in flags.items()]
+    print("open it with", shlex.join([f"--config.data_dir={data_dir}", *words]))
     return 0
 
 

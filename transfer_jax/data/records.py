@@ -74,8 +74,8 @@ class Arrays:
     def shape(self, row: int) -> tuple[int, int]:
         return self.pixels[row].shape[:2]
 
-    def ids(self, num: int) -> np.ndarray:
-        return np.array([str(row) for row in range(num)])
+    def ids(self) -> np.ndarray:
+        return np.array([str(row) for row in range(len(self.pixels))])
 
     def __getstate__(self):
         return {"images": self.images, "path": self.path}
@@ -116,7 +116,7 @@ class Records:
         """(height, width) of the file's image, which is not decoded."""
         return Image.open(io.BytesIO(self.encoded(row))).size[::-1]
 
-    def ids(self, num: int) -> np.ndarray:
+    def ids(self) -> np.ndarray:
         with np.load(self.index) as file:
             return file["ids"]
 
@@ -136,8 +136,8 @@ class Crops:
         image = image.crop(whole_pixels(self.boxes[row], *image.size))
         return np.asarray(resized(image, self.size, self.fit) if self.size else image)
 
-    def ids(self, num: int) -> np.ndarray:
-        return self.source.ids(int(self.rows.max(initial=-1)) + 1)[self.rows]
+    def ids(self) -> np.ndarray:
+        return self.source.ids()[self.rows]
 
 
 def write_index(

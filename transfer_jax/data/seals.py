@@ -8,9 +8,8 @@ import json
 import logging
 import os
 import time
-import uuid
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +18,7 @@ import numpy as np
 import tqdm
 
 from transfer_jax.data.batches import stream
-from transfer_jax.seal import HASH, DamagedError, digest_of
+from transfer_jax.seal import HASH, DamagedError, digest_of, replacing
 
 log = logging.getLogger(__name__)
 Found = TypeVar("Found")
@@ -162,15 +161,3 @@ def kept_array(path: Path | None, source: str, make: Callable[[], np.ndarray]) -
     except OSError as error:
         log.warning("%s cannot be kept: %s", path, error)
         return make() if made is None else made
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A name to write a file under, which takes the place of `path` once it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

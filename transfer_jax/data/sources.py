@@ -137,11 +137,7 @@ class DatasetSpec:
 
 
 def open_dataset(
-    spec: DatasetSpec,
-    data_dir: str | os.PathLike,
-    *,
-    workers: int | None = None,
-    progress: bool = True,
+    spec: DatasetSpec, data_dir: str | os.PathLike, *, workers: int | None = None
 ) -> Dataset:
     """Opens a dataset, preparing it under `data_dir` at its first use by `workers` threads (None:
     one per core). Its `name` changes with everything that changes its content (kind, size, seed,
@@ -186,8 +182,8 @@ def open_dataset(
     # What are parts of images are cut out of them as they are read.
     size, fit = (None, "squash") if cut else (spec.image_size, spec.fit)
     name = f"{spec.kind}/{size_name(size, fit)}_{fingerprint}"
-    options = {"on_broken": spec.on_broken, "workers": workers, "progress": progress}
-    prepare(make_listing, data_dir / name, name, image_size=size, fit=fit, **options)
+    options = {"image_size": size, "fit": fit, "on_broken": spec.on_broken, "workers": workers}
+    prepare(make_listing, data_dir / name, name, **options)
     return read_prepared(data_dir / name, spec.image_size, spec.fit, **view)
 
 

@@ -104,7 +104,11 @@ def single_label_task(name: str, dataset: Dataset, **options) -> Task:
 def subset_task(name: str, dataset: Dataset, classes: Iterable[int], **options) -> Task:
     """Some classes of a dataset, renumbered 0, 1, ... in ascending order; options of
     `relabelled_task`."""
-    return relabelled_task(name, dataset, *_renumbered(dataset, classes), **options)
+    classes = sorted(set(classes))
+    class_map = np.full(len(dataset.class_names), -1, np.int32)
+    class_map[classes] = np.arange(len(classes))
+    class_names = [dataset.class_names[index] for index in classes]
+    return relabelled_task(name, dataset, class_map, class_names, **options)
 
 
 def relabelled_task(
@@ -192,23 +196,22 @@ def fold_task(
     labels, pool = single_labels(dataset), np.arange(len(dataset.labels))
     if dataset.splits:
         pool = np.unique(np.concatenate(_split_rows(dataset, splits)))
-    by_class = pool[np.argsort(labels[pool], kind="stable")]
     train, val = [], []
     for index in chosen:
-        start, stop = np.searchsorted(labels[by_class], (index, index + 1))
-        if stop - start <= reserve:
+        members = pool[labels[pool] == index]
+        if len(members) <= reserve:
             raise ValueError(
-                f"task {name!r}: class {dataset.class_names[index]!r} has {stop - start} images; "
+                f"task {name!r}: class {dataset.class_names[index]!r} has {len(members)} images; "
                 f"{reserve} are set aside for training and at least 1 is wanted for testing"
             )
         # Keyed by class: leaving one out does not change the others.
-        drawn = by_class[start:stop][permutation(stop - start, seed, index)]
+        drawn = members[permutation(len(members), seed, index)]
         train.append(drawn[:train_per_class])
         val.append(drawn[reserve:][::-1][:test_per_class])
-    class_map, class_names = _renumbered(dataset, chosen)
-    mapped = np.array([*class_map, -1], np.int32)[labels]
-    train, val = np.sort(np.concatenate(train)), np.sort(np.concatenate(val))
-    return Task(name, dataset, class_names, (train, mapped[train]), (val, mapped[val]))
+    class_names = tuple(dataset.class_names[index] for index in chosen)
+    sides = [np.sort(np.concatenate(rows)) for rows in (train, val)]
+    renumbered = [np.searchsorted(chosen, labels[rows]).astype(np.int32) for rows in sides]
+    return Task(name, dataset, class_names, *zip(sides, renumbered, strict=True))
 
 
 def without(task: Task, rows: Iterable[int]) -> Task:
@@ -232,11 +235,3 @@ def _split_rows(dataset: Dataset, splits: Sequence[str]) -> list[np.ndarray]:
         raise ValueError(f"{dataset.name} has no split {min(unknown)!r}: {[*dataset.splits]}")
     # Data without a validation split have no rows of it.
     return [np.asarray(dataset.splits.get(split, ()), np.int64) for split in splits]
-
-
-def _renumbered(dataset: Dataset, classes: Iterable[int]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Some classes in ascending order, as `relabelled_task` takes them."""
-    classes = sorted(set(classes))
-    class_map = np.full(len(dataset.class_names), -1, np.int32)
-    class_map[classes] = np.arange(len(classes))
-    return class_map, tuple(dataset.class_names[index] for index in classes)

@@ -42,9 +42,8 @@ def read_tfds(directory: Path, image_size: int | None = None, fit: str = "squash
         info = tfds.builder_from_directory(directory).info
         pieces = [piece for split in info.splits.values() for piece in split.file_instructions]
     except Exception as error:  # of many types
-        raise ValueError(
-            f"{directory} holds no dataset that TFDS can read: {_line(error)}"
-        ) from error
+        reason = f"{type(error).__name__}: {' '.join(str(error).split()).rstrip('.')}"
+        raise ValueError(f"{directory} holds no dataset that TFDS can read: {reason}") from error
     formats = [file_format.value for file_format in info.available_file_formats()]
     if "array_record" not in formats:
         raise ValueError(
@@ -113,10 +112,6 @@ def tfds_directory(name: str, data_dir: Path) -> Path:
         f"there is no {folder}: `tfds build {name} --file_format=array_record "
         f"--data_dir={data_dir}` prepares it, where TensorFlow is installed"
     )
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split()).rstrip('.')}"
 
 
 def _version(folder: Path) -> list[int]:

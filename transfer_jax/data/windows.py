@@ -55,11 +55,8 @@ def window_labels(
 
     It shows an object if it shares at least a fifth of its own area with it, and three fifths of
     the object's, and if all objects that it touches are of that class. Background touches none.
-    Difficult objects, and those of label -1, count as touched but are never shown.
-
-    Args:
-      windows, boxes: (M, 4) and (k, 4), (top, left, bottom, right) in pixels.
-      labels, difficult: (k,), of the boxes.
+    Difficult objects, and those of label -1, count as touched but are never shown. Boxes (k, 4) and
+    windows are (top, left, bottom, right) in pixels.
     """
     if not len(boxes):
         return np.full(len(windows), -2, np.int32)

@@ -14,7 +14,7 @@ from transfer_jax.data.tasks import Task
 from transfer_jax.detection.boxes import areas, moved, not_suppressed, overlaps
 from transfer_jax.detection.network import judge_regions, pool_regions, split
 from transfer_jax.networks import Network
-from transfer_jax.readout.metrics import average_precision
+from transfer_jax.readout.metrics import area_and_derivative, average_precision
 from transfer_jax.training.recipe import Recipe
 
 LEAST_SCORE, MOST_OVERLAP, MOST = 0.01, 0.3, 100
@@ -132,39 +132,16 @@ def average_precisions(
 
 
 def by_image(found: Detections, right: np.ndarray, truth: Boxes, num_classes: int) -> np.ndarray:
-    """What each of N test images adds to the mean average precision by the area: (N,), whose mean
-    it is, as an accuracy is the mean of right and wrong images. Arguments as above.
-
-    An image adds the mean plus N times the derivative by its weight (the infinitesimal jackknife),
-    so that their spread is the noise of the images, of which an average precision is no plain mean.
-    """
-    images, found_means = len(truth.offsets) - 1, []
-    derivative = np.zeros(images)
+    """What each of N test images adds to the mean average precision by the area: (N,), as in
+    `readout.metrics`. Arguments as above."""
+    images, found_classes = len(truth.offsets) - 1, []
     owner = np.repeat(np.arange(images), np.diff(truth.offsets))
     for label in range(num_classes):
         positives = owner[(truth.labels == label) & ~truth.difficult]
-        if not positives.size:
-            continue
-        of = np.flatnonzero((found.labels == label) & (right >= 0))
-        of = of[np.argsort(-found.scores[of], kind="stable")]
-        hit, image = right[of] == 1, found.images[of]
-        hits, count = np.cumsum(hit), np.arange(1, len(of) + 1)
-        # From each place on the highest precision, and where it is.
-        precision = hits / count
-        best = len(of) - 1 - _last_maxima(precision[::-1])[::-1]
-        gain = hit / positives.size  # of recall
-        mean = float(gain @ precision[best])
-        # Precision hits / count changes by what stands before it.
-        at = np.bincount(best, gain, len(of)) / np.maximum(count, 1) ** 2
-        up, down = (np.cumsum((at * n)[::-1])[::-1] for n in (count - hits, hits))
-        each = gain * precision[best] + np.where(hit, up, -down)
-        derivative += np.bincount(image, each, images)
-        derivative -= np.bincount(positives, minlength=images) * mean / positives.size
-        found_means.append(mean)
-    return np.mean(found_means) + images * derivative / len(found_means)
-
-
-def _last_maxima(values: np.ndarray) -> np.ndarray:
-    """Place of the maximum of values[: i + 1], for each i; of equal ones the last."""
-    highest = np.maximum.accumulate(values)
-    return np.maximum.accumulate(np.where(values == highest, np.arange(len(values)), 0))
+        if positives.size:
+            of = np.flatnonzero((found.labels == label) & (right >= 0))
+            of = of[np.argsort(-found.scores[of], kind="stable")]
+            of = right[of] == 1, found.images[of], positives, images
+            found_classes.append(area_and_derivative(*of))
+    means, derivatives = zip(*found_classes, strict=True)
+    return np.mean(means) + images * np.mean(derivatives, axis=0)

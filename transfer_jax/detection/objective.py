@@ -99,7 +99,7 @@ class Detection:
         place = jnp.where(is_shown, shown[slot % len(shown)], others[slot - num_shown])
         boxes, objects, classes = regions[place], objects[nearest[place]], classes[nearest[place]]
         # Empty places have no offsets, not even in the arithmetic.
-        safe = jnp.where(is_shown[:, None], boxes, 1.0 * jnp.array([0, 0, 1, 1]))
+        safe = jnp.where(is_shown[:, None], boxes, jnp.array([0.0, 0.0, 1.0, 1.0]))
         return {
             "boxes": boxes,
             "classes": jnp.where(filled, jnp.where(is_shown, classes + 1, 0), -1),

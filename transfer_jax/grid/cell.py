@@ -167,7 +167,7 @@ def all_cells(cells: Iterable[Cell]) -> list[Cell]:
 
 
 Group = tuple[Cell, ...]
-"""Cells that are trained side by side on the same batches: frozen cells of one source share a
+"""Cells of one source that are trained side by side on the same batches: frozen ones share a
 forward pass of their frozen layers."""
 
 

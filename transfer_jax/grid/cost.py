@@ -44,17 +44,12 @@ def step_loop(
     params: Sequence[Any],
     data: tuple[step.Source, np.ndarray],
 ) -> Callable[[int], np.ndarray]:
-    """The trainer's step for a group of cells, on images that lie on the devices.
-
-    `data` are these images, and places in them, int32 (batches, batch_size), taken in turn.
-
-    Returns:
-      run(steps), which makes a multiple of `steps_per_call()` updates, waits for them, and returns
-      the cells' losses in the last one.
+    """The trainer's step for a group of cells, on images that lie on the devices: run(steps) makes
+    a multiple of `steps_per_call()` updates, waits for them, and returns the cells' losses in the
+    last one. `data` are the images, and places in them, int32 (batches, batch_size), taken in turn.
     """
-    chunk, local = steps_per_call(), recipe.batch_size // jax.device_count()
-    parts = step.batch_parts(network, frozen, local)
-    update = step.make_update_fn(network, recipe, frozen, scanned=chunk > 1, parts=parts)
+    chunk = steps_per_call()
+    update = step.make_update_fn(network, recipe, frozen, scanned=chunk > 1)
     state, shared = parallel.replicate(step.initial_state(network, recipe, frozen, params))
     source, batches = step.Source(*parallel.replicate(data[0])), data[1]
     rates, key = np.ones(len(frozen), np.float32), jax.random.key_data(jax.random.key(0))
@@ -101,15 +96,11 @@ def dry_run(
     workers: int = 1,
     reuse: Sequence[str] = (),
 ) -> str:
-    """What a run would train and what it would cost, as text; the sum first.
+    """What a run would train and what it would cost, as text; the sum first. Nothing is written.
 
-    Args:
-      entries: of the study.
-      store: whose finished cells are left out; nothing is written there.
-      assumed_tflops: speed that a worker sustains, 10**12 operations a second; None measures the
-        most expensive network's step on this machine.
-      workers: how many there are, each with groups of its own.
-      reuse: workdirs whose finished cells a run would copy.
+    Cells that the store, or a workdir of `reuse`, has finished are left out. `assumed_tflops` is
+    what each of `workers` sustains, 10**12 operations a second; None measures the most expensive
+    network's step on this machine.
     """
     cells, others = all_cells(cell for _, cell in entries), list(map(Store, reuse))
     finished = [
@@ -126,7 +117,7 @@ def dry_run(
         rate, origin = measured_rate(max(plan, key=train_flops)[0]), "measured here"
     else:
         rate, origin = assumed_tflops * 1e12, "assumed"
-    levels = defaultdict(list)
+    levels = defaultdict(list)  # Groups of one depth wait for those below, not for each other.
     for group in plan:
         seconds = (train_flops(group) + sum(map(eval_flops, group))) / rate
         levels[depth(group[0])].append(seconds)
@@ -134,15 +125,12 @@ def dry_run(
     disk = sum(4 * cell.network.num_params for cell in left)
     state = max(8 * sum(cell.network.num_params for cell in group) for group in plan)
     images = sum(cell.recipe.steps * cell.recipe.batch_size for cell in left)
-    rows = [
-        ("networks", f"{len(left)} to train in {len(plan)} groups, {len(finished)} finished"),
-        ("time", f"{time_text(seconds)} on {workers} x {rate / 1e12:.3g} TFLOP/s, {origin}"),
-        ("training", f"{training / 1e12:,.1f} TFLOP, and {evaluation / 1e12:,.1f} of evaluation"),
-        ("images", f"{images:,} training views"),
-        (
-            "disk",
-            f"{size_text(disk)} of weights, up to {size_text(2 * state)} of checkpoints",
-        ),
+    lines = [
+        f"networks  {len(left)} to train in {len(plan)} groups, {len(finished)} finished",
+        f"time      {time_text(seconds)} on {workers} x {rate / 1e12:.3g} TFLOP/s, {origin}",
+        f"training  {training / 1e12:,.1f} TFLOP, and {evaluation / 1e12:,.1f} of evaluation",
+        f"images    {images:,} training views",
+        f"disk      {size_text(disk)} of weights, up to {size_text(2 * state)} of checkpoints",
     ]
     table = pd.DataFrame(
         {
@@ -160,6 +148,4 @@ def dry_run(
     keys = ["experiment", "network", "steps", "batch"]
     sums = {"networks": "sum", "millions of parameters": "mean", "TFLOP": "sum"}
     counted = table.groupby(keys, sort=False).agg(sums).round(2).reset_index()
-    width = max(len(name) for name, _ in rows)
-    lines = [f"{name:<{width}}  {text}" for name, text in rows]
     return "\n".join([*lines, "", counted.to_string(index=False)])

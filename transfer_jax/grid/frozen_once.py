@@ -16,10 +16,11 @@ from transfer_jax.data.dataset import Dataset
 from transfer_jax.data.records import Arrays, digest
 from transfer_jax.data.seals import kept_array
 from transfer_jax.data.tasks import Task
+from transfer_jax.data.views import eval_view
 from transfer_jax.grid.cell import Cell, to_json
 from transfer_jax.readout.features import map_images
 from transfer_jax.training import parallel
-from transfer_jax.training.objective import CLASSIFICATION, Classification
+from transfer_jax.training.objective import Classification
 from transfer_jax.training.step import MATMUL, frozen_activations
 
 
@@ -35,7 +36,6 @@ def frozen_once(folder: Path, cell: Cell, params: Any) -> Task:
     """
     task, recipe, network, depth = cell.task, cell.recipe, cell.network, cell.frozen
     rows, where = np.unique(np.concatenate([task.train[0], task.val[0]]), return_inverse=True)
-    kept = dataclasses.replace(recipe, ten_crop=False)
     shared = {name: params[name] for name in network.layer_names[:depth]}
     mean = np.asarray(cell.mean(), np.float32)
     view = [to_json(recipe.augmentation), recipe.pixel_scale, recipe.precision]
@@ -47,7 +47,7 @@ def frozen_once(folder: Path, cell: Cell, params: Any) -> Task:
     @jax.jit
     def run(images):
         with jax.default_matmul_precision(MATMUL[recipe.precision]):
-            x, _ = CLASSIFICATION.eval_view(kept, images, None, mean)
+            x = eval_view(images, recipe.augmentation, mean, recipe.pixel_scale)
             below = frozen_activations(network, shared, x, [depth], recipe.precision)
             return below[depth].astype(jnp.float32)
 
@@ -56,14 +56,8 @@ def frozen_once(folder: Path, cell: Cell, params: Any) -> Task:
             compute = functools.partial(map_images, run, task.dataset.read, rows)
             features = kept_array(folder / f"{key}.npy", key, compute)
         parallel.barrier(f"features {key} {first}")
-    source = Dataset(
-        f"features/{key}",
-        (),
-        np.zeros(0),
-        {},
-        Arrays(features),
-        image_shape=features.shape[1:],
-    )
+    name, shape = f"features/{key}", features.shape[1:]
+    source = Dataset(name, (), np.zeros(0), {}, Arrays(features), image_shape=shape)
     train, val = np.split(where, [len(task.train[0])])
     return dataclasses.replace(
         task,

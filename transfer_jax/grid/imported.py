@@ -33,11 +33,8 @@ class Imported:
     mean: np.ndarray = dataclasses.field(compare=False, repr=False)
 
     def mean_for(self, kind: str, image_shape: Sequence[int]) -> np.ndarray:
-        """What is subtracted from images of a shape, by a recipe's `mean`.
-
-        Raises:
-          ValueError: a mean image is wanted and does not fit the images.
-        """
+        """What is subtracted from images of a shape, by a recipe's `mean`; ValueError where that is
+        a mean image, which does not fit them."""
         if self.mean.ndim == 1:
             return self.mean
         if kind == "channel":
@@ -51,11 +48,8 @@ class Imported:
         return self.mean
 
     def params(self, network: Network, pixel_scale: float) -> dict[str, Any]:
-        """The file's params for inputs `(pixel - mean) * pixel_scale`.
-
-        Raises:
-          OSError, ValueError: the file is gone, has changed, or holds another network.
-        """
+        """The file's params for inputs `(pixel - mean) * pixel_scale`; OSError or ValueError where
+        the file is gone, has changed, or holds another network."""
         found = load_weights(self.path, network)
         if found.digest != self.digest:
             raise ValueError(f"{self.path} has changed since this run was planned")
@@ -63,15 +57,9 @@ class Imported:
 
 
 def read_imported(path: str, network: Network, mean: np.ndarray | None = None) -> Imported:
-    """Reads a file of weights as far as it takes to know it, and to know that it fits.
-
-    Args:
-      path: of the file, see `networks.weights`.
-      network: that it should hold.
-      mean: what was subtracted from its images; None where the file tells it.
-
-    Raises:
-      OSError, ValueError: the file is missing, holds another network, or nothing tells the mean.
+    """Reads a file of weights, see `networks.weights`, as far as it takes to know it, and to know
+    that it holds the network. `mean` was subtracted from its images; None where the file tells it.
+    OSError or ValueError where it is missing, holds another network, or nothing tells the mean.
     """
     path = Path(path).expanduser().absolute()
     found = load_weights(path, network)

@@ -54,18 +54,9 @@ def train_groups(
     ended: Callable[[Group, BaseException | None], None],
     bar: tqdm,
 ) -> None:
-    """Trains the groups of a plan, each when the cells that it copies from are finished.
-
-    Args:
-      ray: the cluster.
-      train_group: `run.train_group`, called in the workers.
-      workdir, plan, runtime: what it takes.
-      ended: called with each group that has ended, and what stopped it or None.
-      bar: moved when a group has ended.
-
-    Raises:
-      ConnectionError: no cluster answers.
-      ValueError: no node has what a task needs.
+    """Trains the groups of a plan by `run.train_group`, each when the cells that it copies from are
+    finished; `ended` is called with each group that has ended, and what stopped it or None.
+    ConnectionError where no cluster answers, ValueError where no node has what a task needs.
     """
     with _session(ray) as api:
         remote = api.remote(num_cpus=ray.num_cpus, num_gpus=ray.num_gpus)(_work)
@@ -73,11 +64,11 @@ def train_groups(
         try:
             while waiting or running:
                 for group in list(waiting):
-                    sources = [cell.source for cell in group if cell.source]
-                    if any(source.hash in lost for source in sources):
+                    source = group[0].source
+                    if source and source.hash in lost:
                         waiting.remove(group)
                         lost.update(cell.hash for cell in group)
-                    elif all(store.outcome(source) is not None for source in sources):
+                    elif source is None or store.outcome(source) is not None:
                         waiting.remove(group)
                         task = remote.remote(train_group, workdir, group, runtime, ray, os.getcwd())
                         running[task] = group
@@ -125,18 +116,16 @@ def _session(options: Ray):
         import ray
     except ImportError as error:
         raise ImportError("--config.executor='ray': install transfer_jax[ray]") from error
-    connected_before = ray.is_initialized()
-    if not connected_before:
-        quiet = {"logging_level": logging.WARNING}
-        if options.address == "local":
-            quiet["include_dashboard"] = False
-        try:
-            ray.init(address=options.address, **quiet)
-        except (RuntimeError, ValueError, OSError) as error:
-            reason = " ".join(str(error).split())
-            raise ConnectionError(
-                f"--config.ray.address={options.address!r}: no Ray cluster answers there ({reason})"
-            ) from error
+    quiet = {"logging_level": logging.WARNING}
+    if options.address == "local":
+        quiet["include_dashboard"] = False
+    try:
+        ray.init(address=options.address, **quiet)
+    except (RuntimeError, ValueError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise ConnectionError(
+            f"--config.ray.address={options.address!r}: no Ray cluster answers there ({reason})"
+        ) from error
     try:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         has = [(node.get("CPU", 0), node.get("GPU", 0)) for node in nodes]
@@ -148,5 +137,4 @@ def _session(options: Ray):
             )
         yield ray
     finally:
-        if not connected_before:
-            ray.shutdown()
+        ray.shutdown()

@@ -34,26 +34,17 @@ def run_grid(
     retry_failed: bool = False,
     after_each: Callable[[], None] = lambda: None,
 ) -> None:
-    """Trains every cell that is not in the store yet.
+    """Trains every cell that is not in the store yet, which the caller has locked.
 
-    The store must be locked by the caller. Killed at any moment and started again, it goes on where
-    it was and ends with the same weights. Processes that train together all call this.
-
-    Args:
-      entries: of the study.
-      store: where cells are kept.
-      runtime: how to log, save and feed.
-      ray: a cluster whose nodes train the groups; None trains them here, one after the other, each
-        on all devices.
-      retry_failed: train cells again that failed before.
-      after_each: called in the first process when a group has ended.
-
-    Raises:
-      GroupsFailedError: after all others were trained, when some tasks of Ray ended with an
-        exception; here an exception is raised at once.
+    Killed at any moment and started again, it goes on where it was and ends with the same weights.
+    Processes that train together all call this. The nodes of a cluster train the groups with `ray`,
+    otherwise this process does, one after the other, each on all devices. `after_each` is called in
+    the first process when a group has ended. Where tasks of Ray end with an exception, the others
+    are trained before GroupsFailedError; here an exception is raised at once.
     """
     cells = all_cells(cell for _, cell in entries)
-    names = {cell.hash: _label(tags, cell) for tags, cell in reversed(entries)}
+    names = {cell.hash: str(cell.treatment) for cell in cells}
+    names |= {cell.hash: _label(tags, cell) for tags, cell in reversed(entries)}
     if parallel.is_first():
         store.mend(cells)
         for cell in cells:
@@ -77,10 +68,10 @@ def run_grid(
         def ended(group: Group, error: BaseException | None) -> None:
             if error is not None:
                 failures[group] = error
-                log.error("%s: %s: %s", names.get(group[0].hash), type(error).__name__, error)
+                log.error("%s: %s: %s", names[group[0].hash], type(error).__name__, error)
             elif parallel.is_first():
                 for cell in group:
-                    _tell(names.get(cell.hash, str(cell.treatment)), store.outcome(cell))
+                    _tell(names[cell.hash], store.outcome(cell))
                 after_each()
 
         if ray is not None:
@@ -90,7 +81,7 @@ def run_grid(
                 train_group(store.workdir, group, runtime, bar)
                 ended(group, None)
     if failures:
-        reasons = "; ".join(f"{names.get(g[0].hash)}: {e}" for g, e in list(failures.items())[:3])
+        reasons = "; ".join(f"{names[g[0].hash]}: {e}" for g, e in list(failures.items())[:3])
         raise GroupsFailedError(
             f"{len(failures)} groups could not be trained, and what waits for them: {reasons}. The "
             "same command tries them again"
@@ -102,19 +93,16 @@ def run_grid(
 def train_group(workdir: Path, group: Group, runtime: Runtime, bar: tqdm | None = None) -> None:
     """Trains a group into the store, from its last checkpoint where there is one.
 
-    The cells that it copies from must be in the store; where these have failed its own fail too. Of
+    The cell that it copies from must be in the store; where that has failed its own fail too. Of
     processes that train together all call this, and the first writes.
     """
     store, writes = Store(workdir), parallel.is_first()
-    lost = [c for c in group if c.source and "error" in (store.outcome(c.source) or {})]
-    if writes:
-        for cell in lost:
-            error = f"cell {cell.treatment}: its base {cell.source.treatment} failed"
-            store.finish(cell, {}, {"error": error, "steps": 0})
-    group = tuple(cell for cell in group if cell not in lost)
-    if not group:
-        return
     first, position = group[0], [0]
+    if first.source and "error" in (store.outcome(first.source) or {}):
+        for cell in group if writes else ():
+            error = f"cell {cell.treatment}: its base {first.source.treatment} failed"
+            store.finish(cell, {}, {"error": error, "steps": 0})
+        return
 
     def told(step: int, loss: float) -> None:
         if bar is not None:

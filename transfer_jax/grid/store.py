@@ -27,8 +27,8 @@ from transfer_jax import seal
 from transfer_jax.data.views import eval_view, ten_crop_view
 from transfer_jax.grid.cell import Cell, Entry, Group, from_json, group_hash, to_json
 from transfer_jax.networks import Network
-from transfer_jax.seal import DamagedError
-from transfer_jax.training.checkpoint import load_params, save_params, write, write_json
+from transfer_jax.seal import DamagedError, write, write_json
+from transfer_jax.training.checkpoint import load_params, save_params
 from transfer_jax.training.recipe import Recipe
 
 log = logging.getLogger(__name__)
@@ -170,10 +170,6 @@ class Store:
         _, files = seal.outcome(self.folder(cell)) or ({}, {})
         seal.check(self.folder(cell), {name: files[name]} if name in files else {})
 
-    def _mark(self, cell: Cell, row: Mapping, files: seal.Files) -> None:
-        path = self.folder(cell) / ("failed.json" if "error" in row else "done.json")
-        write_json(path, {**row, "files": files}, cell.hash)
-
     def _forget(self, cell: Cell) -> None:
         for mark in seal.MARKS:
             (self.folder(cell) / mark).unlink(missing_ok=True)
@@ -232,7 +228,8 @@ class Store:
                 kept = {"bits": np.packbits(right), "num": len(right), "images": images}
                 files["right.npz"] = write(folder / "right.npz", _bytes(np.savez, **kept))
                 files |= self._images(folder, images)
-        self._mark(cell, row, files)
+        mark = "failed.json" if "error" in row else "done.json"
+        write_json(folder / mark, {**row, "files": files}, cell.hash)
 
     def right(self, cell: Cell) -> tuple[str, np.ndarray]:
         """The digest of a finished cell's validation images, and which of them were right."""
@@ -292,11 +289,8 @@ class Store:
 
     def adopt(self, cells: Iterable[Cell], workdirs: Iterable[str | Path]) -> list[Cell]:
         """Copies cells that other workdirs have finished; returns them. A cell's folder holds all
-        of it, and its content is its name, whichever study it was trained for.
-
-        Raises:
-          FileNotFoundError: a workdir holds no cells.
-        """
+        of it, and its content is its name, whichever study it was trained for. FileNotFoundError
+        where a workdir holds no cells."""
         others = [Store(workdir) for workdir in workdirs]
         for other in others:
             if not (other.workdir / "cells").is_dir():
@@ -345,15 +339,10 @@ class Store:
         *,
         version: int = 1,
     ) -> tuple[list[dict], dict[str, np.ndarray]]:
-        """What `compute` reads out of trained networks, computed once.
-
-        Args:
-          name: of the files in measures/, may have folders.
-          inputs: JSON-able, all that the result depends on, such as hashes of cells; results of
-            other inputs or another version are computed anew.
-          compute: gives rows (tags, 'measure' and 'value' each) for the frame, and arrays for
-            figures.
-          version: of the code of `compute`.
+        """What `compute` reads out of trained networks, computed once and kept in measures/ under a
+        name that may have folders: rows (tags, 'measure' and 'value' each) for the frame, and
+        arrays for figures. `inputs`, JSON-able, are all that it depends on, such as hashes of
+        cells, and `version` is that of its code: with others it is computed anew.
         """
         path = self.workdir / "measures" / f"{name}.json"
         # Another backend rounds otherwise.
@@ -394,13 +383,9 @@ def _bytes(save: Callable, *arrays: Any, **named: Any) -> bytes:
 def load_network(workdir: str | Path, name: str) -> TrainedNetwork:
     """A finished network of a workdir, whichever study it was trained for.
 
-    Args:
-      workdir: of a run.
-      name: the first digits of its hash, its cell ('A3B'), its split or condition ('zfnet'), or
-        both ('0 A3B').
-
-    Raises:
-      ValueError: no finished network, or several different ones, are called so; or it is damaged.
+    `name` is the first digits of its hash, its cell ('A3B'), its split or condition ('zfnet'), or
+    both ('0 A3B'). ValueError where no finished network, or several different ones, are called so,
+    or it is damaged.
 
     Example:
       zfnet = load_network("runs/zeiler", "zfnet")

@@ -27,20 +27,12 @@ _product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
 @jax.jit
 def describe(images: np.ndarray) -> jax.Array:
-    """Small grey images as unit vectors, whose dot product is the normalised correlation.
+    """Images (N, h, w, 3), uint8 of any size, as unit vectors (N, 256), float32, whose dot product
+    is the normalised correlation; zeros for an image without contrast.
 
     What is compared is the luminance between two blurs (a difference of Gaussians), so changes of
     brightness, contrast and colour cast, JPEG artefacts and a change of size hardly matter, and
     smooth images are not all alike.
-
-    Args:
-      images: uint8 (N, h, w, 3) of any size; what is not square is squashed.
-
-    Returns:
-      float32 (N, 256), each of mean zero and norm one; zeros for an image without contrast.
-
-    Example:
-      >>> source = map_images(describe, dataset.read, rows)
     """
     grey = _product("nhwc,c->nhw", images.astype(jnp.float32), jnp.array(_LUMINANCE))
     rows, columns = map(_samplers, grey.shape[1:])
@@ -62,14 +54,9 @@ def _samplers(pixels: int) -> np.ndarray:
 def find_duplicates(
     source: np.ndarray, target: np.ndarray, threshold: float = THRESHOLD, *, block: int = 4096
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The pairs of descriptors, source (N, 256) and target (M, 256), that correlate enough.
-
-    For a search within one set pass it twice and ignore pairs with source equal to target. `block`
-    of either set are compared at once.
-
-    Returns:
-      positions in the source and in the target, int64 (P,) each, sorted by source and then by
-      target, and correlations, float32 (P,).
+    """The pairs of descriptors, source (N, 256) and target (M, 256), that correlate enough:
+    positions in the source and in the target (P,), sorted by source and then by target, and
+    correlations (P,). `block` of either set are compared at once.
 
     Example:
       >>> sources, _, _ = find_duplicates(describe(imagenet_images), describe(caltech_images))

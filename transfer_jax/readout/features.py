@@ -38,12 +38,9 @@ def layer_features(
       network, params: the network, and parameters of at least the layers up to the deepest one.
       read: rows (n,) -> uint8 (n, h, w, 3), such as `dataset.read`.
       rows: (N,) which images, in the order that the features shall have.
-      layers: names of layers, in any order.
+      layers: names of layers; each gives (N, D), its output after ReLU, pooling and normalisation,
+        maps flattened row by row with channels last.
       view: uint8 images -> what the network takes, such as a trained network's `view`.
-
-    Returns:
-      layer -> float32 (N, D): the layer's output after ReLU, pooling and normalisation, maps
-      flattened row by row with channels last.
 
     Example:
       >>> x = layer_features(net, params, caltech.read, rows, net.layer_names[:-1], view=view)

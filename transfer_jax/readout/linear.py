@@ -34,11 +34,9 @@ def layer_accuracy(
     """Which test images a linear classifier of a layer's features gets right, bool (M,): Table 6 of
     Zeiler & Fergus 2013.
 
-    Args:
-      train_x, train_y: features (N, D) or (N, copies, D) and labels (N,) that it is trained on.
-      test_x, test_y: (M, D) or (M, copies, D), and (M,).
-      kind: 'svm', one class against the rest with squared hinge loss, or 'softmax', multinomial
-        logistic regression.
+    It learns from features (N, D) or (N, copies, D) with labels (N,), and is tested on (M, D) or
+    (M, copies, D) with (M,). 'svm' is one class against the rest with squared hinge loss, 'softmax'
+    multinomial logistic regression.
 
     Example:
       >>> layer_accuracy(train["fc7"], train_y, test["fc7"], test_y, "softmax").mean()
@@ -52,15 +50,12 @@ def layer_accuracy(
 
 
 def multilabel_scores(train_x: np.ndarray, labels: np.ndarray, test_x: np.ndarray) -> np.ndarray:
-    """Scores (M, K) by linear SVMs, one a class, of images that may show several classes.
+    """Scores (M, K) by linear SVMs, one a class, of images that may show several classes, to be
+    ranked by `metrics.average_precisions`.
 
-    They rank the images of a class: see `metrics.average_precisions`.
-
-    Args:
-      train_x: (N, D) or (N, copies, D).
-      labels: (N, K), 1 where a class shows, 0 where it does not, -1 where it is difficult: the
-        image is then left out of that class alone. Each class needs both of the others.
-      test_x: (M, D) or (M, copies, D).
+    Features are as in `layer_accuracy`. Labels (N, K) are 1 where a class shows, 0 where it does
+    not, -1 where it is difficult: the image is then left out of that class alone. Each class needs
+    both of the others.
     """
     scores = []
     with threadpool_limits(1, "blas"):

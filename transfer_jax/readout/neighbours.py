@@ -36,14 +36,9 @@ def neighbours_right(
 def sibling_share(class_features: np.ndarray, parents: np.ndarray) -> tuple[np.ndarray, float]:
     """Do classes that share a parent become neighbours (Huh et al. 2016)?
 
-    Args:
-      class_features: (C, D), one vector a class, such as `class_means` of its images.
-      parents: (C,), the parent of each class at one level of the hierarchy.
-
-    Returns:
-      whether the nearest other class is a sibling, float (C,), 1 or 0 for each class and NaN where
-      it has no sibling; and what the mean of these would be if neighbours were drawn at random, NaN
-      where no class has a sibling.
+    From one vector a class (C, D), such as `class_means` of its images, and its parent (C,) at one
+    level of the hierarchy: whether its nearest other class is a sibling, 1 or 0, NaN where it has
+    none, (C,); and what the mean of these would be if neighbours were drawn at random.
 
     Example:
       >>> sibling_share(np.array([[0.0], [1.0], [5.0], [6.5]]), np.array([0, 0, 1, 1]))[0]

@@ -95,29 +95,27 @@ def _distances(queries, references):
     return found.reshape(*queries.shape[:2], -1).mean(axis=1)
 
 
-def mean_average_precision(
+def average_precisions_of_queries(
     distances: np.ndarray, relevant: Sequence[np.ndarray], junk: Sequence[np.ndarray]
-) -> float:
-    """Mean over queries of `metrics.average_precision` by the rule 'trapezoid', which the programs
+) -> np.ndarray:
+    """`metrics.average_precision` (Q,) of each query by the rule 'trapezoid', which the programs
     that come with Oxford5k and with Holidays share.
 
-    Args:
-      distances: (Q, R) to the references.
-      relevant: for each query the positions of the references that show its object.
-      junk: those that are taken out of its ranking before it is judged: Oxford's 'junk', Holidays'
-        query itself.
+    From distances (Q, R) to the references: `relevant` are for each query the positions of those
+    that show its object, `junk` of those that are left out of its ranking (Oxford's 'junk',
+    Holidays' query itself).
     """
     found = []
     for row, good, left_out in zip(distances, relevant, junk, strict=True):
         labels = np.zeros(len(row), np.int8)
         labels[good], labels[left_out] = 1, -1
         found.append(average_precision(-row, labels, "trapezoid"))
-    return float(np.mean(found))
+    return np.array(found)
 
 
-def ns_score(distances: np.ndarray, relevant: Sequence[np.ndarray]) -> float:
-    """UKBench's score of Nister and Stewenius: how many of a query's first four references show its
-    object, 0 .. 4, mean over queries.
+def ns_scores(distances: np.ndarray, relevant: Sequence[np.ndarray]) -> np.ndarray:
+    """UKBench's score of Nister and Stewenius: how many of each query's first four references show
+    its object, 0 .. 4, (Q,).
 
     Four do, the query among them (`relevant` holds all four). Of equally near references those that
     do not come first.
@@ -126,4 +124,4 @@ def ns_score(distances: np.ndarray, relevant: Sequence[np.ndarray]) -> float:
     for row, good in zip(distances, relevant, strict=True):
         shown = np.isin(np.arange(len(row)), good)
         found.append(shown[np.lexsort((shown, row))[:4]].sum())
-    return float(np.mean(found))
+    return np.array(found)

@@ -89,24 +89,19 @@ def scan(
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Logits of all windows of images, each scale in one pass of the network.
 
-    Images of any size, also smaller than the input, are resized for each scale (Pillow's bilinear
-    filter) so that its windows have the input's size, and padded with the mean to one of a few
-    canvases; a program is compiled for each scale and canvas.
-
-    Args:
-      network, params: the network and its params, not those of its convolutional form.
-      image: row -> uint8 (h, w, 3) of its own size, such as `dataset.image`.
-      rows: (N,) which images.
-      mean: subtracted, in pixel values, (3,); of a mean image (h, w, 3) its average.
-      pixel_scale: what pixels are multiplied with after that.
-      pyramid: which windows.
+    `image` gives a row's uint8 (h, w, 3) of its own size, such as `dataset.image`. Images, also
+    those smaller than the input, are resized for each scale (Pillow's bilinear filter) so that its
+    windows have the input's size, and padded with the mean to one of a few canvases; a program is
+    compiled for each scale and canvas. `mean` is subtracted, in pixel values (of a mean image its
+    average), and pixels are multiplied with `pixel_scale` after that.
 
     Yields:
       (position in `rows`, boxes (M, 4) of `pyramid.boxes`, logits float32 (M, K)) of each image,
       not in order: images of one canvas come together.
     """
     dense, params = fully_convolutional(network, params, stride=pyramid.stride)
-    params, mean, waiting = jax.device_put(params), _colour(mean), {}
+    params, waiting = jax.device_put(params), {}
+    mean = jnp.asarray(mean, jnp.float32).reshape(-1, 3).mean(axis=0)
     most = min(GROUP, 1 << (len(rows) - 1).bit_length())
 
     def run(canvases, sides):
@@ -211,7 +206,3 @@ def _outputs(network, params, images, sides, mean, pixel_scale):
     # Accelerators would otherwise round the factors of products to fewer digits.
     with jax.default_matmul_precision("highest"):
         return network.apply(params, x).astype(jnp.float32)
-
-
-def _colour(mean: ArrayLike) -> jax.Array:
-    return jnp.asarray(mean, jnp.float32).reshape(-1, 3).mean(axis=0)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
 
 from transfer_jax.data.benchmarks import RetrievalTask
 from transfer_jax.data.tasks import Task
 from transfer_jax.networks import Network, Params
 from transfer_jax.readout.features import View
 from transfer_jax.readout.linear import layer_accuracy, multilabel_scores
-from transfer_jax.readout.metrics import average_precisions, mean_per_class_accuracy
+from transfer_jax.readout.metrics import (
+    auc_by_image,
+    average_precision_by_image,
+    class_accuracy_by_image,
+)
 from transfer_jax.readout.reading import Reading, features, reduced
-from transfer_jax.readout.retrieval import distances, mean_average_precision, ns_score
+from transfer_jax.readout.retrieval import average_precisions_of_queries, distances, ns_scores
 
 HALVES = {"validation": slice(0, None, 2), "test": slice(1, None, 2)}
 """Of a target's test images or queries: those that choose a reading, those that report it."""
@@ -35,61 +39,47 @@ def worth(
     *,
     views: Mapping[int, View],
     metric: str = "",
-) -> dict[Reading, tuple[dict[str, float], np.ndarray | None]]:
-    """What several readings of a network are worth on a target, all from one pass over its images.
+) -> dict[Reading, dict[str, np.ndarray]]:
+    """What several readings of a network are worth on a target, all from one pass over its images:
+    half -> what each test image (or query) of either of HALVES adds to the performance on it, which
+    is their mean, in 0 .. 1 (see `readout.metrics`).
 
-    Linear SVMs where images have labels; in a retrieval the nearest references.
-
-    Args:
-      network, params, readings, views: see `reading.features`.
-      task: the target.
-      metric: one of `benchmarks.METRICS` of its protocol; '' for the first.
-
-    Returns:
-      reading -> performance in 0 .. 1 on either of HALVES, and which of the test images were right,
-      bool (M,), where each has one label.
+    Linear SVMs where images have labels; in a retrieval the nearest references. `metric` is one of
+    `benchmarks.METRICS` of the target's protocol, '' the first; see `reading.features` for `views`.
     """
     train, test = (
         features(network, params, task.dataset.read, rows, readings, views=views, batch_size=128)
         for rows in sides(task)
     )
-    return {r: _performance(task, metric, x, y) for r, x, y in reduced(train, test, readings)}
+    return {r: _by_image(task, metric, x, y) for r, x, y in reduced(train, test, readings)}
 
 
-def share_right(right: np.ndarray, labels: np.ndarray, metric: str = "") -> float:
-    """Accuracy, or its mean over classes where the metric is 'class_accuracy'."""
+def rightness(right: np.ndarray, labels: np.ndarray, metric: str = "") -> dict[str, np.ndarray]:
+    """Half -> what each of its images adds to the accuracy, or, where the metric is
+    'class_accuracy', to its mean over classes."""
     by_class = metric == "class_accuracy"
-    return float(mean_per_class_accuracy(right, labels) if by_class else right.mean())
+    return {
+        name: class_accuracy_by_image(right[half], labels[half]) if by_class else right[half]
+        for name, half in HALVES.items()
+    }
 
 
-def _performance(task, metric, train_x, test_x):
-    right = None
+def _by_image(task, metric, train_x, test_x):
     if isinstance(task, RetrievalTask):
         apart = distances(test_x, train_x)
-
-        def value(half):
-            if metric == "ns_score":
-                return ns_score(apart[half], task.relevant[half]) / 4
-            return mean_average_precision(apart[half], task.relevant[half], task.junk[half])
-
-    elif task.train[1].ndim == 2:
-        scores = multilabel_scores(train_x, task.train[1], test_x)
-
-        def value(half):
-            return _ranked(scores[half], task.val[1][half], metric)
-
-    else:
-        right = layer_accuracy(train_x, task.train[1], test_x, task.val[1])
-
-        def value(half):
-            return share_right(right[half], task.val[1][half], metric)
-
-    return {name: float(value(half)) for name, half in HALVES.items()}, right
-
-
-def _ranked(scores, labels, metric):
+        if metric == "ns_score":
+            each = ns_scores(apart, task.relevant) / 4
+        else:
+            each = average_precisions_of_queries(apart, task.relevant, task.junk)
+        return {name: each[half] for name, half in HALVES.items()}
+    labels = task.val[1]
+    if labels.ndim == 1:
+        right = layer_accuracy(train_x, task.train[1], test_x, labels)
+        return rightness(right, labels, metric)
+    scores = multilabel_scores(train_x, task.train[1], test_x)
     if metric == "mean_auc":
-        columns = zip(scores.T, labels.T, strict=True)
-        return np.mean([roc_auc_score(of[of >= 0], own[of >= 0]) for own, of in columns])
-    rule = "voc2007" if metric == "voc2007_ap" else "area"
-    return np.nanmean(average_precisions(scores, labels, rule))
+        by_image = auc_by_image
+    else:
+        rule = "voc2007" if metric == "voc2007_ap" else "area"
+        by_image = functools.partial(average_precision_by_image, rule=rule)
+    return {name: by_image(scores[half], labels[half]) for name, half in HALVES.items()}

@@ -6,16 +6,11 @@ from transfer_jax.report.effects import (
     Effect,
     Verdict,
     all_of,
+    image_noise,
     level,
     over_units,
     paired,
     spread,
 )
-from transfer_jax.report.frame import (
-    Results,
-    load,
-    networks,
-    read_published,
-    write_results_csv,
-)
+from transfer_jax.report.frame import Results, load, networks, read_published, write_results_csv
 from transfer_jax.report.page import Section, networks_section, write_report

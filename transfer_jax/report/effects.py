@@ -193,8 +193,8 @@ def paired(
     results: Results,
     treated: pd.DataFrame,
     reference: pd.DataFrame,
-    on: Sequence[str],
-    cluster: Sequence[str],
+    on: Sequence[str] = ("seed",),
+    cluster: Sequence[str] = ("seed",),
 ) -> Effect:
     """The mean of treated minus reference over independent trainings.
 
@@ -226,7 +226,7 @@ def paired(
     values = np.bincount(unit, weight * rows["value"].to_numpy())
     count = len(values)
     se = float(values.std(ddof=1)) / math.sqrt(count) if count > 1 else math.nan
-    noise = _noise(results, rows["right"], unit, weight / count)
+    noise = image_noise(results, rows["right"], unit, weight / count)
     return Effect(float(values.mean()), se, count - 1, count, noise)
 
 
@@ -252,7 +252,11 @@ def _table(rows: np.ndarray, side: np.ndarray, length: int = 0, weights=None) ->
     return np.bincount(2 * rows + side, weights, 2 * length).reshape(-1, 2)
 
 
-def _noise(results: Results, keys: pd.Series, unit: np.ndarray, weight: np.ndarray) -> Noise | None:
+def image_noise(
+    results: Results, keys: pd.Series, unit: np.ndarray, weight: np.ndarray
+) -> Noise | None:
+    """The noise of an effect to which each row's value adds so many times (`weight`), in the unit
+    (0, 1, ...) and by the images that are its own; `keys` are the rows' `right`."""
     known = [results.right(key) if isinstance(key, str) else None for key in keys]
     if None in known:
         return None

@@ -52,15 +52,16 @@ class Results:
     workdir: Path | None = None
     remarks: tuple[str, ...] = ()
 
-    def select(self, measure: str = "top1", **tags: Any) -> pd.DataFrame:
-        """Rows of one measure whose tags have these values; a list or range stands for any of it.
+    def select(self, measure: Any = "top1", **tags: Any) -> pd.DataFrame:
+        """Rows of a measure whose tags have these values; a list or range stands for any of it,
+        None for any measure.
 
         Example:
           >>> results.select(experiment="random_halves", treatment="base")["value"].mean()
           0.6251
         """
-        chosen = self.frame["measure"] == measure
-        for name, value in tags.items():
+        chosen = pd.Series(True, self.frame.index)
+        for name, value in (tags if measure is None else {"measure": measure, **tags}).items():
             values = value if isinstance(value, list | tuple | range) else [value]
             chosen &= name in self.frame and self.frame[name].isin(values)
         return self.frame[chosen]
@@ -134,9 +135,9 @@ def load(workdir: Path | str) -> Results:
         for row in found:
             key = f"{name}:{row['right']}:{row['images']}" if "right" in row else None
             rows.append({**row, "right": key, "state": "done"})
-    frame = pd.DataFrame(rows, columns=_columns(rows, _ALWAYS))
+    columns = dict.fromkeys([*_ALWAYS, *(name for row in rows for name in row)])
     return Results(
-        frame,
+        pd.DataFrame(rows, columns=list(columns)),
         about,
         functools.cache(functools.partial(_right, workdir)),
         functools.cache(functools.partial(_rows_of, workdir)),
@@ -153,9 +154,9 @@ def networks(results: Results) -> pd.DataFrame:
     tags = entries.drop_duplicates("entry").set_index("entry")
     tags = tags.drop(columns=["measure", "value", "right", *set(NETWORK_MEASURES) & set(tags)])
     frame = tags.join(values)
-    first = (*NETWORK_COLUMNS, *NETWORK_MEASURES, "hash")
-    frame = frame[_columns([], (*first, *frame.dropna(axis=1, how="all")))]
-    return frame.sort_index().convert_dtypes()
+    known = frame.dropna(axis=1, how="all")
+    columns = dict.fromkeys([*NETWORK_COLUMNS, *NETWORK_MEASURES, "hash", *known])
+    return frame[list(columns)].sort_index().convert_dtypes()
 
 
 def measures(results: Results) -> pd.DataFrame:
@@ -225,7 +226,3 @@ def _rows_of(workdir: Path, digest: str) -> tuple[str, np.ndarray] | None:
         return None
     found = seal.read_arrays(path)
     return str(found["dataset"]), found["rows"]
-
-
-def _columns(rows: list[dict[str, Any]], first: tuple[str, ...]) -> list[str]:
-    return list(dict.fromkeys([*first, *(name for row in rows for name in row)]))

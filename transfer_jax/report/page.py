@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import markupsafe
+import matplotlib as mpl
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from transfer_jax.report import plots
 from transfer_jax.report.claims import OUTCOMES, converged, judge, wrong_by_chance
 from transfer_jax.report.effects import ALPHA, points
-from transfer_jax.report.frame import (
-    NETWORK_COLUMNS,
-    NETWORK_MEASURES,
-    Results,
-    measures,
-    networks,
-)
+from transfer_jax.report.frame import NETWORK_COLUMNS, NETWORK_MEASURES, Results, measures, networks
 from transfer_jax.wording import listed, time_text
 
 FOLDED = 40  # rows beyond which a table is shown on request
@@ -31,13 +26,13 @@ SHOWN = (*NETWORK_COLUMNS, "seed", "condition", "num_classes", *NETWORK_MEASURES
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A part of the page: heading, a paragraph, then figures and tables in order, each with its
-    caption. Items without a figure or rows are left out; of a section without items one line says
-    that it was not run, and which field of the config asks for it."""
+    """A part of the page: heading, a paragraph where there is one, then figures and tables in
+    order, each with its caption. Items without a figure or rows are left out; of a section without
+    items one line says that it was not run, and which field of the config asks for it."""
 
     title: str
-    text: str
     items: Sequence[tuple[Figure | pd.DataFrame | None, str]]
+    text: str = ""
     field: str = ""
 
 
@@ -53,7 +48,7 @@ def networks_section(
     layers = plots.first_layer_filters(results, {title: hash for title, _, hash in lines})
     curves = plots.learning_curves(results, lines)
     found = [(curves, "Training, one seed."), (layers, "First layers; grey is zero.")]
-    return Section("The networks themselves", "", found)
+    return Section("The networks themselves", found)
 
 
 def write_report(study: Any, results: Results, folder: Path | None = None) -> Path:
@@ -66,7 +61,8 @@ def write_report(study: Any, results: Results, folder: Path | None = None) -> Pa
       folder: of the report; report/ in the workdir unless given.
     """
     folder = folder or Path(results.workdir, "report")
-    sections = study.sections(results)
+    with mpl.rc_context(plots.STYLE):
+        sections = study.sections(results)
     folder.mkdir(parents=True, exist_ok=True)
     judged, trained = judge(study.CLAIMS, results), networks(results)
     judged.to_csv(folder / "claims.csv", index=False, float_format="%.5g")
@@ -122,17 +118,12 @@ def _span(counts: list[int]) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def _near_chance(results: Results, trained: pd.DataFrame) -> list[str]:
+def _near_chance(results: Results, trained: pd.DataFrame) -> pd.Series:
     """Marks networks whose accuracy guessing would reach once in forty times."""
-    marks = []
-    for name, top1, classes in zip(
-        trained["hash"], trained["top1"], trained["num_classes"], strict=True
-    ):
-        count = results.cell(name).get("num_val", 0)
-        known = count and not pd.isna(top1)
-        luck = 2 * math.sqrt((1 - 1 / classes) / classes / count) if known else 0
-        marks.append("near chance" if known and top1 < 1 / classes + luck else "")
-    return marks
+    top1, classes = (trained[name].astype(float) for name in ("top1", "num_classes"))
+    images = trained["hash"].map(lambda hash: results.cell(hash).get("num_val") or np.nan)
+    luck = 2 * np.sqrt((1 - 1 / classes) / classes / images.astype(float))
+    return (top1 < 1 / classes + luck).map({True: "near chance", False: ""})
 
 
 def _judged(judged: pd.DataFrame) -> pd.DataFrame:
@@ -177,23 +168,20 @@ def _html(item: Figure | pd.DataFrame, caption: str) -> str:
     if not _shown(item):
         return ""
     text = markupsafe.escape(caption)
+    below = f"<figcaption>{text}</figcaption>" if text else ""
     if isinstance(item, Figure):
         images = [
             f'<img width="{width}" height="{height}" src="{url}" alt="{text}">'
             for url, width, height in plots.panels(item)
         ]
-        return f'<figure><div class="panels">{"".join(images)}</div>{_caption(text)}</figure>'
+        return f'<figure><div class="panels">{"".join(images)}</div>{below}</figure>'
     item = _without_empty(item)
     numbered = item.index.names == [None] and pd.api.types.is_integer_dtype(item.index)
     table = item.to_html(index=not numbered, border=0, na_rep="", float_format=_number)
     if len(item) > FOLDED:
         return f"<details><summary>{text}</summary><div class='table'>{table}</div></details>"
-    return f"<figure><div class='table'>{table}</div>{_caption(text)}</figure>"
+    return f"<figure><div class='table'>{table}</div>{below}</figure>"
 
 
 def _number(value: float) -> str:
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
-
-
-def _caption(text: str) -> str:
-    return f"<figcaption>{text}</figcaption>" if text else ""

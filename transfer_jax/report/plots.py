@@ -7,7 +7,6 @@ import io
 import itertools
 from collections.abc import Mapping, Sequence
 
-import matplotlib as mpl
 import numpy as np
 import PIL.Image
 import PIL.ImageOps
@@ -57,7 +56,7 @@ STYLE = {
 
 def new_figure(width: float, height: float, **subplots) -> tuple[Figure, np.ndarray]:
     """A figure in inches, without a display, and its axes (rows, columns); `subplots` are those of
-    `Figure.subplots`. Figures drawn within `mpl.rc_context(STYLE)` keep the style."""
+    `Figure.subplots`. A page's figures are drawn in STYLE."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(squeeze=False, **subplots)
 
@@ -147,7 +146,6 @@ def chance_line(axes: Axes, num_classes: float) -> None:
                   xycoords=("axes fraction", "data"), fontsize=8, color="#555555")  # fmt: skip
 
 
-@mpl.rc_context(STYLE)
 def learning_curves(results: Results, cells: Sequence[tuple[str, str, str]]) -> Figure | None:
     """Training loss and validation accuracy by step.
 
@@ -183,7 +181,6 @@ def learning_curves(results: Results, cells: Sequence[tuple[str, str, str]]) -> 
     return figure
 
 
-@mpl.rc_context(STYLE)
 def first_layer_filters(results: Results, cells: Mapping[str, str]) -> Figure | None:
     """The first-layer filters of some networks side by side; `cells` is title -> hash."""
     kernels = {title: results.conv1(hash) for title, hash in cells.items()}

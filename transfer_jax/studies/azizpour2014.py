@@ -18,7 +18,6 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -38,31 +37,16 @@ from transfer_jax.readout.features import GRIDS, POOLS, View
 from transfer_jax.readout.neighbours import nearest
 from transfer_jax.readout.reading import Reading, features, reduced
 from transfer_jax.readout.retrieval import patch_view, sub_patches
-from transfer_jax.readout.worth import HALVES, share_right, sides, worth
-from transfer_jax.report import MINUS, Results, Section, networks_section, plots
+from transfer_jax.readout.worth import HALVES, rightness, sides, worth
+from transfer_jax.report import MINUS, Results, Section, networks_section, over_units, plots
 from transfer_jax.report.plots import COLOURS
-from transfer_jax.studies.azizpour2014_claims import (
-    BOTH_HALVED,
-    CLAIMS as CLAIMS,
-    ONE_KIND,
-    TASK,
-    WAYS,
-    advantage,
-    best_settings,
-    gain,
-    over_units,
-    rank_correlation,
-    recommendations,
-    saved,
-    shift,
-)
+from transfer_jax.studies import azizpour2014_claims as claims
 from transfer_jax.studies.settings import (
     Opener,
     base_cell,
     build,
     chosen,
     imported_cell,
-    imported_from,
     integers,
     network_from,
     recipe_from,
@@ -71,6 +55,7 @@ from transfer_jax.training.recipe import twice_as_long
 from transfer_jax.transfer import Treatment
 
 TITLE = "Factors of transferability for a generic ConvNet representation"
+CLAIMS = claims.CLAIMS
 
 log = logging.getLogger(__name__)
 
@@ -178,8 +163,8 @@ def _ways(
     if config.network.name.startswith("deep"):
         depth = len(network_from(config.network, 2).layers)
         own["depth"] = (f"{depth}", depth)
-    if imported := imported_from(config, config.network):
-        default = imported_cell(imported, recipe, whole, config.imported.same_classes)
+    default = imported_cell(config, whole)
+    if default:
         own = {factor: own[factor] for factor in ("default", "fine-tuning")}
     else:
         stops = integers(wanted.snapshots, "sources.snapshots")
@@ -202,12 +187,12 @@ def _ways(
     # One kind of classes has half of the images, on average of the two.
     if wanted.data:
         halves = man_made_natural(dataset.class_names, dataset.class_paths)
-        for name, kind in zip(ONE_KIND, halves, strict=True):
+        for name, kind in zip(claims.ONE_KIND, halves, strict=True):
             task = subset_task(name, dataset, set(kind) & set(classes))
             yield "source data", name, None, cell(task)
         half = len(whole.train[0]) // len(classes) // 2
-        task = subset_task(BOTH_HALVED, dataset, classes, images_per_class=half)
-        yield "source data", BOTH_HALVED, None, cell(task)
+        task = subset_task(claims.BOTH_HALVED, dataset, classes, images_per_class=half)
+        yield "source data", claims.BOTH_HALVED, None, cell(task)
     for number in integers(wanted.budget.num_classes, "sources.budget.num_classes"):
         of = (f"{number} classes", dataset, number, wanted.budget.total_images)
         task = budget_task(*of, config.seed + seed, classes=classes)
@@ -289,7 +274,7 @@ def _measure_target(config: ConfigDict, store: Store, sources, target: Target) -
             inputs += [target.tags, look.settings, [[repr(r), s] for r, s in of.items()]]
             compute = functools.partial(_read, store, look, step, target, of, whole, tuned)
             name = f"{target.seed}/{target.benchmark.name}/{look.name}"
-            store.measure(name, inputs, compute)
+            store.measure(name, inputs, compute, version=2)
 
 
 def readings(
@@ -366,32 +351,27 @@ def _read(store, source: Source, step, target: Target, ways, whole: bool, tuned:
         trained = store.trained(cell, step)
     rows, arrays, plain = [], {}, next(iter(ways))
     tags = {"source": source.name, **target.tags}
+    tested = store.keep_images(task.dataset.name, sides(task)[1][HALVES["test"]])
 
-    def tell(candidate, settings, values, right, **more):
-        known = {}
-        if right is not None:
-            arrays[f"{len(arrays)}"] = right[HALVES["test"]]
-            images = store.keep_images(task.dataset.name, task.val[0][HALVES["test"]])
-            known = {"right": f"{len(arrays) - 1}", "images": images}
+    def tell(candidate, settings, each, **more):
+        known = {"validation": {}, "test": {"right": f"{len(arrays)}", "images": tested}}
+        arrays[f"{len(arrays)}"] = each["test"]
         for factor, setting, place in settings:
             of = {"factor": factor, "setting": setting, "place": place, "candidate": candidate}
-            for part, value in values.items():
-                bits = known if part == "test" and metric == "accuracy" else {}
-                row = {**tags, **of, **more, "measure": part, "value": value, **bits}
-                rows.append(row)
+            for part, values in each.items():
+                value = {"measure": part, "value": float(values.mean()), **known[part]}
+                rows.append({**tags, **of, **more, **value})
 
     of = {"views": views(trained, list(ways), task), "metric": metric}
     found = worth(trained.network, trained.params, task, list(ways), **of)
-    for reading, (values, right) in found.items():
+    for reading, each in found.items():
         settings = ways[reading] + (source.settings if reading == plain else [])
         default = whole and step is None and reading == plain
         candidate = f"{source.name}: {name_of(reading)}"
-        tell(candidate, settings, values, right, default=default, **dataclasses.asdict(reading))
+        tell(candidate, settings, each, default=default, **dataclasses.asdict(reading))
     if tuned and step is None:
-        _, right = store.right(tuned)
-        values = {p: share_right(right[h], task.val[1][h], metric) for p, h in HALVES.items()}
-        settings = [("fine-tuning", "fine-tuned", None)]
-        tell("fine-tuned", settings, values, right, default=False)
+        each = rightness(store.right(tuned)[1], task.val[1], metric)
+        tell("fine-tuned", [("fine-tuning", "fine-tuned", None)], each, default=False)
     if whole and step is None and not cell.imported:  # whose source images are not at hand
         rows.append({**tags, "measure": "overlap", "value": _overlap(trained, source, task, plain)})
     return rows, arrays
@@ -431,73 +411,47 @@ def _overlap(trained: TrainedNetwork, source: Source, task, plain: Reading) -> f
 
 # Tables and figures
 
-LOOKS = dict(
-    zip(
-        GROUPS,
-        zip(("blue", "green", "orange", "purple", "vermilion"), "osD^v", strict=True),
-        strict=True,
-    )
-)
+MARKERS = "osD^vPX*"
+_MARKED = zip(("blue", "green", "orange", "purple", "vermilion"), MARKERS, strict=False)
+LOOKS = dict(zip(GROUPS, _MARKED, strict=True))
 """Colour and marker of each group of targets."""
 
 
 def sections(results: Results) -> list[Section]:
     """The study's part of the page: distance, a section a factor, what moves, what to choose."""
-    found = [
-        Section(
-            "The targets, by distance from the source",
-            "Performance is accuracy or mean average precision on test images, as the table says. "
-            "Claims are about these targets; those of distance ask of others, too.",
-            [
-                (targets_table(results), "Means over seeds, %. Overlap: the share of test images "
-                 "whose nearest image, of training images and as many of the source, is one of the "
-                 "source (50 %: not to be told apart)."),
-            ],
-        ),
-        Section(
-            "Does the best setting move with distance?",
-            "",
-            [
-                (movement(results), "Spearman's rho over targets between a factor's best setting "
-                 "(on validation images, mean over seeds) and three measures of distance: the "
-                 "order of groups, the default setting's error, and minus the overlap; p by "
-                 "permutation of targets. Shift: what the upper half of the settings gains over "
-                 "the lower half, at the farthest targets minus at the nearest (points, a straight "
-                 "line over the order); 95 % intervals over seeds, and over targets as units."),
-            ],
-        ),
-    ]  # fmt: skip
-    for factor, about in FACTORS.items():
-        found.append(
-            Section(
-                f"{factor[0].upper()}{factor[1:]}: {about}",
-                "",
-                [
-                    (figure(results, factor), "A line a target, by group. Left: performance, mean "
-                     "over seeds. Middle: minus that of the reference. Right: the best setting on "
-                     "validation images by the order of distance."),
-                    (table(results, factor), "Performance by group (%), means over seeds and the "
-                     "targets that have all settings; points against the reference over all "
-                     "targets that have both."),
-                ],
-            )
-        )  # fmt: skip
     return [
-        *found,
-        Section(
-            "What to choose",
-            "; ".join(f"{way}: {text}" for way, text in WAYS.items()) + ".",
-            [
-                (choice_figure(results), "Share of the default setting's error that is saved, by "
-                 "target; bars: 95 % intervals over seeds."),
-                (choice_table(results), "The same over all targets: mean with its 95 % interval "
-                 "over seeds, the best target's mean, and the share of what the target's own "
-                 "validation images save."),
-                (advice(results), "What most seeds choose for each target, source network and "
-                 "reading: without it, on the other targets, the nearer the more; and on its own "
-                 "validation images."),
-            ],
-        ),
+        Section("The targets, by distance from the source", [
+            (targets_table(results), "Means over seeds, %. Overlap: the share of test images whose "
+             "nearest image, of training images and as many of the source, is one of the source "
+             "(50 %: not to be told apart)."),
+        ], "Performance is accuracy or mean average precision on test images, as the table says. "
+           "Claims are about these targets; those of distance ask of others, too."),
+        Section("Does the best setting move with distance?", [
+            (movement(results), "Spearman's rho over targets between a factor's best setting (on "
+             "validation images, mean over seeds) and three measures of distance: the order of "
+             "groups, the default setting's error, and minus the overlap; p by permutation of "
+             "targets. Shift: what the upper half of the settings gains over the lower half, at "
+             "the farthest targets minus at the nearest (points, a straight line over the order); "
+             "95 % intervals over seeds, and over targets as units."),
+        ]),
+        *(Section(f"{factor[0].upper()}{factor[1:]}: {about}", [
+            (figure(results, factor), "A line a target, by group. Left: performance, mean over "
+             "seeds. Middle: minus that of the reference. Right: the best setting on validation "
+             "images by the order of distance."),
+            (table(results, factor), "Performance by group (%), means over seeds and the targets "
+             "that have all settings; points against the reference over all targets that have "
+             "both."),
+        ]) for factor, about in FACTORS.items()),
+        Section("What to choose", [
+            (choice_figure(results), "Share of the default setting's error that is saved, by "
+             "target; bars: 95 % intervals over seeds."),
+            (choice_table(results), "The same over all targets: mean with its 95 % interval over "
+             "seeds, the best target's mean, and the share of what the target's own validation "
+             "images save."),
+            (advice(results), "What most seeds choose for each target, source network and reading: "
+             "without it, on the other targets, the nearer the more; and on its own validation "
+             "images."),
+        ], "; ".join(f"{way}: {text}" for way, text in claims.WAYS.items()) + "."),
         networks_section(results, "source"),
     ]  # fmt: skip
 
@@ -508,7 +462,7 @@ def targets_of(results: Results) -> pd.DataFrame:
     if rows.empty:
         return rows
     rows = rows.drop_duplicates(["seed", "target"])  # one of each factor's settings
-    found = rows.groupby([*TASK, "metric"], as_index=False)["value"].mean()
+    found = rows.groupby([*claims.TASK, "metric"], as_index=False)["value"].mean()
     overlap = results.select("overlap").groupby("target")["value"].mean()
     found = found.assign(error=1 - found["value"], overlap=found["target"].map(overlap))
     return found.sort_values(["rank", "target"], ignore_index=True)
@@ -534,20 +488,20 @@ def movement(results: Results) -> pd.DataFrame | None:
         return None
     orders = {"order of groups": "rank", "error": "error", "less overlap": "overlap"}
     for factor in FACTORS:
-        best = best_settings(results, factor).merge(targets[["target", "error", "overlap"]])
+        best = claims.best_settings(results, factor).merge(targets[["target", "error", "overlap"]])
         if best["place"].nunique() < 2:
             continue
         row = {"factor": factor, "targets": len(best)}
         for name, column in orders.items():
             sign = -1 if column == "overlap" else 1
             row[f"rho, {name}"] = _correlation(best["place"], sign * best[column])
-        seeds, tasks = shift(advantage(results, factor))
+        seeds, tasks = claims.shift(claims.advantage(results, factor))
         rows.append({**row, "shift over seeds": str(seeds), "over targets": str(tasks)})
     return pd.DataFrame(rows)
 
 
 def _correlation(one, other) -> str:
-    rho, p = rank_correlation(one, other)
+    rho, p = claims.rank_correlation(one, other)
     return "" if np.isnan(rho) else f"{rho:+.2f} (p {p:.2g})".replace("-", MINUS)
 
 
@@ -561,7 +515,7 @@ def table(results: Results, factor: str) -> pd.DataFrame | None:
     means = 100 * shared.pivot_table(index="setting", columns="group", values="value", sort=False)
     means = means.reindex(index=order, columns=[g for g in GROUPS if g in means])
     against = _reference(rows, order)
-    change = {s: str(gain(results, factor, s, against)) for s in order if s != against}
+    change = {s: str(claims.gain(results, factor, s, against)) for s in order if s != against}
     found = means.map("{:.1f}".format).replace("nan", "")
     found[f"{MINUS} {against}"] = pd.Series(change, dtype=str)
     return found.fillna("").rename_axis(factor)
@@ -578,13 +532,12 @@ def _ordered(rows: pd.DataFrame) -> list[str]:
     return list(rows.sort_values("place", kind="stable")["setting"].unique())
 
 
-@mpl.rc_context(plots.STYLE)
 def figure(results: Results, factor: str) -> Figure | None:
     """Performance of every target by a factor's settings, and the best one by distance."""
     rows = results.select("test", factor=factor)
     if rows.empty or rows["setting"].nunique() < 2:
         return None
-    order, best = _ordered(rows), best_settings(results, factor)
+    order, best = _ordered(rows), claims.best_settings(results, factor)
     against = _reference(rows, order)
     drawing, (panels,) = plots.new_figure(11, 3.9, ncols=2 + (len(best) > 1))
     for (target, group), of in rows.groupby(["target", "group"], sort=False):
@@ -623,8 +576,10 @@ def _looks(rows: pd.DataFrame, target: str, group: str) -> dict:
     kin = list(rows.loc[rows["group"] == group, "target"].unique())
     place = kin.index(target)
     style = ("-", plots.DASHED, plots.DOTTED)[place % 3]
-    looks = list(LOOKS.values())
-    colour, marker = LOOKS[group] if rows["group"].nunique() > 1 else looks[place % len(looks)]
+    if rows["group"].nunique() > 1:
+        colour, marker = LOOKS[group]
+    else:
+        colour, marker = list(COLOURS)[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
     return {"color": COLOURS[colour], "marker": marker, "linestyle": style, "linewidth": 1.4}
 
 
@@ -640,20 +595,19 @@ def _legend(drawing: Figure, rows: pd.DataFrame) -> None:
 WAY_LOOKS = (("grey", "_"), ("black", "o"), ("blue", "s"), ("vermilion", "D"))
 
 
-@mpl.rc_context(plots.STYLE)
 def choice_figure(results: Results) -> Figure | None:
     """Relative error saved on each target by each way to choose."""
-    chosen = recommendations(results)
+    chosen = claims.recommendations(results)
     if chosen.empty:
         return None
     order = list(chosen.sort_values("rank", kind="stable")["target"].unique())
     drawing, ((axes,),) = plots.new_figure(10, 4.2)
-    for place, (way, (colour, marker)) in enumerate(zip(WAYS, WAY_LOOKS, strict=True)):
+    for place, (way, (colour, marker)) in enumerate(zip(claims.WAYS, WAY_LOOKS, strict=True)):
         of = chosen[chosen["way"] == way].groupby("target")["value"]
-        x = np.arange(len(order)) + 0.18 * (place - 1.5)
-        effects = (over_units(of.get_group(target)) for target in order)
+        aside = 0.18 * (place - 1.5)
+        effects = {order.index(target) + aside: over_units(values) for target, values in of}
         looks = {"fmt": marker, "color": COLOURS[colour], "label": way, "capsize": 2}
-        plots.dots(axes, dict(zip(x, effects, strict=True)), **looks)
+        plots.dots(axes, effects, **looks)
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_xticks(range(len(order)), order, rotation=25, ha="right")
     axes.set_ylabel("error saved against the default (%)")
@@ -663,29 +617,26 @@ def choice_figure(results: Results) -> Figure | None:
 
 def choice_table(results: Results) -> pd.DataFrame | None:
     """By way to choose: what it saves over all targets, at best, and against the target's own."""
-    chosen, rows = recommendations(results), []
+    chosen, rows = claims.recommendations(results), []
     if chosen.empty:
         return None
-    own = saved(chosen, "own validation images").mean
-    for way in WAYS:
-        effect = saved(chosen, way)
-        best = chosen[chosen["way"] == way].groupby("target")["value"].mean()
+    own = claims.saved(results, "own validation images").mean
+    for way, of in chosen.groupby("way", sort=False):
+        effect, best = claims.saved(results, way), of.groupby("target")["value"].mean()
         row = {"chosen": way, "error saved (%)": str(effect), "units": effect.units}
         row |= {"best target": f"{best.idxmax()}: {100 * best.max():.1f}"}
         rows.append({**row, "of the own choice": f"{effect.mean / own:.0%}"})
     return pd.DataFrame(rows)
 
 
-def advice(results: Results) -> pd.DataFrame | None:
-    """By group: what most seeds choose."""
-    chosen = recommendations(results)
-    if chosen.empty:
-        return None
-    rows = []
-    for (rank, group, target), of in chosen.groupby(["rank", "group", "target"]):
-        row = {"group": group, "target": target, "rank": rank}
+def advice(results: Results) -> pd.DataFrame:
+    """By group, nearest first: what most seeds choose."""
+    chosen, rows = claims.recommendations(results), []
+    for (_, group, target), of in chosen.groupby(["rank", "group", "target"]):
+        row = {"group": group, "target": target}
         for way in ("nearer targets", "own validation images"):
             counts = of.loc[of["way"] == way, "candidate"].value_counts()
-            row[way] = f"{counts.index[0]} ({counts.iloc[0]} of {counts.sum()})"
+            if len(counts):
+                row[way] = f"{counts.index[0]} ({counts.iloc[0]} of {counts.sum()})"
         rows.append(row)
-    return pd.DataFrame(rows).drop(columns="rank")
+    return pd.DataFrame(rows)

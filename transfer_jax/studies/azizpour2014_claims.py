@@ -7,6 +7,7 @@ with distance must hold twice, over seeds for these targets and over targets as 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from transfer_jax.report import (
     Verdict,
     all_of,
     converged,
+    image_noise,
     over_units,
     paired,
 )
@@ -47,7 +49,7 @@ Settings = str | tuple[str, ...]
 def gain(results: Results, factor: str, treated: Settings, reference: Settings, **tags) -> Effect:
     """One setting of a factor, or the mean of some, minus others, of the same seed and target."""
     sides = (results.select("test", factor=factor, setting=s, **tags) for s in (treated, reference))
-    return paired(results, *sides, on=("seed", "target"), cluster=("seed",))
+    return paired(results, *sides, on=("seed", "target"))
 
 
 # How settings move with distance
@@ -121,17 +123,25 @@ WAYS = {
 """How a setting is chosen for a target; the last two never see the target itself."""
 
 
+def candidates(results: Results, measure: str) -> pd.DataFrame:
+    """Rows of one measure and each seed, target and candidate, a source network and a reading of
+    it: with its error and `right`, and those of the default setting, `_default`."""
+    rows = results.select(measure)
+    if "candidate" not in rows or not rows["default"].eq(True).any():
+        return pd.DataFrame(columns=["seed", *TASK, "candidate", "error", "error_default"])
+    rows = rows[rows["candidate"].notna()].drop_duplicates(["seed", "target", "candidate"])
+    rows = rows.assign(error=(1 - rows["value"]).clip(lower=LEAST_ERROR))
+    name = rows.loc[rows["default"].eq(True), "candidate"].iloc[0]
+    default = rows[rows["candidate"] == name].set_index(["seed", "target"])[["error", "right"]]
+    return rows.join(default.add_suffix("_default"), on=["seed", "target"])
+
+
 def errors(results: Results, measure: str) -> pd.DataFrame:
     """Errors relative to the default setting's: rows (seed, target, group, rank), a column for each
-    candidate, a source network and a reading of it."""
-    index, rows = ["seed", *TASK], results.select(measure)
-    if "candidate" not in rows or rows["candidate"].isna().all():
-        return pd.DataFrame(index=pd.MultiIndex.from_arrays([[]] * 4, names=index))
-    rows = rows[rows["candidate"].notna()].drop_duplicates(["seed", "target", "candidate"])
-    error = (1 - rows["value"]).clip(lower=LEAST_ERROR)
-    table = rows.assign(error=error).pivot(index=index, columns="candidate", values="error")
-    default = rows.loc[rows["default"].eq(True), "candidate"].unique()
-    return table.div(table[default[0]], axis=0) if len(default) else table[:0]
+    candidate."""
+    rows = candidates(results, measure)
+    rows = rows.assign(relative=rows["error"] / rows["error_default"])
+    return rows.pivot(index=["seed", *TASK], columns="candidate", values="relative")
 
 
 @functools.lru_cache(maxsize=2)
@@ -163,14 +173,29 @@ def recommendations(results: Results) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["seed", *TASK, "way", "candidate", "value"])
 
 
-def saved(chosen: pd.DataFrame, way: str, **weights: float) -> Effect:
+def saved(results: Results, way: str, **weights: float) -> Effect:
     """Relative error that a way to choose saves, mean over targets; less a multiple of what another
-    saves where that is asked for: saved(chosen, way, **{other: 0.5})."""
-    means = chosen.groupby(["way", "seed"])["value"].mean()
-    values = means.get(way, pd.Series(dtype=float))
-    for other, weight in weights.items():
-        values = values - weight * means.get(other, pd.Series(dtype=float))
-    return over_units(values.dropna())
+    saves where that is asked for: saved(results, way, **{other: 0.5}). The noise of test images is
+    that of the two errors, to first order, whatever was chosen."""
+    chosen, sign = recommendations(results), {way: 1.0} | {w: -v for w, v in weights.items()}
+    chosen = chosen.assign(sign=chosen["way"].map(sign)).dropna(subset="sign")
+    chosen = chosen[chosen.groupby("seed")["way"].transform("nunique") == len(sign)]
+    if chosen.empty:
+        return Effect()
+    columns = ["right", "error_default", "right_default"]
+    chosen = chosen.merge(candidates(results, "test")[["seed", "target", "candidate", *columns]])
+    targets = chosen.groupby(["seed", "way"])["value"].transform("size")
+    share = chosen["sign"] / targets
+    values = (share * chosen["value"]).groupby(chosen["seed"]).sum()
+    # 1 - e / d changes by -1 / d with the error e of what was chosen, by e / d^2 with d.
+    weight = share / len(values) / chosen["error_default"]
+    noise = image_noise(
+        results,
+        pd.concat([chosen["right"], chosen["right_default"]]),
+        np.tile(chosen.groupby("seed").ngroup(), 2),
+        np.concatenate([weight, -weight * (1 - chosen["value"])]),
+    )
+    return dataclasses.replace(over_units(values), noise=noise)
 
 
 # The claims
@@ -223,7 +248,7 @@ def _moves(factor: str, upper: str, lower: str) -> Callable[[Results], Verdict]:
 def _saves(way: str, **weights: float) -> Callable[[Results], Verdict]:
     def test(results: Results) -> Verdict:
         less = "".join(f" {MINUS} {weight:g} {other}" for other, weight in weights.items())
-        return saved(recommendations(results), way, **weights).above(0.0, f"{way}{less}")
+        return saved(results, way, **weights).above(0.0, f"{way}{less}")
 
     return test
 

@@ -14,7 +14,6 @@ import functools
 import itertools
 from collections.abc import Iterator, Sequence
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -45,37 +44,17 @@ from transfer_jax.grid.cell import Cell, Entry
 from transfer_jax.grid.store import Store, TrainedNetwork
 from transfer_jax.readout.features import layer_features, probabilities
 from transfer_jax.readout.linear import layer_accuracy
-from transfer_jax.readout.metrics import average_precisions
+from transfer_jax.readout.metrics import average_precision_by_image
 from transfer_jax.readout.neighbours import class_means, nearest, neighbours_right, sibling_share
-from transfer_jax.report import (
-    MINUS,
-    Results,
-    Section,
-    level,
-    networks_section,
-    plots,
-    read_published,
-    spread,
-)
+from transfer_jax.report import MINUS, Results, Section, level, networks_section, plots, spread
 from transfer_jax.report.plots import COLOURS, DOTTED
-from transfer_jax.studies.huh2016_claims import (
-    CLAIMS as CLAIMS,
-    Way,
-    fewer,
-    gain,
-    halved,
-    name_of,
-    networks,
-    over_scratch,
-    ways,
-)
+from transfer_jax.studies import huh2016_claims as claims
 from transfer_jax.studies.settings import (
     Opener,
     asked_by,
     base_cell,
     chosen,
     imported_cell,
-    imported_from,
     integers,
     network_from,
     recipe_from,
@@ -84,6 +63,7 @@ from transfer_jax.training.recipe import twice_as_long
 from transfer_jax.transfer import Treatment
 
 TITLE = "What makes ImageNet good for transfer learning?"
+CLAIMS = claims.CLAIMS
 
 TITLES = {
     "images": "How many pretraining images are needed?",
@@ -171,12 +151,11 @@ class Target:
 
 def entries(config: ConfigDict, open_dataset: Opener) -> list[Entry]:
     """Every network that the config asks for: pretrained, fine-tuned, and trained from scratch."""
-    imported = imported_from(config, config.network)  # A wrong file comes out before data are read.
     source = _source(config, open_dataset)
     targets = list(_targets(config, source, open_dataset))
     found: list[Entry] = []
     for seed in integers(config.seeds, "seeds"):
-        bases = list(_pretrained(config, source, imported, seed))
+        bases = list(_pretrained(config, source, seed))
         found += [({**tags, "experiment": "pretrained"}, cell) for tags, cell in bases]
         for target in targets:
             alone = target.cell(config, seed)
@@ -191,7 +170,7 @@ def entries(config: ConfigDict, open_dataset: Opener) -> list[Entry]:
     return found
 
 
-def _pretrained(config, source: Source, imported, seed: int) -> Iterator[Entry]:
+def _pretrained(config, source: Source, seed: int) -> Iterator[Entry]:
     recipe, whole = recipe_from(config.recipe), source.task()
     found = list(_ways(config, source, config.seed + seed))
     amounts = {"images": len(whole.train[0]) / whole.num_classes, "classes": whole.num_classes}
@@ -206,10 +185,10 @@ def _pretrained(config, source: Source, imported, seed: int) -> Iterator[Entry]:
         more = {"num_images": len(task.train[0]), "seed": seed}
         cell = base_cell(config.network, task, twice_as_long(recipe) if long else recipe, seed)
         yield {"study": "huh2016", "question": question, **way, **more}, cell
-    if imported is not None:
+    if config.imported.path:
         own = source.task(range(len(source.dataset.class_names)))
         tags = {"study": "huh2016", "question": "imported", "condition": "imported", "seed": seed}
-        yield tags, imported_cell(imported, recipe, own, config.imported.same_classes)
+        yield tags, imported_cell(config, own)
 
 
 def _ways(config, source: Source, seed: int) -> Iterator[tuple[str, dict, Task]]:
@@ -239,11 +218,8 @@ def _ways(config, source: Source, seed: int) -> Iterator[tuple[str, dict, Task]]
     if wanted.overlap:
         with asked_by(f"held_out={config.held_out} (experiments.overlap)"):
             rest = random_classes(classes, len(classes) - len(source.held_out), seed)
-        yield (
-            "overlap",
-            {"condition": "with target classes"},
-            source.task([*source.held_out, *rest]),
-        )
+        task = source.task([*source.held_out, *rest])
+        yield "overlap", {"condition": "with target classes"}, task
 
     # Section 6: does the other half of the classes help, near or far? Do unrelated classes?
     for kind in filter(wanted.halves.get, ("random", "apart")):
@@ -366,14 +342,18 @@ def _transfer(store: Store, found: Sequence[Entry]):
             x, y = _features(store.trained(cell.source), cell.task)
             right = layer_accuracy(x["train"], y["train"], x["val"], y["val"])
             arrays[cell.hash] = right
-            bits = {"right": cell.hash, "images": _tested(store, cell)}
+            bits = {"right": cell.hash, "images": store.right(cell)[0]}
             measured.append({"measure": "svm", "value": float(right.mean()), **bits})
             if tags["kind"] == "actions":
                 data = cell.task.dataset
                 everyone = data.splits["val"]
                 said = _probabilities(store.trained(cell), data, everyone)
-                mean = float(np.nanmean(average_precisions(said, data.labels[everyone])))
-                measured.append({"measure": "mean_ap", "value": mean})
+                added = arrays[f"{cell.hash} mean_ap"] = average_precision_by_image(
+                    said, data.labels[everyone]
+                )
+                images = store.keep_images(data.name, everyone)
+                bits = {"right": f"{cell.hash} mean_ap", "images": images}
+                measured.append({"measure": "mean_ap", "value": float(added.mean()), **bits})
         rows += [{**tags, **row} for row in known[cell.hash]]
     return rows, arrays
 
@@ -406,7 +386,7 @@ def _detection(store: Store, found: Sequence[Entry]):
                 kept = {"right": f"{cell.hash} {measure}", "images": tested}
                 measured.append({"measure": measure, "value": mean, **kept})
             best = [np.flatnonzero(detections.images == place)[:DRAWN] for place in shown]
-            name = name_of((tags["condition"], tags.get("amount")))
+            name = claims.name_of((tags["condition"], tags.get("amount")))
             for field, array in detections._asdict().items():
                 arrays[f"{name}:{field}"] = array[np.concatenate(best)]
         rows += [{**tags, **row} for row in known[cell.hash]]
@@ -418,17 +398,16 @@ def _neighbours(store: Store, found: Sequence[Entry]):
     ones, and whether classes of one parent become neighbours; an untrained network beside them."""
     rows, arrays = [], {}
     whole, fine = next(entry for entry in found if entry[0]["condition"] == "all")
-    task, images = fine.task, _tested(store, fine)
+    task, (images, _) = fine.task, store.right(fine)
     plain = TrainedNetwork(fine.network, fine.init_params(), fine.recipe, fine.mean(), "untrained")
     untrained, y = _features(plain, task)
     parents = {}
     for tags, cell in found:
         if cell is not fine:
             # Both tasks have the same images, in the same order.
-            of = parents[name_of((tags["condition"], tags["amount"]))] = np.zeros(
-                task.num_classes, int
-            )
+            of = np.zeros(task.num_classes, int)
             of[task.train[1]] = cell.task.train[1]
+            parents[claims.name_of((tags["condition"], tags["amount"]))] = of
 
     def tell(tags, measure, right, images=images, **more):
         key = f"{len(arrays)}"
@@ -449,7 +428,7 @@ def _neighbours(store: Store, found: Sequence[Entry]):
             if some.any():
                 more = {"level": merged, "chance": chance}
                 tell(tags, "siblings", by_class[some] == 1, f"classes {merged}", **more)
-        of = parents.get(name_of((tags["condition"], tags["amount"])))
+        of = parents.get(claims.name_of((tags["condition"], tags["amount"])))
         if of is not None:
             said = _probabilities(store.trained(cell), task.dataset, task.val[0]).argmax(axis=1)
             tell(tags, "guess", _guessed(of, said, tags["seed"]) == y["val"])
@@ -486,11 +465,6 @@ def _probabilities(network: TrainedNetwork, dataset: Dataset, rows: np.ndarray) 
     return probabilities(*of, view=network.view)
 
 
-def _tested(store: Store, cell: Cell) -> str:
-    """The digest of a cell's validation images."""
-    return store.right(cell)[0]
-
-
 # Tables and figures
 
 AXES = {
@@ -506,6 +480,9 @@ LOOKS = (
     ("fine_tuned", "svm", "linear SVM", "vermilion", "s"),
     ("fine_tuned", "map_voc07", "detection, mAP", "green", "^"),
 )
+LOST = {"images": (claims.halved, 1.5), "classes": (claims.fewer, 2.8)}
+"""What the paper lost by half of the images and by 127 of 1000 classes, in points of mAP of VOC
+2007 detection; and the ways that stand for these here."""
 BARS = "Bars: 95 % intervals over seeds, none with one seed."
 
 
@@ -513,23 +490,10 @@ def sections(results: Results) -> list[Section]:
     """The study's part of the page: a section a question, then features and networks."""
     drawn = f"Left: accuracy. Right: minus the reference, of the same seed and target. {BARS}"
     star = " Star: what the paper lost, in mAP of VOC 2007 detection."
-    found = [
-        Section(
-            title,
-            "",
-            [
-                (figure(results, name), drawn + star * (name in _costs())),
-                (table(results, name), "Top-1 (%), mean and standard deviation over seeds, on the "
-                 "pretraining's own task and on targets; points against the reference."),
-            ],
-            FIELDS[name],
-        )
-        for name, title in TITLES.items()
-    ]  # fmt: skip
     scratch = {
         f"{target}, {measure}": {
             f"{condition} {MINUS} scratch": str(
-                over_scratch(results, condition, measure, target=target)
+                claims.over_scratch(results, condition, measure, target=target)
             )
             for condition in ("all", "imported")
         }
@@ -537,81 +501,73 @@ def sections(results: Results) -> list[Section]:
         for target in results.select(measure, experiment="scratch")["target"].unique()
     }
     return [
-        *found,
-        Section(
-            "Do coarse labels teach fine classes, and fine ones coarse?",
-            "",
-            [
-                (features(results), "Left: images whose nearest training image is of their fine "
-                 "class, by the classes pretrained on. 'guess': a fine class drawn within the "
-                 "coarse one that the network says; 'untrained_within': the nearest in an "
-                 "untrained network's features within that class. Right: classes whose nearest "
-                 f"other class, by mean features, has the same parent. {BARS}"),
-                (_by_way(results.frame, READOUTS, "measure"), "The same on the left (%)."),
-                (_by_way(results.frame, ["siblings"], "level"), "The same on the right (%)."),
-            ],
-        ),
-        Section(
-            "Against training from scratch",
-            "",
-            [(pd.DataFrame.from_dict(scratch, orient="index"), "Points by target and measure.")],
-        ),
-        Section(
-            "What detectors find",
-            "",
-            [
-                (precisions(results), "Mean average precision in percent, mean and standard "
-                 "deviation over seeds: VOC 2007's eleven points, and the area."),
-                *((detections(results, target), f"{target}, one seed: the {DRAWN} best detections "
-                   "of an image with their probabilities; dotted, the marked objects.")
-                  for target in results.select("map_voc07")["target"].unique()),
-            ],
-        ),
-        networks_section(results, "pretrained", lambda r: name_of((r.condition, r.amount))),
+        *(Section(title, [
+            (figure(results, name), drawn + star * (name in LOST)),
+            (table(results, name), "Top-1 (%), mean and standard deviation over seeds, on the "
+             "pretraining's own task and on targets; points against the reference."),
+        ], field=FIELDS[name]) for name, title in TITLES.items()),
+        Section("Do coarse labels teach fine classes, and fine ones coarse?", [
+            (features(results), "Left: images whose nearest training image is of their fine class, "
+             "by the classes pretrained on. 'guess': a fine class drawn within the coarse one that "
+             "the network says; 'untrained_within': the nearest in an untrained network's features "
+             "within that class. Right: classes whose nearest other class, by mean features, has "
+             f"the same parent. {BARS}"),
+            (_by_way(results.select(READOUTS), "measure"), "The same on the left (%)."),
+            (_by_way(results.select("siblings"), "level"), "The same on the right (%)."),
+        ]),
+        Section("Against training from scratch", [
+            (pd.DataFrame.from_dict(scratch, orient="index"), "Points by target and measure."),
+        ]),
+        Section("What detectors find", [
+            (precisions(results), "Mean average precision in percent, mean and standard deviation "
+             "over seeds: VOC 2007's eleven points, and the area."),
+            *((detections(results, target), f"{target}, one seed: the {DRAWN} best detections of "
+               "an image with their probabilities; dotted, the marked objects.")
+              for target in results.select("map_voc07")["target"].unique()),
+        ]),
+        networks_section(results, "pretrained", lambda r: claims.name_of((r.condition, r.amount))),
     ]  # fmt: skip
 
 
-def reference(results: Results, question: str) -> Way | None:
+def reference(results: Results, question: str) -> claims.Way | None:
     """What a question's ways are compared with: all classes and images, else the most."""
-    found = ways(results, question)
+    found = claims.ways(results, question)
     return next((way for way in found if way[0] == "all"), found[-1] if found else None)
 
 
 def table(results: Results, question: str) -> pd.DataFrame | None:
     """By way to pretrain: accuracies on its own task and the targets, and effects as text."""
-    rows, found, against = results.frame, ways(results, question), reference(results, question)
+    found, against = claims.ways(results, question), reference(results, question)
     if len(found) < 2:
         return None
-    rows, tuned = rows[rows["question"] == question], rows["experiment"] == "fine_tuned"
+    rows = results.select(["top1", "svm", "mean_ap", "map_voc07", "map_area"], question=question)
+    tuned = rows["experiment"] == "fine_tuned"
     column = (rows["target"] + ", " + rows["measure"]).where(tuned, "own task")
-    measures = ["top1", "svm", "mean_ap", "map_voc07", "map_area"]
-    shown = _by_way(rows.assign(column=column), measures, "column")
+    shown = _by_way(rows.assign(column=column), "column")
     for experiment, measure, label, *_ in LOOKS[question != "images" :]:
         of = {"measure": measure, "experiment": experiment}
         change = {
-            name_of(way): str(gain(results, question, way, against, **of))
+            claims.name_of(way): str(claims.gain(results, question, way, against, **of))
             for way in found
             if way != against
         }
-        shown[f"{label} {MINUS} {name_of(against)}"] = pd.Series(change, dtype=str)
+        shown[f"{label} {MINUS} {claims.name_of(against)}"] = pd.Series(change, dtype=str)
     shown = shown.fillna("")
     return shown.loc[:, (shown != "").any()]
 
 
-def _by_way(rows: pd.DataFrame, measures: Sequence[str], column: str) -> pd.DataFrame | None:
-    rows = rows[rows["measure"].isin(measures)]
+def _by_way(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     if rows.empty:
-        return None
-    names = [name_of(way) for way in zip(rows["condition"], rows["amount"], strict=True)]
+        return pd.DataFrame()
+    names = [claims.name_of(way) for way in zip(rows["condition"], rows["amount"], strict=True)]
     way = pd.Series(names, rows.index, name="pretrained on")
     values = rows["value"].groupby([way, rows[column]], sort=False)
     return values.agg(spread).unstack(fill_value="").rename_axis(columns=None)
 
 
-@mpl.rc_context(plots.STYLE)
 def figure(results: Results, question: str) -> Figure | None:
     """Accuracy of a question's ways to pretrain, and what they change against the reference."""
-    found, against = ways(results, question), reference(results, question)
+    found, against = claims.ways(results, question), reference(results, question)
     if len(found) < 2:
         return None
     axis = AXES.get(question)
@@ -625,45 +581,38 @@ def figure(results: Results, question: str) -> Figure | None:
             looks = {"fmt": marker + line * bool(axis), "color": COLOURS[colour], "label": label}
             # Beside each other, so that no bar hides another.
             x = {w: place[w] * 1.03**number if axis else place[w] + 0.1 * number for w in own}
-            levels = {x[w]: level(networks(results, question, w, **of)) for w in own}
-            changes = {x[w]: gain(results, question, w, against, **of) for w in own}
+            levels = {x[w]: level(claims.networks(results, question, w, **of)) for w in own}
+            changes = {x[w]: claims.gain(results, question, w, against, **of) for w in own}
             plots.dots(left, levels, **looks)
             if question == "images" or experiment == "fine_tuned":
                 plots.dots(right, changes, **looks)
-    if question in _costs() and (pair := {"images": halved, "classes": fewer}[question](results)):
-        right.plot(
-            place[pair[1]], -_costs()[question], "*", color=COLOURS["grey"], markersize=12, zorder=4
-        )
+    choose, lost = LOST.get(question, (None, 0.0))
+    if choose and (pair := choose(results)):
+        looks = {"color": COLOURS["grey"], "markersize": 12, "zorder": 4}
+        right.plot(place[pair[1]], -lost, "*", **looks)
     for axes in (left, right):
         axes.set_xscale("log" if axis else "linear")
-        names = [f"{way[1]:g}" if axis else name_of(way) for way in found]
+        names = [f"{way[1]:g}" if axis else claims.name_of(way) for way in found]
         axes.set_xticks(list(place.values()), names)
         axes.minorticks_off()
         axes.set_xlabel(axis or "pretrained on")
     left.set_ylabel("top-1, mAP (%)")
     right.axhline(0, color="black", linewidth=0.8)
-    right.set_ylabel(f"minus {name_of(against)} (points)")
+    right.set_ylabel(f"minus {claims.name_of(against)} (points)")
     labelled = dict(zip(*left.get_legend_handles_labels()[::-1], strict=True))
     drawing.legend(labelled.values(), labelled.keys(), loc="outside right center")
     return drawing
 
 
-def precisions(results: Results) -> pd.DataFrame | None:
+def precisions(results: Results) -> pd.DataFrame:
     """Mean average precisions of detectors by what they were pretrained on."""
-    rows = results.frame[results.frame["measure"].isin(["map_voc07", "map_area"])]
-    if rows.empty:
-        return None
+    rows = results.select(["map_voc07", "map_area"])
     # What is pretrained on everything is one network in every question.
     rows = rows.assign(amount=rows["amount"].mask(rows["condition"] == "all"))
     rows = rows.drop_duplicates(["target", "condition", "amount", "seed", "measure"])
-    return _by_way(
-        rows.assign(column=rows["target"] + ", " + rows["measure"]),
-        ["map_voc07", "map_area"],
-        "column",
-    )
+    return _by_way(rows.assign(column=rows["target"] + ", " + rows["measure"]), "column")
 
 
-@mpl.rc_context(plots.STYLE)
 def detections(results: Results, target: str) -> Figure | None:
     """A few test images with what the detectors from scratch and pretrained on everything find."""
     seed = results.select("map_voc07", target=target)["seed"].min()
@@ -672,17 +621,13 @@ def detections(results: Results, target: str) -> Figure | None:
         return None
     found = [name.removesuffix(":scores") for name in kept if name.endswith(":scores")]
     found = [name for name in found if name.split()[0] in ("scratch", "all", "imported")]
-    planned = results.frame
-    planned = planned[(planned["experiment"] == "scratch") & (planned["target"] == target)]
-    class_names = results.cell(planned["hash"].dropna().iloc[0])["class_names"]
+    alone = results.select(None, experiment="scratch", target=target)["hash"].dropna().iloc[0]
+    class_names = results.cell(alone)["class_names"]
     images, (truth, starts) = kept["images"], (kept["truth:boxes"], kept["truth:offsets"])
-    drawing, grid = plots.new_figure(
-        2.4 * len(images), 3.1 * len(found), nrows=len(found), ncols=len(images)
-    )
-    for (name, line), (column, image) in itertools.product(
-        zip(found, grid, strict=True), enumerate(images)
-    ):
-        axes, (height, width) = line[column], image.shape[:2]
+    down, across = len(found), len(images)
+    drawing, grid = plots.new_figure(2.4 * across, 3.1 * down, nrows=down, ncols=across)
+    for (row, name), (column, image) in itertools.product(enumerate(found), enumerate(images)):
+        axes, (height, width) = grid[row, column], image.shape[:2]
         small = Image.fromarray(image)
         small.thumbnail((96, 96))
         axes.imshow(small, extent=(0, width, height, 0))
@@ -708,15 +653,9 @@ def _frame(axes: Axes, box: np.ndarray, colour: str, line) -> None:
     axes.add_patch(Rectangle((left, top), right - left, bottom - top, **looks))
 
 
-@functools.cache
-def _costs() -> dict[str, float]:
-    return read_published("huh2016_costs").set_index("question")["cost"].astype(float).to_dict()
-
-
 READOUTS = ("neighbours", "guess", "untrained_within", "neighbours_top5")
 
 
-@mpl.rc_context(plots.STYLE)
 def features(results: Results) -> Figure | None:
     """Nearest neighbours by the classes that were pretrained on, and siblings by level."""
     rows = results.select("neighbours")
@@ -743,11 +682,8 @@ def features(results: Results) -> Figure | None:
     left.set_xticks(ticks, [f"{x:g}" for x in ticks])
     left.minorticks_off()
     right.set_xticks(range(len(names)), names)
-    right.set(
-        xlim=(-0.5, len(names) - 0.5),
-        xlabel="level of the hierarchy",
-        ylabel="nearest is a sibling (%)",
-    )
+    right.set(xlabel="level of the hierarchy", ylabel="nearest is a sibling (%)")
+    right.set_xlim(-0.5, len(names) - 0.5)
     for axes in (left, right):
         axes.legend()
     return drawing

@@ -31,10 +31,9 @@ def name_of(way: Way) -> str:
 
 def ways(results: Results, question: str, experiment: str = "fine_tuned") -> list[Way]:
     """What a question compares, by amount, as far as the networks are wanted."""
-    rows = results.frame
-    if "question" not in rows:
+    rows = results.select(None, question=question, experiment=experiment)
+    if rows.empty:
         return []
-    rows = rows[(rows["question"] == question) & (rows["experiment"] == experiment)]
     rows = rows[["condition", "amount"]].drop_duplicates().sort_values("amount", kind="stable")
     return [(name, None if pd.isna(x) else x) for name, x in rows.itertuples(index=False)]
 
@@ -50,14 +49,14 @@ def networks(results: Results, question: str, way: Way, measure: str = "top1", *
 def gain(results: Results, question: str, treated: Way, reference: Way, measure="top1", **tags):
     """The effect of one way to pretrain minus another, of the same seed and target."""
     sides = [networks(results, question, way, measure, **tags) for way in (treated, reference)]
-    return paired(results, *sides, on=("seed", "target"), cluster=("seed",))
+    return paired(results, *sides, on=("seed", "target"))
 
 
 def over_scratch(results: Results, condition: str = "all", measure: str = "top1", **tags) -> Effect:
     """Transfer from a way to pretrain minus the same network trained on the target alone."""
     tuned = results.select(measure, experiment="fine_tuned", condition=condition, **tags)
     scratch = results.select(measure, experiment="scratch", **tags)
-    return paired(results, tuned, scratch, on=("seed", "target"), cluster=("seed",))
+    return paired(results, tuned, scratch, on=("seed", "target"))
 
 
 def halved(results: Results) -> tuple[Way, Way] | None:
@@ -109,7 +108,7 @@ def _halving_costs_pretraining_more(results: Results) -> Verdict:
             for experiment in ("pretrained", "fine_tuned")
         )
         sides = pd.concat([own_more, less]), pd.concat([own_less, more])
-        excess = paired(results, *sides, on=("seed", "experiment"), cluster=("seed",))
+        excess = paired(results, *sides, on=("seed", "experiment"))
         # That is the mean of two differences, and the claim is of their sum.
         noise = excess.noise and tuple((ids, 2 * part) for ids, part in excess.noise)
         twice = {"mean": 2 * excess.mean, "se": 2 * excess.se}
@@ -124,7 +123,7 @@ def _neighbours_beat(results: Results, bar: str, name: str) -> Verdict:
     if pair:
         own = {"experiment": "pretrained", "way": pair[1]}
         sides = [networks(results, "classes", measure=m, **own) for m in ("neighbours", bar)]
-        effect = paired(results, *sides, on=("seed",), cluster=("seed",))
+        effect = paired(results, *sides)
     return effect.above(0.0, f"neighbours {MINUS} {name}")
 
 
@@ -140,7 +139,7 @@ def _siblings_become_neighbours(results: Results) -> Verdict:
     if pair:
         own = {"measure": "siblings", "experiment": "pretrained", "level": name_of(pair[1])}
         sides = [networks(results, "classes", way, **own) for way in (ALL, ("untrained", None))]
-        effect = paired(results, *sides, on=("seed",), cluster=("seed",))
+        effect = paired(results, *sides)
     return effect.above(0.0, f"siblings nearest, trained {MINUS} untrained")
 
 

@@ -15,7 +15,6 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 import jax
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -45,21 +44,13 @@ from transfer_jax.report import (
     spread,
 )
 from transfer_jax.report.plots import COLOURS
-from transfer_jax.studies.oquab2014_claims import (
-    ADAPTATION,
-    CLAIMS as CLAIMS,
-    CUT,
-    gain,
-    networks,
-    reference,
-    scratch,
-)
+from transfer_jax.studies import oquab2014_claims as claims
+from transfer_jax.studies.oquab2014_claims import ADAPTATION, CUT
 from transfer_jax.studies.settings import (
     Opener,
     base_cell,
     chosen,
     imported_cell,
-    imported_from,
     integers,
     network_from,
     recipe_from,
@@ -68,6 +59,7 @@ from transfer_jax.training.recipe import twice_as_long
 from transfer_jax.transfer import Treatment
 
 TITLE = "Learning and transferring mid-level image representations"
+CLAIMS = claims.CLAIMS
 
 WAYS = ("all", "random", "near", "long")
 """To pretrain: on all classes but the targets, random ones, near ones; on all twice as long."""
@@ -127,7 +119,6 @@ class Target:
 
 def entries(config: ConfigDict, open_dataset: Opener) -> list[Entry]:
     """Every network that the config asks for: pretrained, adapted, fine-tuned, from scratch."""
-    imported = imported_from(config, config.network)  # A wrong file comes out before data are read.
     target, wanted = _target(config, open_dataset), config.experiments
     amounts = integers(wanted.images_per_class, "experiments.images_per_class")
     depths = integers(wanted.adaptation_layers, "experiments.adaptation_layers")
@@ -135,7 +126,7 @@ def entries(config: ConfigDict, open_dataset: Opener) -> list[Entry]:
     for seed in integers(config.seeds, "seeds"):
         task = target.task(config, seed)
         few = {count: target.task(config, seed, count) for count in amounts}
-        bases = dict(_bases(config, open_dataset, imported, target, seed))
+        bases = dict(_bases(config, open_dataset, target, task, seed))
         if not bases:
             raise ValueError("config.pretraining.ways and config.imported.path are empty")
         main = next(iter(bases.values()))
@@ -175,12 +166,11 @@ def _target(config, open_dataset: Opener) -> Target:
     return Target(opened, images, classes, wanted.learn, wanted.test)
 
 
-def _bases(config, open_dataset, imported, target: Target, seed: int) -> Iterator:
+def _bases(config, open_dataset, target: Target, task: Task, seed: int) -> Iterator:
     """Name and cell of each base, the reference first."""
     wanted, recipe = config.pretraining, recipe_from(config.recipe)
-    if imported is not None:
-        same = config.imported.same_classes
-        yield "imported", imported_cell(imported, recipe, target.task(config, seed), same)
+    if imported := imported_cell(config, task):
+        yield "imported", imported
     ways = chosen(wanted.ways, WAYS, "pretraining.ways")
     if not ways:
         return
@@ -190,14 +180,18 @@ def _bases(config, open_dataset, imported, target: Target, seed: int) -> Iterato
     for way in ways:
         classes = pool
         if way in ("random", "near"):
+            if wanted.count < 2:
+                raise ValueError(
+                    f"--config.pretraining.count={wanted.count}: expected 2 classes or more"
+                )
             near = _near(wanted, data, pool, names) if way == "near" else []
             draw = functools.partial(random_classes, seed=config.seed + seed)
             drawn = draw(near, min(wanted.count, len(near)))
             classes = [*drawn, *draw(set(pool) - set(near), wanted.count - len(drawn))]
         # What is trained on more steps is compared with what bears the same name.
-        task = subset_task("all" if way == "long" else way, data, classes)
+        learned = subset_task("all" if way == "long" else way, data, classes)
         how = twice_as_long(recipe) if way == "long" else recipe
-        yield way, base_cell(config.network, task, how, seed)
+        yield way, base_cell(config.network, learned, how, seed)
 
 
 def _near(wanted, data: Dataset, pool: Sequence[int], names: set[str]) -> list[int]:
@@ -235,19 +229,15 @@ def measure(config: ConfigDict, open_dataset, entries: Sequence[Entry], store: S
     """Average precisions and the pointing game of every finished network; score maps of the
     reference."""
     target, pyramid = _target(config, open_dataset), _pyramid(config)
-    seeds, first = list(config.seeds), True
-    for tags, cell in entries:
-        if tags["experiment"] == "pretrained":
-            continue
-        if not store.finished(cell):
-            continue
+    tuned = [(tags, cell) for tags, cell in entries if tags["experiment"] != "pretrained"]
+    finished, seeds = [entry for entry in tuned if store.finished(entry[1])], list(config.seeds)
+    for number, (tags, cell) in enumerate(finished):
         rows = target.tested(config, seeds.index(tags["seed"]))
         tags = {**tags, "tested": digest(target.images.name, rows)}
         inputs, network = [tags, cell.hash, str(pyramid)], store.trained(cell)
         compute = functools.partial(_scored, tags, network, target, rows, pyramid)
         store.measure(f"windows/{digest(*tags.items())}", inputs, compute)
-        if first:  # the reference of the first seed
-            first = False
+        if number == 0:  # the reference of the first seed
             compute = functools.partial(_maps, network, target, rows, pyramid, config.maps)
             store.measure("maps", [*inputs, config.maps], compute)
 
@@ -398,48 +388,48 @@ def compared(results: Results) -> dict[str, dict[str, pd.DataFrame]]:
     """Section -> what it compares -> rows of mean_ap."""
     frame = results.frame
     names = [name for name in ("imported", *WAYS) if name in set(frame.get("condition", ()))]
-    main = reference(results)
+    main = claims.reference(results)
     of = frame.get("images_per_class", pd.Series(dtype=float))
     counts = {f"{n:g}" if n else "all": n for n in (*sorted(set(of.dropna()) - {0}), 0)}
     return {
         "pretraining": {
-            **{name: networks(results, condition=name) for name in names},
-            "scratch": scratch(results),
-            "scratch, as long": scratch(results, "scratch, as long"),
-            f"{main}, fine-tuned": networks(results, experiment="fine_tuned"),
+            **{name: claims.networks(results, condition=name) for name in names},
+            "scratch": claims.scratch(results),
+            "scratch, as long": claims.scratch(results, "scratch, as long"),
+            f"{main}, fine-tuned": claims.networks(results, experiment="fine_tuned"),
         },
-        "layer": {cut: networks(results, layer=cut) for cut in ("fc6", CUT, "fc8")},
-        "adaptation layers": {str(n): networks(results, adaptation=n) for n in (1, 2, 3)},
-        "score": {k: networks(results, k=k) for k in POWERS},
-        "adapted": {x: networks(results, images_per_class=n) for x, n in counts.items()},
-        "from scratch": {x: scratch(results, images_per_class=n) for x, n in counts.items()},
+        "layer": {cut: claims.networks(results, layer=cut) for cut in ("fc6", CUT, "fc8")},
+        "adaptation layers": {str(n): claims.networks(results, adaptation=n) for n in (1, 2, 3)},
+        "score": {k: claims.networks(results, k=k) for k in POWERS},
+        "adapted": {x: claims.networks(results, images_per_class=n) for x, n in counts.items()},
+        "from scratch": {x: claims.scratch(results, images_per_class=n) for x, n in counts.items()},
     }
 
 
 def sections(results: Results) -> list[Section]:
     """The study's part of the page."""
-    main, found = reference(results), compared(results)
+    main, found = claims.reference(results), compared(results)
     text = f"Layers adapted on '{main}', fc7, two adaptation layers, unless said otherwise. {BARS}"
     return [
-        Section("Does pretraining help, and on which classes?", text, [
+        Section("Does pretraining help, and on which classes?", [
             (bars(results, found, ("pretraining",)), "Mean average precision over test images."),
             (table(results, found["pretraining"], main), "Mean and standard deviation over seeds; "
              f"points against '{main}'."),
             (by_class(results, found["pretraining"]), "Average precision (%) by class, area rule, "
              "mean over seeds; published: larger networks and images, the devkit's own division."),
-        ]),
-        Section("Which layer, how many adaptation layers, which score?", "", [
+        ], text),
+        Section("Which layer, how many adaptation layers, which score?", [
             (bars(results, found, ("layer", "adaptation layers", "score")), f"mAP. {BARS}"),
             *((table(results, found[name], base), f"By {name}.") for name, base in
               (("layer", "fc8"), ("adaptation layers", "2"), ("score", "1"))),
             (scores(results), "mAP (%) by score and rule."),
         ]),
-        Section("How many images a class?", "", [
+        Section("How many images a class?", [
             (amounts(found), f"mAP by training images of each class. {BARS}"),
             (table(results, found["adapted"], "all"), "Adapted layers."),
             (table(results, found["from scratch"], "all"), "From scratch."),
         ]),
-        Section("Where are the objects?", "", [
+        Section("Where are the objects?", [
             (pointing(results), "The pointing game: images and classes whose map peaks in a box of "
              "the class (%), and in a box of that class in the next image that shows it."),
             (maps(results.arrays("maps"), "strongest"), "The strongest images of the classes with "
@@ -457,7 +447,7 @@ def table(results: Results, rows: dict[str, pd.DataFrame], base: str) -> pd.Data
     found = {
         name: {
             "mAP (%)": spread(of["value"]),
-            f"{MINUS} {base}": "" if name == base else str(gain(results, of, rows[base])),
+            f"{MINUS} {base}": "" if name == base else str(claims.gain(results, of, rows[base])),
         }
         for name, of in rows.items()
         if len(of)
@@ -467,11 +457,9 @@ def table(results: Results, rows: dict[str, pd.DataFrame], base: str) -> pd.Data
 
 def scores(results: Results) -> pd.DataFrame | None:
     """mAP by score and rule, of the reference and from scratch."""
-    rows = results.frame
-    if "k" not in rows:
+    rows = results.select("mean_ap", images_per_class=0, layer=CUT, adaptation=ADAPTATION)
+    if rows.empty:
         return None
-    rows = rows[(rows["measure"] == "mean_ap") & (rows["images_per_class"] == 0)]
-    rows = rows[(rows["layer"] == CUT) & (rows["adaptation"] == ADAPTATION)]
     rows = rows.assign(score="k = " + rows["k"] + ", " + rows["rule"])
     found = rows.groupby(["experiment", "condition", "score"], sort=False)["value"].agg(spread)
     return found.unstack()
@@ -499,7 +487,6 @@ def by_class(results: Results, rows: dict[str, pd.DataFrame]) -> pd.DataFrame | 
     return pd.concat([ours, *same]).map("{:.1f}".format)
 
 
-@mpl.rc_context(plots.STYLE)
 def bars(results: Results, found: dict, names: Sequence[str]) -> Figure | None:
     """Levels of what is compared, one panel each."""
     names = [name for name in names if sum(len(of) > 0 for of in found[name].values()) > 1]
@@ -516,7 +503,6 @@ def bars(results: Results, found: dict, names: Sequence[str]) -> Figure | None:
     return figure
 
 
-@mpl.rc_context(plots.STYLE)
 def amounts(found: dict) -> Figure | None:
     """mAP against images a class, of adapted layers and from scratch."""
     labels = [label for label, of in found["adapted"].items() if len(of)]
@@ -537,18 +523,17 @@ def pointing(results: Results) -> pd.DataFrame | None:
     found = {}
     for condition in dict.fromkeys(results.select("pointing")["condition"]):
         kind = "scratch" if condition.startswith("scratch") else "frozen"
-        own, other = (networks(results, name, condition=condition, experiment=kind)
+        own, other = (claims.networks(results, name, condition=condition, experiment=kind)
                       for name in ("pointing", "pointing_permuted"))  # fmt: skip
         if len(own):
             found[condition] = {
                 "in a box of its own image": spread(own["value"]),
                 "of another image": spread(other["value"]),
-                "difference": str(gain(results, own, other)),
+                "difference": str(claims.gain(results, own, other)),
             }
     return pd.DataFrame.from_dict(found, orient="index")
 
 
-@mpl.rc_context(plots.STYLE)
 def maps(arrays: dict[str, np.ndarray], kind: str) -> Figure | None:
     """Images and their maps side by side, the boxes of the class drawn on both."""
     names = [name.removesuffix(":text") for name in arrays if name.endswith(":text")]

@@ -25,8 +25,7 @@ LITTLE = 0.03
 def reference(results: Results) -> str:
     """The base that layers and amounts are studied on, which is named first."""
     # Rows of networks come in the order of the config; measures, which follow, in that of files.
-    rows = results.frame
-    bases = rows[rows.get("experiment") == "frozen"] if len(rows) else rows
+    bases = results.select(None, experiment="frozen")
     return bases["condition"].iloc[0] if len(bases) else "all"
 
 
@@ -47,7 +46,7 @@ def scratch(results: Results, condition: str = "scratch", **tags) -> pd.DataFram
 
 def gain(results: Results, treated: pd.DataFrame, against: pd.DataFrame) -> Effect:
     """Treated minus reference of the same seed."""
-    effect = paired(results, treated, against, on=("seed",), cluster=("seed",))
+    effect = paired(results, treated, against)
     shown = treated.groupby("seed")["tested"].first() if len(treated) else pd.Series()
     if effect.noise is None and shown.is_unique and len(shown) > 1:
         # Each seed has test images of its own: their noise is in the spread between seeds.

@@ -41,7 +41,11 @@ Opener = Callable[[Mapping], Dataset]
 
 
 def study_config(
-    study: str, dataset: DatasetSpec, network: ConfigDict, recipe: Recipe, runtime: Runtime
+    study: str,
+    dataset: DatasetSpec | ConfigDict,
+    network: ConfigDict,
+    recipe: Recipe,
+    runtime: Runtime,
 ) -> ConfigDict:
     """The fields that the configs of all studies share, for presets to change and add to.
 
@@ -108,6 +112,13 @@ def as_config(value: Any) -> Any:
         (kind,) = set(typing.get_args(hints[name])) - {type(None)}
         fields[name] = placeholder(kind)
     return ConfigDict(fields)
+
+
+def in_data_dir(kind: str, **fields: Any) -> ConfigDict:
+    """The fields of a dataset that lies in `data_dir` itself, unless a path is given."""
+    found = as_config(DatasetSpec(kind, path=".", **fields))
+    found.path = ""
+    return found
 
 
 def pick(preset: str, *presets: Callable[..., ConfigDict]) -> ConfigDict:
@@ -177,7 +188,7 @@ def fit_to_network(config: ConfigDict) -> None:
         with asked_by(f"imported.path of network.name={network.name}"):
             *widths, _ = widths_in(_imported_path(config), network).items()
         config.network.widths = ConfigDict(dict(widths))
-        imported_from(config, config.network)  # it may be another network
+        _imported(config)  # it may be another network
         size, dataset = max(network.input_shape[:2]), config.dataset
         if config.recipe.augmentation.size != size:
             config.recipe.augmentation.size = size
@@ -209,23 +220,33 @@ def base_cell(network: Mapping, task: Task, recipe: Recipe, seed: int, letter: s
     return Cell(network_from(network, task.num_classes), task, Treatment(letter), recipe, seed)
 
 
-def imported_from(config: Mapping, network: Mapping) -> tuple[Imported, Network] | None:
-    """The file that a config's `imported` names and the network that it holds; None without one.
+def imported_cell(config: Mapping, task: Task) -> Cell | None:
+    """The base that a config's `imported` names a file of, as a cell that others copy from; None
+    where it names none.
 
-    Args:
-      config: of a study. A path that does not exist is looked for in its data_dir.
-      network: the config's fields of the network that the file should hold; the file tells how many
-        classes.
-
-    Raises:
-      OSError, ValueError: the file is missing, holds another network, or tells no mean.
+    `task` gives the dataset. Where the file tells other classes apart, the base's accuracy is not
+    measured; where it tells another number of them, the base has images of none.
     """
     if not config["imported"]["path"]:
         return None
+    imported, network = _imported(config)
+    if not config["imported"]["same_classes"]:
+        task = dataclasses.replace(task, val=(task.val[0][:0], task.val[1][:0]))
+    if task.num_classes != network.num_classes:
+        names = tuple(str(i) for i in range(network.num_classes))
+        none = (np.zeros(0, np.int64), np.zeros(0, np.int32))
+        task = dataclasses.replace(task, class_names=names, train=none, val=none)
+    recipe = recipe_from(config["recipe"])
+    return Cell(network, task, Treatment("A"), recipe, imported=imported)
+
+
+def _imported(config: Mapping) -> tuple[Imported, Network]:
+    """The file that `imported` names and the network that it holds: the config's, with as many
+    classes as the file has."""
     path, mean = _imported_path(config), config["imported"]["mean"]
     mean = str(_found(mean, Path(config["data_dir"]).expanduser()))
-    with asked_by(f"imported.path of network.name={network['name']}"):
-        described = network_from(network, 2)
+    with asked_by(f"imported.path of network.name={config['network']['name']}"):
+        described = network_from(config["network"], 2)
         return _read_once(path, (path.stat().st_mtime_ns, path.stat().st_size), described, mean)
 
 
@@ -235,24 +256,6 @@ def _imported_path(config: Mapping) -> Path:
     if not path.is_file():
         raise FileNotFoundError(f"--config.imported.path={named}: there is no such file")
     return path
-
-
-def imported_cell(
-    found: tuple[Imported, Network], recipe: Recipe, task: Task, same_classes: bool
-) -> Cell:
-    """The base that a file holds, as a cell that others copy from.
-
-    `task` gives the dataset. Where the file tells other classes apart, the base's accuracy is not
-    measured; where it tells another number of them, the base has images of none.
-    """
-    imported, network = found
-    if not same_classes:
-        task = dataclasses.replace(task, val=(task.val[0][:0], task.val[1][:0]))
-    if task.num_classes != network.num_classes:
-        names = tuple(str(i) for i in range(network.num_classes))
-        none = (np.zeros(0, np.int64), np.zeros(0, np.int32))
-        task = dataclasses.replace(task, class_names=names, train=none, val=none)
-    return Cell(network, task, Treatment("A"), recipe, imported=imported)
 
 
 @functools.lru_cache(maxsize=4)

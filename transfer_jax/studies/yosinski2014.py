@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -29,7 +28,6 @@ from transfer_jax.studies.settings import (
     base_cell,
     chosen,
     imported_cell,
-    imported_from,
     integers,
     recipe_from,
 )
@@ -54,14 +52,13 @@ TITLE = "How transferable are features in deep neural networks?"
 
 def entries(config: ConfigDict, open_dataset: Opener) -> list[Entry]:
     """Every network that the config's `experiments` ask for; bases come before their copies."""
-    imported = imported_from(config, config.network)  # A wrong file comes out before data are read.
     dataset, recipe = open_dataset(config.dataset), recipe_from(config.recipe)
     found = [
         *_random_halves(config, dataset, recipe),
         *_man_natural(config, dataset, recipe),
         *_random_weights(config, dataset, recipe),
         *_images_per_class(config, dataset),
-        *(_imported(config, dataset, recipe, imported) if imported else ()),
+        *(_imported(config, dataset, recipe) if config.imported.path else ()),
     ]
     if not found:
         raise ValueError("--config.experiments asks for no network at all")
@@ -114,11 +111,10 @@ def _images_per_class(config, dataset: Dataset) -> Iterator[Entry]:
         yield from _tagged("images_per_class", "whole", [cell], images_per_class=count)
 
 
-def _imported(config, dataset: Dataset, recipe: Recipe, imported) -> Iterator[Entry]:
+def _imported(config, dataset: Dataset, recipe: Recipe) -> Iterator[Entry]:
     """Not in the paper: base A comes from a file, B is the whole dataset."""
     wanted, task = config.experiments.imported, whole_task("B", dataset)
-    own, same = dataclasses.replace(task, name="A"), config.imported.same_classes
-    base_a = imported_cell(imported, recipe, own, same)
+    base_a = imported_cell(config, dataclasses.replace(task, name="A"))
     for seed in integers(wanted.seeds, "experiments.imported.seeds"):
         bases = {"A": base_a, "B": base_cell(config.network, task, recipe, seed, "B")}
         cells = [*bases.values(), *_towards(bases, "B", wanted.treatments, wanted.ns)]
@@ -183,48 +179,35 @@ TABLE1 = (
 
 def sections(results: Results) -> list[Section]:
     """The study's part of the page."""
-    theirs, found = published(), []
-
-    def section(title, *items, text="", field=""):
-        found.append(Section(title, text, items, field))
-
-    section(
-        "Figure 2: similar tasks, random halves of the classes",
-        (figure2(results, theirs), f"Above: every network. Below: minus its own base. {BAND}"),
-        (accuracies(results), "Mean top-1 (%) of the networks by n."),
-        (contrasts(results), DROP),
-        field="experiments.random_halves.splits",
-    )
-    section("Table 1: what fine-tuned transfer gains", (boosts(results, theirs), TABLE1))
-    section(
-        "The authors' own logs, read again",
-        (reread(theirs), "Points that networks of the random halves gain."),
-        (judged_again(theirs), "The claims above, judged by the authors' networks (points)."),
-        text="Each network is compared with the base of its own half. The authors trained BnB+ "
-        "towards A and AnB+ towards B only, and no base for as long as either.",
-    )
-    section(
-        "Figure 3: dissimilar tasks and random weights",
-        (figure3(results, theirs), f"Left, middle: top-1 by target. Right: minus own base. {BAND}"),
-        field="experiments.man_natural.seeds and experiments.random_weights.seeds",
-    )
-    section(
-        "Transfer from an imported network",
-        (figure2(results, None, "imported"), f"Base A is a file, the base that of B. {BAND}"),
-        field="imported.path",
-    )
-    section(
-        "Images per class",
-        (images_per_class(results, theirs), "Bases on the first images of each class, all classes. "
-         "Dashed: the authors' networks."),
-        field="experiments.images_per_class.counts",
-    )  # fmt: skip
-    section(
-        "The networks themselves",
-        (_curves(results), "Loss and accuracy along training, one split and seed."),
-        (_filters(results), "First-layer filters of bases; grey is zero."),
-    )
-    return found
+    theirs = published()
+    return [
+        Section("Figure 2: similar tasks, random halves of the classes", [
+            (figure2(results, theirs), "Above: every network. Below: minus its own base. " + BAND),
+            (accuracies(results), "Mean top-1 (%) of the networks by n."),
+            (contrasts(results), DROP),
+        ], field="experiments.random_halves.splits"),
+        Section("Table 1: what fine-tuned transfer gains", [(boosts(results, theirs), TABLE1)]),
+        Section("The authors' own logs, read again", [
+            (reread(theirs), "Points that networks of the random halves gain."),
+            (judged_again(theirs), "The claims above, judged by the authors' networks (points)."),
+        ], "Each network is compared with the base of its own half. The authors trained BnB+ "
+           "towards A and AnB+ towards B only, and no base for as long as either."),
+        Section("Figure 3: dissimilar tasks and random weights", [
+            (figure3(results, theirs), "Left, middle: top-1 by target. Right: minus own base. "
+             + BAND),
+        ], field="experiments.man_natural.seeds and experiments.random_weights.seeds"),
+        Section("Transfer from an imported network", [
+            (figure2(results, None, "imported"), f"Base A is a file, the base that of B. {BAND}"),
+        ], field="imported.path"),
+        Section("Images per class", [
+            (images_per_class(results, theirs), "Bases on the first images of each class, all "
+             "classes. Dashed: the authors' networks."),
+        ], field="experiments.images_per_class.counts"),
+        Section("The networks themselves", [
+            (_curves(results), "Loss and accuracy along training, one split and seed."),
+            (_filters(results), "First-layer filters of bases; grey is zero."),
+        ]),
+    ]  # fmt: skip
 
 
 def accuracies(results: Results) -> pd.DataFrame:
@@ -240,12 +223,16 @@ def accuracies(results: Results) -> pd.DataFrame:
 def contrasts(results: Results) -> pd.DataFrame:
     """Effects by n as text, random halves: the drop in its two parts, and the '+' cells."""
     ns = sorted(set(results.select(experiment="random_halves")["n"]) - {0})
-    frozen = ("base", "selffer_frozen", "transfer_frozen")
-    pairs = [(frozen[0], frozen[1]), (frozen[1], frozen[2]), (frozen[0], frozen[2])]
-    finetuned = ("transfer_finetuned", "selffer_finetuned")
-    pairs += [(kind, "long") for kind in finetuned] + [finetuned]
+    pairs = (
+        ("base", "selffer_frozen"),
+        ("selffer_frozen", "transfer_frozen"),
+        ("base", "transfer_frozen"),
+        ("transfer_finetuned", "long"),
+        ("selffer_finetuned", "long"),
+        ("transfer_finetuned", "selffer_finetuned"),
+    )
     rows = {
-        f"{NAMES[a]} {MINUS} {NAMES.get(b, b)}": [str(effect(results, a, b, [n])) for n in ns]
+        f"{NAMES[a]} {MINUS} {NAMES.get(b, b)}": [str(effect(results, a, b, ns=[n])) for n in ns]
         for a, b in pairs
     }
     table = pd.DataFrame.from_dict(rows, orient="index", columns=[f"n = {n:.0f}" for n in ns])
@@ -259,7 +246,7 @@ def boosts(results: Results, theirs: Results) -> pd.DataFrame:
         run = sorted(set(networks(results, kind, ns)["n"]))
         row = {"n": f"{ns[0]} to 7", "run here at n =": ", ".join(f"{n:g}" for n in run)}
         for b in ("base", "long", "selffer_finetuned"):
-            row[f"AnB+ {MINUS} {NAMES.get(b, b)}"] = str(effect(results, kind, b, ns))
+            row[f"AnB+ {MINUS} {NAMES.get(b, b)}"] = str(effect(results, kind, b, ns=ns))
         for name, gain in (100 * gains(theirs, kind, ns).mean()).items():
             row[f"authors: {MINUS} {name}"] = f"{gain:+.2f}"
         rows.append(row)
@@ -286,7 +273,6 @@ def judged_again(results: Results) -> pd.DataFrame:
     return judged[["verdict", "condition", "effect", "low", "high", "rule", "units", "note"]]
 
 
-@mpl.rc_context(plots.STYLE)
 def figure2(
     results: Results, theirs: Results | None, experiment: str = "random_halves"
 ) -> Figure | None:
@@ -315,7 +301,6 @@ def figure2(
     return figure
 
 
-@mpl.rc_context(plots.STYLE)
 def figure3(results: Results, theirs: Results) -> Figure | None:
     """Figure 3: man-made and natural, random weights, and all frozen layers against their base."""
     natman_random = len(networks(results, "random_frozen", experiment="man_natural"))
@@ -352,13 +337,10 @@ def figure3(results: Results, theirs: Results) -> Figure | None:
     return figure
 
 
-@mpl.rc_context(plots.STYLE)
 def images_per_class(results: Results, theirs: Results) -> Figure | None:
     """Supplement: top-1 against the number of training images kept in each class."""
-    count, (ours, paper) = (
-        "images_per_class",
-        (found.select(experiment="images_per_class") for found in (results, theirs)),
-    )
+    count = "images_per_class"
+    ours, paper = (found.select(experiment=count) for found in (results, theirs))
     if ours.empty:
         return None
     figure, ((axes,),) = plots.new_figure(6.5, 3.8)
@@ -372,14 +354,15 @@ def images_per_class(results: Results, theirs: Results) -> Figure | None:
 
 def _against_base(axes: Axes, results, kind, experiment, colour, marker, label) -> None:
     ns = sorted(set(networks(results, kind, experiment=experiment)["n"]))
-    found = {n: effect(results, kind, "base", [n], experiment) for n in ns}
+    found = {n: effect(results, kind, "base", ns=[n], experiment=experiment) for n in ns}
     found = {n: at_n for n, at_n in found.items() if at_n.units}
     units = max((at_n.units for at_n in found.values()), default=0)
     plots.band(axes, found, colour, marker, f"{label} ({units})")
 
 
 def _dashed(axes: Axes, theirs: Results, kind: str, experiment: str, colour: str) -> None:
-    line = [100 * effect(theirs, kind, "base", [n], experiment).mean for n in LAYERS]
+    found = (effect(theirs, kind, "base", ns=[n], experiment=experiment) for n in LAYERS)
+    line = [100 * at_n.mean for at_n in found]
     axes.plot(LAYERS, line, color=colour, linestyle=DASHED, linewidth=1.2, alpha=0.8)
 
 
@@ -388,18 +371,17 @@ def _curves(results: Results) -> Figure | None:
     first = results.select(experiment="random_halves").head(1)
     one = dataclasses.replace(results, frame=results.frame.merge(first[list(UNIT)]))
     cells = []
-    for kind, colour in (("base", "black"), ("long", "green"), *LOOKS.items()):
+    colours = {"base": COLOURS["black"], "long": COLOURS["green"]}
+    for kind, colour in (colours | {kind: look[0] for kind, look in LOOKS.items()}).items():
         found = networks(one, kind)
         found = found[(found["n"] - 4).abs() == (found["n"] - 4).abs().min()]
-        colour = colour[0] if kind in LOOKS else COLOURS[colour]
         end = " (long)" if kind == "long" else ""
         cells += [(f"{row.cell}{end}", colour, row.hash) for row in found.itertuples()]
     return plots.learning_curves(results, cells)
 
 
 def _filters(results: Results) -> Figure | None:
-    frame = results.frame
-    bases = frame[frame["treatment"].isin(["base", "imported"]) & (frame["state"] == "done")]
+    bases = results.select(None, treatment=["base", "imported"], state="done")
     bases = bases[bases["experiment"] != "images_per_class"].drop_duplicates("hash").head(8)
     titles = {f"{row.cell}, {row.split}": row.hash for row in bases.itertuples()}
     return plots.first_layer_filters(results, titles)

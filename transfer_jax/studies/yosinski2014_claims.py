@@ -53,50 +53,31 @@ def networks(
     return results.select(treatment=kind, n=ns, experiment=experiment, condition=condition)
 
 
-def effect(
-    results: Results,
-    treated: str,
-    reference: str,
-    ns: Sequence[int] = LAYERS,
-    experiment: str = "random_halves",
-) -> Effect:
+def effect(results: Results, treated: str, reference: str, **where) -> Effect:
     """Top-1 of one treatment minus that of another, of the same split, seed, target and n (bases
-    have none), averaged over n."""
-    sides = [networks(results, side, ns, experiment) for side in (treated, reference)]
+    have none), averaged over n; `where` are ns and experiment of `networks`."""
+    sides = [networks(results, side, **where) for side in (treated, reference)]
     whole = {"base", "long"} & {treated, reference}
     return paired(results, *sides, on=(*UNIT, "target", *(() if whole else ("n",))), cluster=UNIT)
 
 
-def over_layers(
-    results: Results,
-    treatment: str,
-    upper: Sequence[int],
-    lower: Sequence[int],
-    experiment: str = "random_halves",
-) -> Effect:
+def over_layers(results: Results, treatment: str, upper, lower, **where) -> Effect:
     """Top-1 of a treatment at some n minus at others, of the same split, seed and target."""
-    sides = [networks(results, treatment, ns, experiment) for ns in (upper, lower)]
+    sides = [networks(results, treatment, ns, **where) for ns in (upper, lower)]
     return paired(results, *sides, on=(*UNIT, "target"), cluster=UNIT)
 
 
-def at(results: Results, treatment: str, ns: Sequence[int], experiment="random_halves") -> str:
+def at(results: Results, treatment: str, **where) -> str:
     """' at n = 6, 7': those of some n at which a treatment was run; '' where it was at none."""
-    run = sorted(set(networks(results, treatment, ns, experiment)["n"]))
+    run = sorted(set(networks(results, treatment, **where)["n"]))
     return f" at n = {', '.join(f'{n:g}' for n in run)}" if run else ""
 
 
-def named(
-    results: Results,
-    treated: str,
-    reference: str,
-    ns: Sequence[int] = LAYERS,
-    experiment: str = "random_halves",
-) -> tuple[Effect, str]:
+def named(results: Results, treated: str, reference: str, **where) -> tuple[Effect, str]:
     """`effect`, and what it is called."""
     names = {**NAMES, "long": "long base"}
-    where = at(results, treated, ns, experiment)
-    name = f"{names[treated]} {MINUS} {names[reference]}{where}"
-    return effect(results, treated, reference, ns, experiment), name
+    name = f"{names[treated]} {MINUS} {names[reference]}{at(results, treated, **where)}"
+    return effect(results, treated, reference, **where), name
 
 
 def gains(results: Results, treatment: str, ns: Sequence[int] = LAYERS) -> pd.DataFrame:
@@ -113,7 +94,7 @@ def lower_layers_transfer(results: Results) -> Verdict:
     """conv1 and conv2 transfer almost perfectly: at n = 1, 2 AnB stays within 1 point of BnB, and
     loses no more than 1 against a converged base."""
     (same_surgery, same), (total, whole) = (
-        named(results, "transfer_frozen", reference, (1, 2))
+        named(results, "transfer_frozen", reference, ns=(1, 2))
         for reference in ("selffer_frozen", "base")
     )
     loss = total.above(-MARGIN, whole)
@@ -127,10 +108,10 @@ def selffer_dips(results: Results) -> Verdict:
     """BnB dips in the middle, where co-adapted layers are parted: at n = 3 to 6 it lies more than 1
     point below n = 1, 2, 7, and below n = 7 alone."""
     middle, kind = (3, 4, 5, 6), "selffer_frozen"
-    dip = f"BnB{at(results, kind, middle)} {MINUS}"
+    dip = f"BnB{at(results, kind, ns=middle)} {MINUS}"
     return all_of(
         *(
-            over_layers(results, kind, middle, ns).below(-MARGIN, dip + at(results, kind, ns))
+            over_layers(results, kind, middle, ns).below(-MARGIN, dip + at(results, kind, ns=ns))
             for ns in ((1, 2, 7), (7,))
         )
     )
@@ -146,7 +127,7 @@ def finetuned_selffer_recovers(results: Results) -> Verdict:
 def upper_layers_are_specific(results: Results) -> Verdict:
     """Upper layers are specific to their task: at n = 6, 7 AnB falls more than 1 point below
     BnB."""
-    gain, name = named(results, "transfer_frozen", "selffer_frozen", (6, 7))
+    gain, name = named(results, "transfer_frozen", "selffer_frozen", ns=(6, 7))
     return gain.below(-MARGIN, name)
 
 
@@ -162,7 +143,7 @@ def distance_matters(results: Results) -> Verdict:
     """The loss grows faster between dissimilar tasks: from n = 1, 2 to n = 6, 7 AnB falls by more
     than 1 point more between man-made and natural than between random halves."""
     far, near = (
-        over_layers(results, "transfer_frozen", (6, 7), (1, 2), experiment)
+        over_layers(results, "transfer_frozen", (6, 7), (1, 2), experiment=experiment)
         for experiment in ("man_natural", "random_halves")
     )
     return (far - near).below(-MARGIN, f"fall of AnB, dissimilar {MINUS} similar")

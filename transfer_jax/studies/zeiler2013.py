@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import matplotlib as mpl
+import itertools
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -11,11 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from transfer_jax.grid.cell import from_json
-from transfer_jax.report import Results, Section, plots, read_published, spread
+from transfer_jax.report import Results, Section, paired, plots, read_published, spread
 from transfer_jax.report.plots import COLOURS, DASHED, mosaic
 from transfer_jax.studies.zeiler2013_measures import (
     CLAIMS as CLAIMS,
-    difference,
     entries as entries,
     measure as measure,
     networks,
@@ -33,38 +33,39 @@ def sections(results: Results) -> list[Section]:
     several = "Means over seeds; effects in points with 95 % intervals."
     looked = results.arrays("projections")
     return [
-        Section("Figure 2: what excites each layer", "", [
+        Section("Figure 2: what excites each layer", [
             (figure2(looked), "Each pair of blocks is one map: left its strongest activations over "
              "the validation images, each projected down alone and stretched by itself (grey is "
              "zero); right the pixels behind them, in the same order."),
-        ], "experiments.projections.maps"),
-        Section("Figure 4: how features come about", "", [
+        ], field="experiments.projections.maps"),
+        Section("Figure 4: how features come about", [
             (figure4(results), "The strongest activation of a map over the training images at each "
              "epoch, projected down. Rows are maps."),
-            (_pivot(results, "evolution", "overlap", "layer", "epoch"), "Overlap: share of a map's "
+            (_pivot(results, "evolution", "layer", "epoch", "overlap"), "Overlap: share of a map's "
              "nine strongest images at the end that are among its nine strongest at this epoch."),
-        ], "experiments.evolution_epochs"),
-        Section("Figure 5: filters of the first two layers", "", [
+        ], field="experiments.evolution_epochs"),
+        Section("Figure 5: filters of the first two layers", [
             (figure5(results, "first"), "First layer, each filter scaled by itself; grey is zero."),
             (figure5(results, "second"), "Second layer: the strongest activation of each map, "
              "projected down and cut to what the unit sees."),
-            (filters(results), "Mean shares over seeds: dead filters; energy in the strongest "
-             "filter, beside an equal share; filters at the rule's limit; energy by spatial "
-             "frequency (below 1/8, to 1/4, above, cycles a pixel)."),
+            (_pivot(results, "filters", ["network", "layer"], "measure"), "Mean shares over seeds: "
+             "dead filters; energy in the strongest filter, beside an equal share; filters at the "
+             "rule's limit; energy by spatial frequency (below 1/8, to 1/4, above, cycles a "
+             "pixel)."),
         ]),
-        Section("Figure 6: occlusion", "", [
+        Section("Figure 6: occlusion", [
             (figure6(results), "A grey square slides over the image; maps show, at its centre, the "
              "summed activation of the strongest map, the probability of the true class, and the "
              "most probable class."),
-            (_pivot(results, "occlusion", None, "measure", "seed"), "Images classified rightly: "
+            (_pivot(results, "occlusion", "measure", "seed"), "Images classified rightly: "
              "shares whose worst place lies in the object's box, and in boxes of other images."),
-        ], "experiments.occlusion.tested"),
-        Section("Tables 1 and 2: architectures, ensembles and ablations", "", [
+        ], field="experiments.occlusion.tested"),
+        Section("Tables 1 and 2: architectures, ensembles and ablations", [
             (errors(results), f"Validation errors (%), and top-1 accuracy minus that of the "
              f"network's own base. {several} GFLOP: a training step, for one image."),
             (_curves(results), "Loss and accuracy along training, first seed."),
         ]),
-        Section("Tables 3 and 4, Figure 7: pretrained against scratch", "", [
+        Section("Tables 3 and 4, Figure 7: pretrained against scratch", [
             (tables34(results), f"Mean of the classes' accuracies (%). {several} Every seed has "
              "folds of its own."),
             *((figure7(results, pool), f"{pool}: accuracy by training images a class; bars are "
@@ -73,36 +74,31 @@ def sections(results: Results) -> list[Section]:
               for pool in _pools(results)),
             (read_published("zeiler2013_table3"), "Table 3 as printed, Caltech-101."),
             (read_published("zeiler2013_table4"), "Table 4 as printed, Caltech-256."),
-        ], "experiments.targets"),
-        Section("Table 5: images of several classes", "", [
+        ], field="experiments.targets"),
+        Section("Table 5: images of several classes", [
             (table5(results), "Average precision (%) of each class, mean over seeds: area under "
              "the curve, and at 11 recalls (VOC 2007). The paper's are on VOC 2012, by softmax."),
-        ], "experiments.multilabel.name"),
-        Section("Table 6: how discriminative each layer is", "", [
+        ], field="experiments.multilabel.name"),
+        Section("Table 6: how discriminative each layer is", [
             (table6(results, pool), f"{pool}, most images a class: accuracy (%) by layer, mean ± "
              "standard deviation over source networks; beside them the paper's.")
             for pool in _pools(results)
         ]),
-        Section("Near-duplicates", "Training images of the source that a target shows again are "
-                "left out.", [
-            (_pivot(results, "duplicates", None, "measure", "pool"), ""),
+        Section("Near-duplicates", [
+            (_pivot(results, "duplicates", "measure", "pool"), ""),
             *((duplicates(results, pool), f"{pool}: the pairs that correlate most, source above.")
-              for pool in _names(results.select("pairs", experiment="duplicates"), "pool")),
-        ], "experiments.duplicates"),
+              for pool in results.select("pairs", experiment="duplicates").get("pool", ())),
+        ], "Training images of the source that a target shows again are left out.",
+           "experiments.duplicates"),
     ]  # fmt: skip
 
 
-def _names(rows: pd.DataFrame, column: str) -> list:
-    return list(dict.fromkeys(rows[column])) if len(rows) else []
-
-
 def _pools(results: Results) -> list[str]:
-    return _names(transferred(results, "svm"), "pool")
+    return list(dict.fromkeys(transferred(results, "svm").get("pool", ())))
 
 
-def _pivot(results: Results, experiment: str, measure: str | None, index: str, columns: str):
-    rows = results.frame[results.frame["experiment"] == experiment]
-    rows = rows[rows["measure"] == measure] if measure else rows
+def _pivot(results: Results, experiment: str, index, columns: str, measure: str | None = None):
+    rows = results.select(measure, experiment=experiment)
     if rows.empty:
         return None
     table = rows.pivot_table("value", index, columns, sort=index == "layer")
@@ -120,11 +116,11 @@ def errors(results: Results) -> pd.DataFrame | None:
     paper = pd.concat(
         [averaged.set_index("like"), single.set_index(single["architecture"] + variants)]
     )
-    rows, done = [], results.frame[results.frame["measure"].isin(["top1", "top5"])]
-    for name, of in done[done["experiment"] == "source"].groupby("network", sort=False):
+    rows, top = [], ["top1", "top5"]
+    for name, of in results.select(top, experiment="source").groupby("network", sort=False):
         base = name.split()[0]
         change, long = (
-            difference(results, *(networks(results, n, condition=c) for n in (name, base)))
+            paired(results, *(networks(results, n, condition=c) for n in (name, base)))
             for c in ("standard", "long")
         )
         network = from_json(results.cell(of["hash"].iloc[0])["network"])
@@ -132,7 +128,7 @@ def errors(results: Results) -> pd.DataFrame | None:
         row |= _error(of[of["condition"] == "standard"], name, paper)
         effects = {"change": str(change), "change, twice as long": str(long)}
         rows.append({"network": name, **row, **(effects if name != base else {})})
-    for name, of in done[done["experiment"] == "ensemble"].groupby("network", sort=False):
+    for name, of in results.select(top, experiment="ensemble").groupby("network", sort=False):
         rows.append({"network": name, **_error(of, name, paper)})
     return pd.DataFrame(rows).set_index("network") if rows else None
 
@@ -148,16 +144,6 @@ def _error(rows: pd.DataFrame, name: str, paper: pd.DataFrame) -> dict:
     return found
 
 
-def filters(results: Results) -> pd.DataFrame | None:
-    """Numbers of filters, mean over seeds."""
-    rows = results.frame[results.frame["experiment"] == "filters"]
-    return (
-        rows.pivot_table("value", ["network", "layer"], "measure", sort=False)
-        if len(rows)
-        else None
-    )
-
-
 def tables34(results: Results) -> pd.DataFrame | None:
     """Pretrained against scratch, by target and size."""
     ours, scratch = (transferred(results, k) for k in ("pretrained", "scratch"))
@@ -165,18 +151,15 @@ def tables34(results: Results) -> pd.DataFrame | None:
     for (pool, size), of in ours.groupby(["pool", "size"]) if len(ours) else ():
         anew = scratch[(scratch["pool"] == pool) & (scratch["size"] == size)]["value"]
         gain = pretraining_gain(results, pool=pool, size=size)
-        row = {
-            "target": pool,
-            "images a class": f"{size:.0f}",
-            "pretrained": 100 * of["value"].mean(),
-        }
-        rows.append(row | {"from scratch": 100 * anew.mean(), "gain": str(gain)})
+        means = {"pretrained": 100 * of["value"].mean(), "from scratch": 100 * anew.mean()}
+        row = {"target": pool, "images a class": f"{size:.0f}", **means, "gain": str(gain)}
+        rows.append(row)
     return pd.DataFrame(rows).set_index("target") if rows else None
 
 
 def table5(results: Results) -> pd.DataFrame | None:
     """Average precisions by class."""
-    rows = results.frame[results.frame["experiment"] == "multilabel"]
+    rows = results.select(None, experiment="multilabel")
     if rows.empty:
         return None
     table = 100 * rows.pivot_table("value", "class", ["measure", "readout"], sort=False)
@@ -205,7 +188,6 @@ def table6(results: Results, pool: str) -> pd.DataFrame | None:
 # Figures
 
 
-@mpl.rc_context(plots.STYLE)
 def figure2(arrays) -> Figure | None:
     """Strongest activations of some maps, a row a layer: projections and patches."""
     layers = [name[:-5] for name in arrays if name.endswith("/maps") and len(arrays[name])]
@@ -227,7 +209,6 @@ def figure2(arrays) -> Figure | None:
     return figure
 
 
-@mpl.rc_context(plots.STYLE)
 def figure4(results: Results) -> Figure | None:
     """Projections of some maps along training, a block a layer."""
     found = results.select("overlap", experiment="evolution")
@@ -236,9 +217,8 @@ def figure4(results: Results) -> Figure | None:
     if not layers:
         return None
     epochs = [f"{epoch:g}" for epoch in arrays["epochs"]]
-    figure, grid = plots.new_figure(
-        10, 2.6 * -(-len(layers) // 3), nrows=-(-len(layers) // 3), ncols=3
-    )
+    down = -(-len(layers) // 3)
+    figure, grid = plots.new_figure(10, 2.6 * down, nrows=down, ncols=3)
     for axes in grid.flat:
         axes.axis("off")
     for axes, layer in zip(grid.flat, layers, strict=False):
@@ -253,7 +233,6 @@ def figure4(results: Results) -> Figure | None:
     return figure
 
 
-@mpl.rc_context(plots.STYLE)
 def figure5(results: Results, which: str) -> Figure | None:
     """First-layer filters, or projections of the second layer, of the networks side by side."""
     arrays = {
@@ -271,14 +250,13 @@ def figure5(results: Results, which: str) -> Figure | None:
     return figure
 
 
-@mpl.rc_context(plots.STYLE)
 def figure6(results: Results) -> Figure | None:
     """Occlusion maps, a row an image."""
     arrays = results.arrays("occlusion")
-    if not arrays:
+    if "images" not in arrays:  # none that the network is sure of
         return None
     images, square = arrays["images"], int(arrays["square"])
-    y, x = (_edges(arrays[name] + square / 2) for name in ("rows", "columns"))
+    y, x = (arrays[name] + square / 2 for name in ("rows", "columns"))
     titles = ("image and square", "activation", "projection", "probability", "most probable class")
     figure, grid = plots.new_figure(12, 2.3 * len(images), nrows=len(images), ncols=5)
     for i, row in enumerate(grid):
@@ -292,11 +270,10 @@ def figure6(results: Results) -> Figure | None:
         row[2].set_xlabel(f"{arrays['layer']}, map {arrays['feature_map'][i]}", fontsize=8)
         for axes, name in ((row[1], "activation"), (row[3], "probability")):
             top = 1 if name == "probability" else None
-            mesh = axes.pcolormesh(x, y, arrays[name][i], cmap="viridis", vmin=0, vmax=top)
+            mesh = axes.pcolormesh(x, y, arrays[name][i], vmin=0, vmax=top)
             figure.colorbar(mesh, ax=axes, fraction=0.046, pad=0.03)
-        _classes(
-            row[4], x, y, arrays["predicted"][i], arrays["true_class"][i], arrays["class_names"]
-        )
+        true, names = arrays["true_class"][i], arrays["class_names"]
+        _classes(row[4], x, y, arrays["predicted"][i], true, names)
     return figure
 
 
@@ -313,19 +290,11 @@ def _classes(axes: Axes, x, y, predicted: np.ndarray, true: int, names: np.ndarr
     axes.legend(handles=patches, loc="upper left", bbox_to_anchor=(1.02, 1), fontsize=7)
 
 
-def _edges(centres: np.ndarray) -> np.ndarray:
-    """Borders between cells around rising centres, the outer ones as far out as in."""
-    half = np.diff(centres).mean() / 2 if len(centres) > 1 else 0.5
-    middle = (centres[1:] + centres[:-1]) / 2
-    return np.concatenate([[centres[0] - half], middle, [centres[-1] + half]])
-
-
 def _dashed(pool: str) -> tuple[int, str]:
     """The paper's table that a target is drawn beside, and what that is of."""
     return (3, "Caltech-101") if pool == "caltech101" else (4, "Caltech-256")
 
 
-@mpl.rc_context(plots.STYLE)
 def figure7(results: Results, pool: str) -> Figure | None:
     """Accuracy by training images a class, and the paper's dashed."""
     figure, ((axes,),) = plots.new_figure(7, 3.8)
@@ -349,7 +318,6 @@ def figure7(results: Results, pool: str) -> Figure | None:
     return figure
 
 
-@mpl.rc_context(plots.STYLE)
 def duplicates(results: Results, pool: str) -> Figure | None:
     """Pairs of near-duplicates, above each other."""
     arrays = results.arrays(f"duplicates-{pool}")
@@ -367,10 +335,9 @@ def duplicates(results: Results, pool: str) -> Figure | None:
 
 def _curves(results: Results) -> Figure | None:
     rows = results.select(experiment="source", condition="standard").drop_duplicates("network")
-    return plots.learning_curves(
-        results,
-        [(row.network, CYCLE[i % 6], row.hash) for i, row in enumerate(rows.itertuples())],
-    )
+    colours = itertools.cycle(CYCLE)
+    lines = [(row.network, next(colours), row.hash) for row in rows.itertuples()]
+    return plots.learning_curves(results, lines)
 
 
 def show(axes: Axes, picture: np.ndarray) -> None:

@@ -44,17 +44,13 @@ from transfer_jax.networks import Conv, Network, receptive_field
 from transfer_jax.readout.duplicates import describe, find_duplicates
 from transfer_jax.readout.features import layer_features, map_images, probabilities
 from transfer_jax.readout.linear import KINDS, layer_accuracy, multilabel_scores
-from transfer_jax.readout.metrics import average_precisions, mean_per_class_accuracy, right_bits
-from transfer_jax.report import (
-    MINUS,
-    Claim,
-    Effect,
-    Results,
-    Verdict,
-    all_of,
-    converged,
-    paired,
+from transfer_jax.readout.metrics import (
+    average_precision_by_image,
+    average_precisions,
+    mean_per_class_accuracy,
+    right_bits,
 )
+from transfer_jax.report import MINUS, Claim, Effect, Results, Verdict, all_of, converged, paired
 from transfer_jax.report.plots import stretched
 from transfer_jax.studies.settings import (
     Opener,
@@ -62,7 +58,6 @@ from transfer_jax.studies.settings import (
     base_cell,
     chosen,
     imported_cell,
-    imported_from,
     integers,
     network_from,
     recipe_from,
@@ -189,12 +184,11 @@ def near_duplicates(task: Task, target: Target) -> np.ndarray:
 
 def entries(config: ConfigDict, open_dataset: Opener) -> list[Entry]:
     """Every network that the config's `experiments` ask for."""
-    imported = imported_from(config, config.network)  # A wrong file comes out before data are read.
     task = source_task(config, open_dataset)
-    return [*_source(config, task, imported), *_scratch(config, open_dataset)]
+    return [*_source(config, task), *_scratch(config, open_dataset)]
 
 
-def _source(config, task: Task, imported) -> Iterator[Entry]:
+def _source(config, task: Task) -> Iterator[Entry]:
     """The networks of Tables 1 and 2 and Figure 5, each from every seed; the first is the one that
     is looked into."""
     wanted, recipe, main = config.experiments, recipe_from(config.recipe), config.network.name
@@ -203,20 +197,24 @@ def _source(config, task: Task, imported) -> Iterator[Entry]:
         found["alexnet"] = (config.alexnet, recipe)
     bases = {main: config.network, "alexnet": config.alexnet}
     for architecture, variants in wanted.ablations.items():
-        for variant in chosen(variants, VARIANTS, "experiments.ablations"):
+        there = variants if architecture in bases else ()  # another network may be the main one
+        for variant in chosen(there, VARIANTS, "experiments.ablations"):
             found[f"{architecture} {variant}"] = (varied(bases[architecture], variant), recipe)
     if wanted.no_filter_rule:
         free = dataclasses.replace(recipe, max_filter_rms=None)
         found[f"{main} {NO_RULE}"] = (config.network, free)
     chosen(wanted.long, found, "experiments.long")
+    if wanted.ensemble_of < 1:
+        raise ValueError(
+            f"--config.experiments.ensemble_of={wanted.ensemble_of}: expected 1 or more"
+        )
     seeds = integers(wanted.seeds, "experiments.seeds")
     others = integers(wanted.other_seeds, "experiments.other_seeds")
     tags = {"study": "zeiler2013", "experiment": "source", "split": str(config.seed)}
     for name, (fields, how) in found.items():
         tags |= {"network": name, "condition": "standard"}
-        if name == main and imported:
-            cell = imported_cell(imported, recipe, task, config.imported.same_classes)
-            yield tags | {"seed": 0, "group": 0}, cell
+        if name == main and (imported := imported_cell(config, task)):
+            yield tags | {"seed": 0, "group": 0}, imported
             continue
         for place, seed in enumerate(seeds if name == main else others):
             cell, more = base_cell(fields, task, how, seed), {"seed": seed}
@@ -285,9 +283,9 @@ def measure(
     task, shown = source_task(config, open_dataset), wanted.projections.to_dict()
     first, most = next(iter(mains)), shown["images"]
 
-    def keep(name, cells, more, compute, *arguments):
+    def keep(name, cells, more, compute, *arguments, version=1):
         inputs = [[cell.hash for cell in cells], task.digest, more]
-        store.measure(name, inputs, lambda: compute(*arguments))
+        store.measure(name, inputs, lambda: compute(*arguments), version=version)
 
     val, train = (some_rows(task, split, most) for split in ("val", "train"))
     looked = store.trained(mains[first])
@@ -299,7 +297,7 @@ def measure(
         cells = [cell for _, cell in standard]
         keep("ensembles", cells, [tags for tags, _ in standard], _ensembles, store, standard)
         settings = wanted.occlusion.to_dict()
-        keep("occlusion", mains.values(), settings, _occlusion, store, mains, settings)
+        keep("occlusion", mains.values(), settings, _occlusion, store, mains, settings, version=2)
     scenes = wanted.multilabel.name and open_dataset(wanted.multilabel.dataset)
     for seed, cell in mains.items():
         if steps := snapshot_steps(config, task):
@@ -314,8 +312,8 @@ def measure(
             keep(f"transfer-{target.name}-{seed}", cells, more, _transfer, *inputs)
         if scenes:
             more = [scenes.name, wanted.multilabel.to_dict()]
-            inputs = (store.trained(cell), seed, scenes, wanted.multilabel)
-            keep(f"multilabel-{seed}", [cell], more, _multilabel, *inputs)
+            inputs = (store, cell, seed, scenes, wanted.multilabel)
+            keep(f"multilabel-{seed}", [cell], more, _multilabel, *inputs, version=2)
     for target in targets(config, open_dataset):
         if target.name in wanted.duplicates:
             inputs = (config, open_dataset, target)
@@ -491,9 +489,9 @@ def _occlusion(store: Store, mains: Mapping[int, Cell], settings: Mapping[str, i
 
     `inside`: share of a network's images, all classified rightly, in which the worst place of the
     square has its centre in the object's box. `inside another box`: the same with the boxes of the
-    other images, of all of them in turn. Seeds look at images of their own.
+    other images, of all of them in turn. Seeds look at images of their own where these suffice.
     """
-    found, arrays, tested = [], {}, settings["tested"]
+    found, arrays, bits, tested = [], {}, {}, settings["tested"]
     for number, (seed, cell) in enumerate(mains.items()):
         trained, data = store.trained(cell), cell.task.dataset
         order = np.random.RandomState(0).permutation(len(cell.task.val[0]))
@@ -507,17 +505,22 @@ def _occlusion(store: Store, mains: Mapping[int, Cell], settings: Mapping[str, i
             )  # fmt: skip
             if maps.unoccluded_predicted == label:
                 boxes = data.boxes[row][1] if data.boxes else ()
-                right.append((maps, box_in_view(trained, pixels.shape[1:3], boxes)))
+                right.append((maps, box_in_view(trained, pixels.shape[1:3], boxes), row))
                 if maps.unoccluded_probability > 0.5:  # the paper's examples are sure
                     shown.append((trained.pixels(pixels)[0], maps, pixels))
-        right = [pair for pair in right if pair[1] is not None]
+        right = [one for one in right if one[1] is not None]
         if len(right) > 1:
-            places = np.array([centres_inside(right[0][0], box).ravel() for _, box in right])
-            inside = places[:, [maps.probability.argmin() for maps, _ in right]]  # boxes x images
-            numbers = {"images": len(right), "inside": np.diag(inside).mean()}
-            others = (inside.sum() - np.trace(inside)) / (inside.size - len(inside))
-            numbers |= {"inside another box": others}
-            found += _numbers({"experiment": "occlusion", "seed": seed}, numbers)
+            places = np.array([centres_inside(right[0][0], box).ravel() for _, box, _ in right])
+            inside = places[:, [maps.probability.argmin() for maps, *_ in right]]  # boxes x images
+            own = np.diag(inside)
+            images = store.keep_images(data.name, np.array([row for *_, row in right]))
+            tags = {"experiment": "occlusion", "seed": seed}
+            found += _numbers(tags, {"images": len(right)})
+            others = (inside.sum(axis=0) - own) / (len(own) - 1)
+            for name, each in (("inside", own), ("inside another box", others)):
+                bits[f"{name} {seed}"] = each
+                known = {"right": f"{name} {seed}", "images": images}
+                found += _numbers(tags | known, {name: each.mean()})
         if not arrays and shown:
             images, maps, pixels = zip(*shown[: settings["shown"]], strict=True)
             fields = ("activation", "probability", "predicted", "true_class", "feature_map")
@@ -527,7 +530,7 @@ def _occlusion(store: Store, mains: Mapping[int, Cell], settings: Mapping[str, i
             arrays["class_names"] = np.array(cell.task.class_names)
             fields = ("layer", "square", "rows", "columns")
             arrays |= {name: np.array(getattr(maps[0], name)) for name in fields}
-    return found, arrays
+    return found, arrays | bits
 
 
 def box_in_view(trained: TrainedNetwork, image_size, boxes) -> tuple | None:
@@ -576,25 +579,30 @@ def _transfer(store: Store, cell: Cell, target: Target, seed: int, scratch: Sequ
     return rows, bits
 
 
-def _multilabel(trained: TrainedNetwork, seed: int, dataset: Dataset, wanted: ConfigDict):
+def _multilabel(store: Store, cell: Cell, seed: int, dataset: Dataset, wanted: ConfigDict):
     """Table 5: average precisions of each class on images of several, by a softmax on the last
     hidden layer, as in the paper, and by one SVM a class, which lets several classes be there."""
-    layer, x, y = trained.network.layer_names[-2], {}, {}
+    trained, x, y = store.trained(cell), {}, {}
+    layer = trained.network.layer_names[-2]
     for split in wanted.splits:
         rows, how = dataset.splits[split], {"view": trained.view}
         found = layer_features(trained.network, trained.params, dataset.read, rows, (layer,), **how)
         x[split], y[split] = found[layer], dataset.labels[rows]
     train, test = x
-    data, found = (x[train], y[train], x[test]), []
+    images = store.keep_images(dataset.name, dataset.splits[test])
+    data, found, added = (x[train], y[train], x[test]), [], {}
     for readout, scores in (("softmax", softmax_scores), ("svm", multilabel_scores)):
         scored = scores(*data)
-        for rule, name in (("area", "AP"), ("voc2007", "AP at 11 recalls")):
-            precisions = average_precisions(scored, y[test], rule)
-            tags = {"experiment": "multilabel", "pool": wanted.name, "readout": readout}
-            for which, value in zip(dataset.class_names, precisions, strict=True):
-                if not np.isnan(value):
-                    found += _numbers({**tags, "seed": seed, "class": which}, {name: value})
-    return found, {}
+        tags = {"experiment": "multilabel", "pool": wanted.name, "readout": readout, "seed": seed}
+        for place, which in enumerate(dataset.class_names):
+            of, name = (scored[:, [place]], y[test][:, [place]]), f"{readout} {place}"
+            if not (of[1] == 1).any():
+                continue
+            added[name] = average_precision_by_image(*of)
+            tags |= {"class": which, "right": name, "images": images}
+            for rule, measure in (("area", "AP"), ("voc2007", "AP at 11 recalls")):
+                found += _numbers(tags, {measure: average_precisions(*of, rule)[0]})
+    return found, added
 
 
 def softmax_scores(train_x: np.ndarray, labels: np.ndarray, test_x: np.ndarray) -> np.ndarray:
@@ -639,7 +647,6 @@ def _duplicates(config: ConfigDict, open_dataset: Opener, target: Target) -> Mea
 
 # Effects and claims
 
-SEED = ("seed",)
 FOLD = ("seed", "pool", "size", "fold")
 LITTLE = 0.05  # the paper's removals of two layers cost up to 4.9 points and are called little
 SLIGHT = 0.03  # its other sizes of fc6 and fc7 change up to 1.8 points
@@ -660,20 +667,15 @@ def transferred(results: Results, readout: str, **tags: Any) -> pd.DataFrame:
     return results.select("accuracy", experiment="transfer", readout=readout, **tags)
 
 
-def difference(results: Results, treated: pd.DataFrame, reference: pd.DataFrame, on=SEED) -> Effect:
-    """`paired` over the first of `on`."""
-    return paired(results, treated, reference, on, on[:1])
-
-
 def main_network(results: Results) -> str:
     """The network that is looked into: 'zfnet' unless another was imported."""
-    rows = results.frame[results.frame["experiment"] == "source"]
+    rows = results.select(None, experiment="source")
     return rows["network"].iloc[0] if len(rows) else "zfnet"
 
 
 def depths(rows: pd.DataFrame) -> list[str]:
-    """Layers of rows from the lowest up."""
-    return sorted(set(rows.get("layer", ())), key=lambda name: int(name.lstrip("convf")))
+    """Layers of rows, which are measured from the lowest up."""
+    return list(dict.fromkeys(rows.get("layer", ())))
 
 
 def compared(sign: str, plus: Sequence[str], minus: Sequence[str], margin: float):
@@ -690,7 +692,7 @@ def compared(sign: str, plus: Sequence[str], minus: Sequence[str], margin: float
             rows = {n: networks(results, n, condition=condition) for n in (*plus, *minus)}
             sides = (pd.concat([rows[n] for n in names]) for names in (plus, minus))
             there = all(len(found) for found in rows.values())
-            effect = difference(results, *sides) if there else Effect()
+            effect = paired(results, *sides) if there else Effect()
             verdicts.append(getattr(effect, sign)(margin, name + words))
         standard, long = verdicts
         if not long.effect.units:
@@ -716,7 +718,7 @@ def every(sign: str, pairs: Sequence[tuple[str, str]], margin: float):
 def _averaging(results: Results) -> Verdict:
     main = main_network(results)
     ensembles = results.select(experiment="ensemble")
-    gain = difference(results, ensembles, networks(results, main), ("group",))
+    gain = paired(results, ensembles, networks(results, main), ("group",), ("group",))
     return gain.above(0, f"ensemble {MINUS} its members")
 
 
@@ -724,26 +726,31 @@ def _first_layer(results: Results, network: str, measure: str) -> pd.DataFrame:
     return results.select(measure, experiment="filters", network=network, layer="conv1")
 
 
+def _of_weights(results: Results, treated: pd.DataFrame, reference: pd.DataFrame) -> Effect:
+    """`paired`, of numbers of weights, which have no images."""
+    return dataclasses.replace(paired(results, treated, reference), noise=())
+
+
 def _dominant_filters(results: Results) -> Verdict:
     main = main_network(results)
     free = _first_layer(results, f"{main} {NO_RULE}", "strongest")
     kept = _first_layer(results, main, "strongest")
-    twice = difference(results, free, kept.assign(value=2 * kept["value"]))
+    twice = _of_weights(results, free, kept.assign(value=2 * kept["value"]))
     limit = _first_layer(results, main, "at the limit")
-    acts = difference(results, limit, limit.assign(value=0.0)).above(0)
+    acts = _of_weights(results, limit, limit.assign(value=0.0)).above(0)
     name = f"strongest filter's share without the rule {MINUS} twice that with it"
     return twice.above(0, name).supposing(acts, "the rule did not act on the first layer")
 
 
 def _dead_filters(results: Results) -> Verdict:
     theirs, ours = (_first_layer(results, name, "dead") for name in ("alexnet", "zfnet"))
-    return difference(results, theirs, ours).above(0, f"dead filters, alexnet {MINUS} zfnet")
+    return _of_weights(results, theirs, ours).above(0, f"dead filters, alexnet {MINUS} zfnet")
 
 
 def pretraining_gain(results: Results, **tags: Any) -> Effect:
     """Pretrained minus from scratch, over the folds and sizes that both have."""
     rows = (transferred(results, kind, **tags) for kind in ("pretrained", "scratch"))
-    return difference(results, *rows, FOLD)
+    return paired(results, *rows, FOLD)
 
 
 def _pretraining(results: Results) -> Verdict:
@@ -763,7 +770,7 @@ def _few_images(results: Results) -> Verdict:
             large = min(size for size in many if size >= 10 * n)
             rows = transferred(results, "pretrained", pool=pool, size=n)
             anew = transferred(results, "scratch", pool=pool, size=large)
-            lead = difference(results, rows, anew, ("seed", "pool", "fold"))
+            lead = paired(results, rows, anew, ("seed", "pool", "fold"))
             name = f"pretrained with {n:.0f} {MINUS} scratch with {large:.0f}, {pool}"
             verdicts.append(lead.above(0, name))
     return all_of(*verdicts or [Effect().above(0, f"pretrained {MINUS} scratch with ten times")])
@@ -777,7 +784,7 @@ def _higher_layers(results: Results) -> Verdict:
 
     def over(upper, lower, margin):
         sides = (rows[rows["layer"] == layer] for layer in (upper, lower))
-        return difference(results, *sides, FOLD).above(margin, f"{upper} {MINUS} {lower}")
+        return paired(results, *sides, FOLD).above(margin, f"{upper} {MINUS} {lower}")
 
     steps = [over(upper, lower, -FALL) for lower, upper in itertools.pairwise(layers)]
     return all_of(over(layers[-1], layers[0], 0), *steps)
@@ -786,19 +793,19 @@ def _higher_layers(results: Results) -> Verdict:
 def _occluded(results: Results) -> Verdict:
     names = ("inside", "inside another box")
     sides = (results.select(measure, experiment="occlusion") for measure in names)
-    return difference(results, *sides).above(0, f"in its own box {MINUS} in other images'")
+    return paired(results, *sides).above(0, f"in its own box {MINUS} in other images'")
 
 
 def _convergence(results: Results) -> Verdict:
     halves = ("lower", "upper")
     sides = (results.select("progress", experiment="evolution", half=half) for half in halves)
-    return difference(results, *sides).above(LATE, f"progress of lower {MINUS} upper layers")
+    return paired(results, *sides).above(LATE, f"progress of lower {MINUS} upper layers")
 
 
 def _several_labels(results: Results) -> Verdict:
     kinds = ("svm", "softmax")
     sides = (results.select("AP", experiment="multilabel", readout=kind) for kind in kinds)
-    lead = difference(results, *sides, ("seed", "pool", "class"))
+    lead = paired(results, *sides, ("seed", "pool", "class"))
     return lead.above(0, f"SVM a class {MINUS} softmax, mean AP")
 
 

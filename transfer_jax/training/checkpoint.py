@@ -20,28 +20,15 @@ import orbax.checkpoint as ocp
 import safetensors.numpy
 
 from transfer_jax import seal
-from transfer_jax.data.seals import replacing
 from transfer_jax.training import parallel
 
 log = logging.getLogger(__name__)
 
 
-def write(path: Path, content: bytes) -> str:
-    """Writes a file, whole or not at all; returns its digest."""
-    with replacing(path) as partial:
-        partial.write_bytes(content)
-    return seal.HASH(content).hexdigest()
-
-
-def write_json(path: Path, content: Mapping[str, Any], owner: str) -> str:
-    """Writes a sealed JSON object, whole or not at all; returns the file's digest."""
-    return write(path, (json.dumps(seal.sealed(content, owner), indent=1) + "\n").encode())
-
-
 def save_params(path: Path, params: Mapping[str, Mapping[str, Any]]) -> str:
     """Writes params to a safetensors file, whole or not at all; returns its digest."""
     flat = {f"{n}.{e}": np.asarray(a) for n, layer in params.items() for e, a in layer.items()}
-    with replacing(path) as partial:
+    with seal.replacing(path) as partial:
         safetensors.numpy.save_file(flat, partial)
         return seal.digest_of(partial)
 
@@ -63,18 +50,15 @@ class CellLog:
         self.folder, self.path = folder, folder / "metrics.jsonl"
 
     def begin(self, mark: Mapping[str, Any] | None = None) -> None:
-        """Begins, or goes on from a `mark`: lines that were written since are dropped.
-
-        Raises:
-          DamagedError: the files are not what they were then.
-        """
+        """Begins, or goes on from a `mark`: lines that were written since are dropped. DamagedError
+        where the files are not what they were then."""
         mark = mark or {"size": 0, "lines": seal.HASH().hexdigest(), "snapshots": {}}
         lines = self.path.read_bytes()[: mark["size"]] if self.path.exists() else b""
         self.size, self.hash, self.snapshots = len(lines), seal.HASH(lines), dict(mark["snapshots"])
         if self.hash.hexdigest() != mark["lines"]:
             raise seal.damaged(self.path)
         seal.check(self.folder, self.snapshots)
-        write(self.path, lines)
+        seal.write(self.path, lines)
 
     def mark(self) -> dict[str, Any]:
         """What is there by now, JSON-able."""
@@ -169,7 +153,8 @@ class Checkpoints:
     def _write(self, step: int, state: Any, place: Mapping[str, Any]) -> None:
         folder, path = self.folder / str(step), self.folder / f"{step}.json"
         self.orbax.save(folder, args=ocp.args.StandardSave(state), force=True)
-        write_json(path, {**place, "files": seal.digests(folder)}, self._owner(path))
+        place = {**place, "files": seal.digests(folder)}
+        seal.write_json(path, place, self._owner(path))
         for old in self._sealed()[:-2]:
             self._remove(old)
 

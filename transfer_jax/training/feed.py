@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -18,7 +18,7 @@ from transfer_jax.training.step import Source
 
 def is_resident(task: Task, limit: int) -> bool:
     """Whether a task's images, training and validation, fit into `limit` bytes."""
-    count = sum(len(task.select(split)[0]) for split in ("train", "val"))
+    count = len(task.train[0]) + len(task.val[0])
     return count * task.dataset.read(task.train[0][:1]).nbytes <= limit
 
 
@@ -32,18 +32,15 @@ def train_batches(
 
     Yields:
       (source, indices) with a leading axis of devices; indices (devices, local batch), or
-      (devices, chunk, local batch) where chunk is more than 1; streamed batches come one by one.
+      (devices, chunk, local batch) where chunk is more than 1, which streamed batches do not take.
     """
     part = parallel.own_part(order.batch_size)
-    if resident:
-        source = Source(*_on_devices(task, "train"), mean)
-        for step in range(start, stop, chunk):
-            steps = range(step, min(step + chunk, stop))
-            indices = np.stack([order.slice(s, *part) for s in steps]).astype(np.int32)
-            yield source, parallel.split_batch(indices if chunk > 1 else indices[0], axis=-1)
-        return
-    batches = (order.slice(step, *part) for step in range(start, stop))
-    yield from _streamed(task, "train", mean, batches)
+    steps = range(start, stop)
+    batches = (order.slice(step, *part) for step in steps)
+    if chunk > 1:
+        calls = (steps[i : i + chunk] for i in range(0, len(steps), chunk))
+        batches = (np.stack([order.slice(step, *part) for step in call]) for call in calls)
+    return _fed(task, "train", mean, batches, resident)
 
 
 def val_batches(
@@ -51,16 +48,19 @@ def val_batches(
 ) -> Iterator[tuple[Source, np.ndarray]]:
     """Every validation image once, in order, the last batch filled up with the first image."""
     part = slice(*parallel.own_part(batch_size))
-    count = len(task.select("val")[0])
-    batches = (indices[part] for indices, _ in padded_batches(count, batch_size))
+    batches = (indices[part] for indices, _ in padded_batches(len(task.val[0]), batch_size))
+    return _fed(task, "val", mean, batches, resident)
+
+
+def _fed(
+    task: Task, split: str, mean: Any, batches: Iterable[np.ndarray], resident: bool
+) -> Iterator[tuple[Source, np.ndarray]]:
+    """Each batch of places in a split, with the images that they are places in."""
     if resident:
-        source = Source(*_on_devices(task, "val"), mean)
-        yield from ((source, parallel.split_batch(i.astype(np.int32))) for i in batches)
-    else:
-        yield from _streamed(task, "val", mean, batches)
-
-
-def _streamed(task: Task, split: str, mean: Any, batches: Iterator[np.ndarray]):
+        source = Source(*_on_devices(task, split), mean)
+        for indices in batches:
+            yield source, parallel.split_batch(indices.astype(np.int32), axis=-1)
+        return
     rows, labels = task.select(split)
 
     def read(indices: np.ndarray) -> tuple[np.ndarray, Any]:

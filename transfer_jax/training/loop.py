@@ -21,13 +21,7 @@ from transfer_jax.training import feed, parallel
 from transfer_jax.training.checkpoint import CellLog, Checkpoints
 from transfer_jax.training.objective import CLASSIFICATION
 from transfer_jax.training.recipe import Recipe, learning_rate_schedule, plateau_scale
-from transfer_jax.training.step import (
-    State,
-    batch_parts,
-    initial_state,
-    make_eval_fn,
-    make_update_fn,
-)
+from transfer_jax.training.step import State, initial_state, make_eval_fn, make_update_fn
 from transfer_jax.transfer import Treatment
 
 
@@ -167,7 +161,7 @@ def train_group(
     state, key = parallel.replicate(state), jax.random.key_data(jax.random.key(stream_seed))
     chunk = _steps_per_call(runtime, recipe, resident, first, kept)
     objective = task.objective or CLASSIFICATION
-    update = _update_fn(network, recipe, frozen, objective, chunk > 1)
+    update = _update_fn(network, recipe, frozen, objective=objective, scanned=chunk > 1)
     evaluate = _eval_fn(network, recipe, frozen, objective)
     schedule = learning_rate_schedule(recipe)
     # Devices that share a CPU's threads can wait for each other for ever when a step is started
@@ -223,11 +217,16 @@ def train_group(
             row |= {"steps": bad, "error": _diverged(treatments[i], bad, rate)}
         else:
             best = sorted(history[i], reverse=True)[: recipe.best_evals]
-            row |= {**evaluations[i], f"{objective.measures[0]}_best_mean": float(np.mean(best))}
-            row |= {"right": right[i]} if right else {}
-            row |= {"train_loss": float(train_losses[i])}
-            row |= {"images_per_second": recipe.steps * recipe.batch_size / seconds}
-        row |= {"files": logs[i].files()} if logs else {}
+            row |= {
+                **evaluations[i],
+                f"{objective.measures[0]}_best_mean": float(np.mean(best)),
+                "train_loss": float(train_losses[i]),
+                "images_per_second": recipe.steps * recipe.batch_size / seconds,
+            }
+            if right:
+                row["right"] = right[i]
+        if logs:
+            row["files"] = logs[i].files()
         results.append((jax.tree.map(np.asarray, full), row))
     return results
 
@@ -242,7 +241,7 @@ def _diverged(treatment: Treatment, step: int, rate: float) -> str:
 def _evaluate(evaluate, learned, shared, task: Task, mean, recipe: Recipe, resident: bool):
     """The objective's measures of each cell on the validation images, and which were right where
     these are top-1."""
-    count, names = len(task.select("val")[0]), (task.objective or CLASSIFICATION).measures
+    count, names = len(task.val[0]), (task.objective or CLASSIFICATION).measures
     found = [
         np.asarray(evaluate(learned, shared, source, indices).addressable_shards[0].data[0])
         for source, indices in feed.val_batches(task, mean, recipe.batch_size, resident)
@@ -258,11 +257,10 @@ def evaluate(
 ) -> dict:
     """'top1', 'top5', 'eval_loss' and 'right' of a network on a task's validation images."""
     resident = feed.is_resident(task, runtime.resident_bytes)
-    arrays = parallel.replicate(((params,), {}, np.asarray(mean, np.float32)))
-    (learned, shared, mean_there) = arrays
+    learned, mean = parallel.replicate(((params,), np.asarray(mean, np.float32)))
     function = _eval_fn(network, recipe, (0,), CLASSIFICATION)
-    figures, right = _evaluate(function, learned, shared, task, mean_there, recipe, resident)
-    return {**figures[0], "right": right[0]}
+    (figures,), (right,) = _evaluate(function, learned, {}, task, mean, recipe, resident)
+    return {**figures, "right": right}
 
 
 def _steps_per_call(runtime, recipe, resident: bool, first: int, kept: set[int]) -> int:
@@ -277,11 +275,6 @@ def _steps_per_call(runtime, recipe, resident: bool, first: int, kept: set[int])
     return max(k for k in range(1, 51) if common % k == 0)
 
 
-@functools.lru_cache(maxsize=32)
-def _update_fn(network: Network, recipe: Recipe, frozen: tuple[int, ...], objective, scanned: bool):
-    parts = batch_parts(network, frozen, recipe.batch_size // jax.device_count())
-    form = {"objective": objective, "scanned": scanned, "parts": parts}
-    return make_update_fn(network, recipe, frozen, **form)
-
-
+# Cells of one network and recipe follow each other: their programs are compiled once.
+_update_fn = functools.lru_cache(maxsize=32)(make_update_fn)
 _eval_fn = functools.lru_cache(maxsize=32)(make_eval_fn)

@@ -60,7 +60,11 @@ class Classification:
     def score(self, network: Network, params, x, start: int, labels) -> jax.Array:
         """`measures` of every image, (N, 3) float32: whether the true class is the first, whether
         it is among the first five (a tie counts against the network), its cross-entropy in nats."""
-        log_p = log_probabilities(network, params, x, start, len(labels))
+        logits = network.apply_range(params, x, start, None)
+        log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
+        log_p = log_p.reshape(len(labels), -1, logits.shape[1])
+        # Of the mean probabilities of an image's crops.
+        log_p = jax.nn.logsumexp(log_p, axis=1) - jnp.log(log_p.shape[1])
         true = jnp.take_along_axis(log_p, labels[:, None], axis=1)
         # Negated, so that a network whose logits are not numbers hits nothing.
         rank = jnp.sum(~(log_p < true), axis=1) - 1
@@ -68,10 +72,3 @@ class Classification:
 
 
 CLASSIFICATION = Classification()
-
-
-def log_probabilities(network: Network, params, x, start: int, count: int) -> jax.Array:
-    """(count, classes) log-probabilities in float32, their mean over the crops of each image."""
-    logits = network.apply_range(params, x, start, None)
-    log_p = jax.nn.log_softmax(logits.astype(jnp.float32)).reshape(count, -1, logits.shape[1])
-    return jax.nn.logsumexp(log_p, axis=1) - jnp.log(log_p.shape[1])

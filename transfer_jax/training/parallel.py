@@ -29,14 +29,10 @@ def set_up(
     """Prepares this process for training; programs call it once, before JAX is first used.
 
     On GPUs it asks XLA for deterministic operations, without which a resumed run differs in its
-    last bits. With arguments, or under Slurm, Open MPI and on TPU pods, it joins the other
-    processes of the run: every one of them calls it. When one dies the others end within about
-    DEAD_AFTER seconds; all started again go on from the last checkpoint.
-
-    Args:
-      coordinator: 'host:port' of the first process, the same for all.
-      num_processes: how many there are.
-      process_id: which this one is, from 0.
+    last bits. Told 'host:port' of the first of several processes, how many there are and which this
+    one is, or under Slurm, Open MPI and on TPU pods, it joins the others, which all call it. When
+    one dies the others end within about DEAD_AFTER seconds; all started again go on from the last
+    checkpoint.
     """
     keep_freed_memory()
     flags = os.environ.get("XLA_FLAGS", "")
@@ -79,11 +75,8 @@ def broadcast(value: Any) -> Any:
 
 
 def own_part(batch_size: int) -> tuple[int, int]:
-    """(start, stop): which examples of a batch this process's devices take.
-
-    Raises:
-      ValueError: the batch cannot be split evenly over the devices of all processes.
-    """
+    """(start, stop): which examples of a batch this process's devices take; ValueError where it
+    cannot be split evenly over the devices of all processes."""
     if batch_size % jax.device_count():
         raise ValueError(
             f"recipe.batch_size={batch_size}: expected a multiple of the number of devices, "
@@ -101,28 +94,16 @@ def split_batch(array: np.ndarray, axis: int = 0) -> np.ndarray:
     return np.moveaxis(array.reshape(shape), axis, 0)
 
 
-def _sharding() -> jax.sharding.NamedSharding:
-    mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
-    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
-
-
 def put(tree: Any) -> Any:
     """Starts moving host arrays with a leading device axis to this process's devices."""
-    return jax.device_put(tree, _sharding())
+    mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
+    return jax.device_put(tree, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS)))
 
 
 def replicate(tree: Any) -> Any:
     """Copies arrays to every device of this process, with a leading axis of devices."""
-    devices, sharding = jax.local_devices(), _sharding()
-
-    def copy(leaf):
-        leaf = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
-        pieces = [jax.device_put(leaf[None], device) for device in devices]
-        return jax.make_array_from_single_device_arrays(
-            (len(devices), *leaf.shape), sharding, pieces
-        )
-
-    return jax.tree.map(copy, tree)
+    devices = jax.local_device_count()
+    return put(jax.tree.map(lambda a: np.broadcast_to(a, (devices, *np.shape(a))), tree))
 
 
 def unreplicate(tree: Any) -> Any:

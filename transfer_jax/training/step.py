@@ -73,14 +73,9 @@ def cast(network: Network, params: Any, precision: str) -> Any:
 def initial_state(
     network: Network, recipe: Recipe, frozen: Sequence[int], params: Sequence[Any]
 ) -> tuple[State, Any]:
-    """State before the first step, and the frozen layers that the group shares.
-
-    Args:
-      network, recipe: of every cell.
-      frozen: for each cell, how many of its lower layers are frozen; where these overlap they are
-        the same arrays.
-      params: full initial params of each cell.
-    """
+    """State before the first step, and the frozen layers that the group shares. For each cell
+    `frozen` is how many of its lower layers are frozen, the same arrays where these overlap, and
+    `params` its full initial params."""
     names, tx = network.layer_names, optimizer(recipe)
     deepest = params[max(range(len(frozen)), key=frozen.__getitem__)]
     shared = {name: deepest[name] for name in names[: max(frozen)]}
@@ -111,7 +106,7 @@ def make_update_fn(
     *,
     objective: Classification = CLASSIFICATION,
     scanned: bool = False,
-    parts: int = 1,
+    parts: int | None = None,
 ) -> Callable:
     """One training step of a group, mapped over the devices.
 
@@ -119,7 +114,7 @@ def make_update_fn(
       network, recipe, frozen: as in `initial_state`.
       objective: what is learned, see `training.objective`.
       scanned: several steps a call: `indices` gains an axis of steps behind that of devices.
-      parts: equal parts that a device's batch is computed in, see `batch_parts`.
+      parts: equal parts that a device's batch is computed in; None leaves it to `batch_parts`.
 
     Returns:
       update(state, shared, source, indices, rates, key data) -> (state, losses). All but the last
@@ -128,6 +123,8 @@ def make_update_fn(
     """
     names, tx = network.layer_names, optimizer(recipe)
     optimizers = [freeze(tx, lower_layers(network, n)) for n in frozen]
+    if parts is None:
+        parts = batch_parts(network, frozen, recipe.batch_size // jax.device_count())
 
     def losses_of(params, shared, mean, batch):
         (images, labels), view_keys, drop_keys = batch
