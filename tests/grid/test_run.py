@@ -12,15 +12,14 @@ import numpy as np
 import pytest
 
 from tests import small
-from transfer_jax.data.tasks import subset_task
-from transfer_jax.grid.cell import all_cells
+from transfer_jax.grid.cell import Cell, all_cells
 from transfer_jax.grid.imported import read_imported
 from transfer_jax.grid.run import run_grid
 from transfer_jax.grid.store import Store
 from transfer_jax.networks.weights import save_weights
-from transfer_jax.studies.settings import imported_cell
 from transfer_jax.training import Runtime
 from transfer_jax.training.loop import evaluate
+from transfer_jax.transfer import Treatment
 
 RECIPE = dataclasses.replace(small.RECIPE, steps=30, eval_every=10)
 NAMES = ("baseA", "baseB", "A1B", "A2B", "A2B+", "R1B")
@@ -136,11 +135,13 @@ def test_a_network_from_a_file_is_a_base(tmp_path, whole):
     how = {"mean": trained.mean, "pixel_scale": trained.recipe.pixel_scale}
     save_weights(path, trained.network, trained.params, **how)
     imported = read_imported(path, base.network)
-    known = imported_cell((imported, base.network), RECIPE, base.task, True)
+    none = (np.zeros(0, np.int64), np.zeros(0, np.int32))
+    without_images = dataclasses.replace(base.task, train=none, val=none)
+    known, stranger, elsewhere = (
+        Cell(base.network, task, Treatment("A"), RECIPE, imported=imported)
+        for task in (base.task, without_images, copy.task)
+    )
     copied = dataclasses.replace(copy, source=known)
-    of_three = subset_task("A", small.dataset(), [0, 1, 2])
-    stranger = imported_cell((imported, base.network), RECIPE, of_three, True)
-    elsewhere = imported_cell((imported, base.network), RECIPE, copy.task, True)
     store = run(tmp_path / "run", [({}, known), ({}, copied), ({}, elsewhere)])
     assert store.outcome(known)["top1"] == whole.outcome(base)["top1"]
     asked = (base.network, RECIPE, store.params(elsewhere), copy.task, elsewhere.mean(), RUNTIME)
