@@ -14,7 +14,7 @@ from transfer_jax.data.tasks import Task
 from transfer_jax.detection.boxes import areas, moved, not_suppressed, overlaps
 from transfer_jax.detection.network import judge_regions, pool_regions, split
 from transfer_jax.networks import Network
-from transfer_jax.readout.metrics import area_and_derivative, average_precision
+from transfer_jax.readout.metrics import area_derivative, average_precision
 from transfer_jax.training.recipe import Recipe
 
 LEAST_SCORE, MOST_OVERLAP, MOST = 0.01, 0.3, 100
@@ -131,10 +131,12 @@ def average_precisions(
     )
 
 
-def by_image(found: Detections, right: np.ndarray, truth: Boxes, num_classes: int) -> np.ndarray:
-    """What each of N test images adds to the mean average precision by the area: (N,), as in
-    `readout.metrics`. Arguments as above."""
-    images, found_classes = len(truth.offsets) - 1, []
+def by_image(
+    found: Detections, right: np.ndarray, truth: Boxes, num_classes: int, rule: str = "area"
+) -> np.ndarray:
+    """What each of N test images adds to the mean of `average_precisions`: (N,). The spread is that
+    of the area for both rules, see `readout.metrics`."""
+    images, derivatives = len(truth.offsets) - 1, []
     owner = np.repeat(np.arange(images), np.diff(truth.offsets))
     for label in range(num_classes):
         positives = owner[(truth.labels == label) & ~truth.difficult]
@@ -142,6 +144,6 @@ def by_image(found: Detections, right: np.ndarray, truth: Boxes, num_classes: in
             of = np.flatnonzero((found.labels == label) & (right >= 0))
             of = of[np.argsort(-found.scores[of], kind="stable")]
             of = right[of] == 1, found.images[of], positives, images
-            found_classes.append(area_and_derivative(*of))
-    means, derivatives = zip(*found_classes, strict=True)
-    return np.mean(means) + images * np.mean(derivatives, axis=0)
+            derivatives.append(area_derivative(*of))
+    mean = np.nanmean(average_precisions(found, right, truth, num_classes, rule))
+    return mean + images * np.mean(derivatives, axis=0)

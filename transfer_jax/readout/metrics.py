@@ -93,15 +93,15 @@ def average_precision_by_image(
         order = order[label[order] >= 0]
         if (positives := np.flatnonzero(label == 1)).size:
             of = label[order] == 1, order, positives, len(label)
-            derivatives.append(area_and_derivative(*of)[1])
+            derivatives.append(area_derivative(*of))
     mean = np.nanmean(average_precisions(scores, labels, rule))
     return mean + len(labels) * np.mean(derivatives, axis=0)
 
 
-def area_and_derivative(
+def area_derivative(
     hit: np.ndarray, image: np.ndarray, positives: np.ndarray, images: int
-) -> tuple[float, np.ndarray]:
-    """Average precision by the area of one class, and its derivative by each image's weight.
+) -> np.ndarray:
+    """The derivative of one class's average precision, by the area, by each image's weight.
 
     Args:
       hit: (n,) bool, whether what was retrieved is of the class, from the highest score down.
@@ -114,13 +114,13 @@ def area_and_derivative(
     precision = hits / count
     best = len(hit) - 1 - _last_maxima(precision[::-1])[::-1]
     gain = hit / positives.size  # of recall
-    mean = float(gain @ precision[best])
     # Precision hits / count changes by what stands before it.
     at = np.bincount(best, gain, len(hit)) / np.maximum(count, 1) ** 2
     up, down = (np.cumsum((at * n)[::-1])[::-1] for n in (count - hits, hits))
     each = gain * precision[best] + np.where(hit, up, -down)
     derivative = np.bincount(image, each, images)
-    return mean, derivative - np.bincount(positives, minlength=images) * mean / positives.size
+    mean = gain @ precision[best]
+    return derivative - np.bincount(positives, minlength=images) * mean / positives.size
 
 
 def _last_maxima(values: np.ndarray) -> np.ndarray:

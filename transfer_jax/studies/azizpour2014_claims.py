@@ -128,7 +128,8 @@ def candidates(results: Results, measure: str) -> pd.DataFrame:
     it: with its error and `right`, and those of the default setting, `_default`."""
     rows = results.select(measure)
     if "candidate" not in rows or not rows["default"].eq(True).any():
-        return pd.DataFrame(columns=["seed", *TASK, "candidate", "error", "error_default"])
+        columns = ["error", "right", "error_default", "right_default"]
+        return pd.DataFrame(columns=["seed", *TASK, "candidate", *columns])
     rows = rows[rows["candidate"].notna()].drop_duplicates(["seed", "target", "candidate"])
     rows = rows.assign(error=(1 - rows["value"]).clip(lower=LEAST_ERROR))
     name = rows.loc[rows["default"].eq(True), "candidate"].iloc[0]
@@ -147,7 +148,8 @@ def errors(results: Results, measure: str) -> pd.DataFrame:
 @functools.lru_cache(maxsize=2)
 def recommendations(results: Results) -> pd.DataFrame:
     """What each way to choose gives each target: columns seed, target, group, rank, way, candidate,
-    value, the relative error that is saved on test images against the default setting.
+    value, the relative error that is saved on test images against the default setting, and what
+    `candidates` says of the two on these.
 
     Choices are made anew for each seed, on that seed's networks alone: of what was measured on all
     targets in question the candidate of the lowest mean relative error on validation images.
@@ -170,7 +172,9 @@ def recommendations(results: Results) -> pd.DataFrame:
                     choice = np.where(known, means, np.inf).argmin()
                     row = [seed, *target, way, own.columns[choice], 1 - told[i, choice]]
                     found.append(row)
-    return pd.DataFrame(found, columns=["seed", *TASK, "way", "candidate", "value"])
+    found = pd.DataFrame(found, columns=["seed", *TASK, "way", "candidate", "value"])
+    keys, more = ["seed", "target", "candidate"], ["right", "error_default", "right_default"]
+    return found.merge(candidates(results, "test")[[*keys, *more]], on=keys)
 
 
 def saved(results: Results, way: str, **weights: float) -> Effect:
@@ -182,8 +186,6 @@ def saved(results: Results, way: str, **weights: float) -> Effect:
     chosen = chosen[chosen.groupby("seed")["way"].transform("nunique") == len(sign)]
     if chosen.empty:
         return Effect()
-    columns = ["right", "error_default", "right_default"]
-    chosen = chosen.merge(candidates(results, "test")[["seed", "target", "candidate", *columns]])
     targets = chosen.groupby(["seed", "way"])["value"].transform("size")
     share = chosen["sign"] / targets
     values = (share * chosen["value"]).groupby(chosen["seed"]).sum()

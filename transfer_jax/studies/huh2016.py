@@ -377,14 +377,10 @@ def _detection(store: Store, found: Sequence[Entry]):
             measured = known[cell.hash] = []
             right = evaluate.judged(detections, truth)
             of = detections, right, truth, task.num_classes
-            adds = evaluate.by_image(*of)
             for measure, rule in (("map_voc07", "voc2007"), ("map_area", "area")):
-                each = evaluate.average_precisions(*of, rule)
-                mean = float(np.nanmean(each))
-                # The noise of images is that of the area for both.
-                arrays[f"{cell.hash} {measure}"] = adds - adds.mean() + mean
+                added = arrays[f"{cell.hash} {measure}"] = evaluate.by_image(*of, rule)
                 kept = {"right": f"{cell.hash} {measure}", "images": tested}
-                measured.append({"measure": measure, "value": mean, **kept})
+                measured.append({"measure": measure, "value": float(added.mean()), **kept})
             best = [np.flatnonzero(detections.images == place)[:DRAWN] for place in shown]
             name = claims.name_of((tags["condition"], tags.get("amount")))
             for field, array in detections._asdict().items():

@@ -595,13 +595,14 @@ def _multilabel(store: Store, cell: Cell, seed: int, dataset: Dataset, wanted: C
         scored = scores(*data)
         tags = {"experiment": "multilabel", "pool": wanted.name, "readout": readout, "seed": seed}
         for place, which in enumerate(dataset.class_names):
-            of, name = (scored[:, [place]], y[test][:, [place]]), f"{readout} {place}"
+            of = scored[:, [place]], y[test][:, [place]]
             if not (of[1] == 1).any():
                 continue
-            added[name] = average_precision_by_image(*of)
-            tags |= {"class": which, "right": name, "images": images}
             for rule, measure in (("area", "AP"), ("voc2007", "AP at 11 recalls")):
-                found += _numbers(tags, {measure: average_precisions(*of, rule)[0]})
+                name = f"{readout} {rule} {place}"
+                added[name] = average_precision_by_image(*of, rule)
+                known = {"class": which, "right": name, "images": images}
+                found += _numbers(tags | known, {measure: added[name].mean()})
     return found, added
 
 
