@@ -15,7 +15,13 @@ import numpy as np
 from transfer_jax.data.batches import permutation
 from transfer_jax.data.dataset import Dataset, digest
 from transfer_jax.data.sources import DatasetSpec
-from transfer_jax.data.tasks import Task, fold_task, single_labels, subset_task
+from transfer_jax.data.tasks import (
+    Task,
+    classes_without,
+    fold_task,
+    single_labels,
+    subset_task,
+)
 
 GROUPS = (
     "image classification",
@@ -188,11 +194,11 @@ _SPEC = {field.name: field.default for field in dataclasses.fields(DatasetSpec)}
 
 def _classes(benchmark: Benchmark, dataset: Dataset) -> list[int]:
     paths = dataset.class_paths or [(name,) for name in dataset.class_names]
-    wanted, left_out = set(benchmark.classes or dataset.class_names), set(benchmark.without)
-    if unknown := (wanted | left_out) - {name for path in paths for name in path}:
+    wanted = set(benchmark.classes or dataset.class_names)
+    if unknown := wanted - {name for path in paths for name in path}:
         raise ValueError(f"task {benchmark.name!r}: {dataset.name} has no class {min(unknown)!r}")
-    asked = [bool(wanted & set(path)) and not left_out & set(path) for path in paths]
-    return [label for label, kept in enumerate(asked) if kept]
+    left = classes_without(dataset.class_names, benchmark.without)
+    return [label for label in left if wanted & set(paths[label])]
 
 
 def _multilabel_task(

@@ -294,11 +294,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"left out {len(skipped)} broken images, see {folder / DESCRIPTION}")
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     print(f"{size_text(size)} on disk in {folder}")
-    flags = {field: getattr(spec, field) for field in ("kind", "image_size", "fit", "on_broken")}
-    flags["path"], field = folder, "dataset"
-    if flags["image_size"] is None:  # Whole images are what windows are cut of.
-        del flags["image_size"]
-        field = "target.dataset"
+    flags = {name: getattr(spec, name) for name in ("kind", "image_size", "fit", "on_broken")}
+    # Whole images are what windows are cut of.
+    field = "target.dataset" if flags["image_size"] is None else "dataset"
+    flags = {name: value for name, value in flags.items() if value is not None} | {"path": folder}
     words = [f"--config.{field}.{name}={value}" for name, value in flags.items()]
     print("open it with", shlex.join([f"--config.data_dir={data_dir}", *words]))
     return 0

@@ -196,9 +196,9 @@ def fold_task(
     labels, pool = single_labels(dataset), np.arange(len(dataset.labels))
     if dataset.splits:
         pool = np.unique(np.concatenate(_split_rows(dataset, splits)))
-    train, val = [], []
+    classes, train, val = labels[pool], [], []
     for index in chosen:
-        members = pool[labels[pool] == index]
+        members = pool[classes == index]
         if len(members) <= reserve:
             raise ValueError(
                 f"task {name!r}: class {dataset.class_names[index]!r} has {len(members)} images; "

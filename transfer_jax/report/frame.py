@@ -168,10 +168,8 @@ def measures(results: Results) -> pd.DataFrame:
 
 def write_results_csv(results: Results) -> None:
     """Writes `networks` into the workdir, as results.csv."""
-    path = Path(results.workdir, "results.csv")
-    partial = path.with_suffix(".partial")
-    networks(results).to_csv(partial, index=False, float_format="%.6g")
-    partial.replace(path)
+    with seal.replacing(Path(results.workdir, "results.csv")) as partial:
+        networks(results).to_csv(partial, index=False, float_format="%.6g")
 
 
 def read_published(name: str) -> pd.DataFrame:
