@@ -538,13 +538,12 @@ def figure(results: Results, factor: str) -> Figure | None:
     if rows.empty or rows["setting"].nunique() < 2:
         return None
     order, best = _ordered(rows), claims.best_settings(results, factor)
-    against = _reference(rows, order)
+    against, looks = _reference(rows, order), _looks(results)
     drawing, (panels,) = plots.new_figure(11, 3.9, ncols=2 + (len(best) > 1))
-    for (target, group), of in rows.groupby(["target", "group"], sort=False):
+    for target, of in rows.groupby("target", sort=False):
         means = 100 * of.groupby("setting")["value"].mean().reindex(order)
-        looks = _looks(rows, target, group)
         for axes, values in ((panels[0], means), (panels[1], means - means[against])):
-            axes.plot(range(len(order)), values, **looks)
+            axes.plot(range(len(order)), values, **looks[target])
     panels[0].set_ylabel("performance (%)")
     panels[1].set_ylabel(f"minus {against} (points)")
     panels[1].axhline(0, color="black", linewidth=0.8)
@@ -557,8 +556,8 @@ def figure(results: Results, factor: str) -> Figure | None:
         for rank, of in best.groupby("rank"):
             spread = rank + 0.12 * (np.arange(len(of)) - (len(of) - 1) / 2)
             for x, row in zip(spread, of.itertuples(), strict=True):
-                looks = _looks(rows, row.target, row.group)
-                panels[2].plot(x, order.index(row.setting), looks["marker"], color=looks["color"])
+                dot = {name: looks[row.target][name] for name in ("color", "marker")}
+                panels[2].plot(x, order.index(row.setting), linestyle="", **dot)
         told = _correlation(best["place"], best["rank"])
         panels[2].set(xlabel="distance (order)", ylabel="best setting")
         panels[2].set_title(told and f"rho {told}")
@@ -566,30 +565,27 @@ def figure(results: Results, factor: str) -> Figure | None:
         ranks = results.select("test")["rank"]
         panels[2].set(ylim=(-0.5, len(order) - 0.5), xlim=(ranks.min() - 0.5, ranks.max() + 0.5))
         panels[2].title.set(fontsize=9, fontweight="normal")
-    _legend(drawing, rows)
+    named = rows.sort_values("rank", kind="stable")["target"].unique()
+    handles = [Line2D([], [], label=target, **looks[target]) for target in named]
+    looks = {"fontsize": 8, "handlelength": 4}  # long enough for dashes to be seen
+    drawing.legend(handles=handles, loc="outside lower center", ncols=5, **looks)
     return drawing
 
 
-def _looks(rows: pd.DataFrame, target: str, group: str) -> dict:
-    """Colour and marker of the group, whose targets differ by their lines; of the target where
-    there is but one group."""
-    kin = list(rows.loc[rows["group"] == group, "target"].unique())
-    place = kin.index(target)
-    style = ("-", plots.DASHED, plots.DOTTED)[place % 3]
-    if rows["group"].nunique() > 1:
-        colour, marker = LOOKS[group]
-    else:
-        colour, marker = list(COLOURS)[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
-    return {"color": COLOURS[colour], "marker": marker, "linestyle": style, "linewidth": 1.4}
-
-
-def _legend(drawing: Figure, rows: pd.DataFrame) -> None:
-    named = rows.sort_values("rank", kind="stable").drop_duplicates("target")
-    handles = [
-        Line2D([], [], label=row.target, **_looks(rows, row.target, row.group))
-        for row in named.itertuples()
-    ]
-    drawing.legend(handles=handles, loc="outside lower center", ncols=5, fontsize=8)
+def _looks(results: Results) -> dict[str, dict]:
+    """Each target's colour and marker, those of its group, whose targets differ by their lines; its
+    own where there is but one group."""
+    rows, found = results.select("test").drop_duplicates("target"), {}
+    for group, kin in rows.groupby("group", sort=False):
+        for place, target in enumerate(kin["target"]):
+            if rows["group"].nunique() > 1:
+                colour, marker = LOOKS[group]
+            else:
+                colour, marker = list(COLOURS)[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
+            style = ("-", plots.DASHED, plots.DOTTED)[place % 3]
+            look = {"color": COLOURS[colour], "marker": marker, "linestyle": style}
+            found[target] = {**look, "linewidth": 1.4}
+    return found
 
 
 WAY_LOOKS = (("grey", "_"), ("black", "o"), ("blue", "s"), ("vermilion", "D"))

@@ -658,10 +658,11 @@ def features(results: Results) -> Figure | None:
     if rows.empty:
         return None
     drawing, ((left, right),) = plots.new_figure(10, 4, ncols=2)
-    looks = zip(READOUTS[:3], ("blue", "grey", "orange"), "oxv", strict=True)
-    for measure, colour, marker in looks:
+    looks = zip((1.0, 0.97, 1.03), READOUTS[:3], ("blue", "grey", "orange"), "oxv", strict=True)
+    for aside, measure, colour, marker in looks:
         of = results.select(measure)
-        means = {x: level(y) for x, y in of[of["condition"] != "untrained"].groupby("amount")}
+        of = of[of["condition"] != "untrained"]
+        means = {x * aside: level(y) for x, y in of.groupby("amount")}
         plots.dots(left, means, fmt=marker, color=COLOURS[colour], label=measure)
     plain = 100 * rows.loc[rows["condition"] == "untrained", "value"].mean()
     left.axhline(plain, color=COLOURS["green"], linestyle=DOTTED, label="untrained")

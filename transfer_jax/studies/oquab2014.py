@@ -509,8 +509,8 @@ def amounts(found: dict) -> Figure | None:
     if len(labels) < 2:
         return None
     figure, ((axes,),) = plots.new_figure(6, 3.6)
-    for name, colour in (("adapted", "blue"), ("from scratch", "orange")):
-        levels = {x: level(found[name][label]) for x, label in enumerate(labels)}
+    for name, colour, aside in (("adapted", "blue", -0.02), ("from scratch", "orange", 0.02)):
+        levels = {x + aside: level(found[name][label]) for x, label in enumerate(labels)}
         plots.dots(axes, levels, fmt="o-", color=COLOURS[colour], label=name)
     axes.set_xticks(range(len(labels)), labels)
     axes.set(xlabel="training images of each class", ylabel="mAP (%)")
