@@ -170,6 +170,10 @@ def test_fine_tuning_copies_all_layers_but_the_last_and_shares_its_task_with_scr
         alone = scratch["scratch", key[-1]]
         assert cell.source == pretrained[key[:-1]] and alone.source is None
         assert (cell.network, cell.task, cell.recipe) == (alone.network, alone.task, alone.recipe)
+        long = scratch["scratch, as long", key[-1]]
+        assert (long.network, long.task, long.source) == (alone.network, alone.task, None)
+        steps = alone.recipe.steps + min(base.recipe.steps for base in pretrained.values())
+        assert long.recipe == dataclasses.replace(alone.recipe, steps=steps)
         plus = "+1" if key[-1] == "voc" else "+"
         assert str(cell.treatment) == f"A{len(cell.network.layers) - 1}B{plus}"
         assert key[-1] == "voc" or cell.recipe.steps < cell.source.recipe.steps
@@ -255,11 +259,11 @@ def test_detection_is_planned_without_images(tmp_path):
     none |= {"classes": {"bottom_up": (), "top_down": ()}, "halves": {"random": (), "apart": ()}}
     config.experiments.update(none)
     opener, remarks = planning_opener(str(tmp_path), tmp_path)
-    base, alone, tuned = (cell for _, cell in study.entries(config, opener))
+    base, alone, long, tuned = (cell for _, cell in study.entries(config, opener))
     assert str(tuned.treatment) == "A7B+1" and tuned.source == base
     assert tuned.network.kernel_shapes["fc6"] == base.network.kernel_shapes["fc6"]
     assert [len(alone.task.select(split)[0]) for split in ("train", "val")] == [5011, 4952]
-    assert alone.recipe.steps == 40_000 and len(remarks) == 2
+    assert (alone.recipe.steps, long.recipe.steps) == (40_000, 490_000) and len(remarks) == 2
 
 
 def test_the_imagenet_preset_is_the_papers_ways_to_pretrain():
@@ -406,7 +410,7 @@ def test_detectors_are_judged(run):
     """The miniature's one test image shows a cow."""
     for measure in ("map_voc07", "map_area"):
         rows = run.results.select(measure, target="voc")
-        assert set(rows["condition"]) == {"scratch", "all", "bottom-up"}
+        assert set(rows["condition"]) == {"scratch", "scratch, as long", "all", "bottom-up"}
     planned = by_experiment(run.entries)
     cells = {
         "scratch": planned["scratch"]["scratch", "voc"],

@@ -23,6 +23,7 @@ WORLD = {
     "unrelated": 0.0,
     "long": 0.0,
     "detect": 0.06,
+    "as_long": 0.02,
 }
 """What the paper says: each way to pretrain against the one that it is compared with."""
 
@@ -69,6 +70,7 @@ def planted(rng, world, spread=0.002, seeds=5, **options):
         found = {"target": "scenes", "measure": "map_voc07"}
         add("images", "all", world["detect"], 60, **found)
         add(None, "scratch", 0.0, experiment="scratch", **found)
+        add(None, "scratch, as long", world["as_long"], experiment="scratch", **found)
         add("overlap", "all", **on)
         add("overlap", "with target classes", world["overlap"], **on)
         natural = {"target": "natural", "classes": "held_out_natural"}
@@ -106,6 +108,7 @@ def test_a_world_as_the_paper_says_holds():
         (9, {"apart": -0.14}),
         (10, {"unrelated": 0.1}),
         (11, {"detect": -0.04}),
+        (11, {"as_long": 0.1}),
     ],
 )
 def test_a_world_that_violates_a_claim_makes_it_fail(number, change):

@@ -59,7 +59,8 @@ def small_config():
     config.recipe.augmentation.update({"size": SIZE, "pad": 2})
     config.runtime.log_every = 4
     wanted = config.experiments
-    wanted.seeds, wanted.other_seeds, wanted.long, wanted.alexnet = (0, 1), (0,), (), False
+    wanted.seeds, wanted.other_seeds, wanted.long = (0, 1), (0, 1), ("scratch",)
+    wanted.alexnet = False
     wanted.ablations, wanted.no_filter_rule, wanted.evolution_epochs = {}, False, (1,)
     wanted.occlusion = {"square": 8, "stride": 8, "tested": 12, "shown": 1, "batch": 10}
     wanted.projections = {"maps": 2, "evolution_maps": 1, "second_layer": 4, "images": 48}
@@ -146,7 +147,7 @@ def test_source_and_target_share_no_class_and_seeds_no_fold():
     config = small_config()
     config.targets.others.folds = 2
     (target,) = study.targets(config, opener)
-    scratch = [e for e in study.entries(config, opener) if e[0]["experiment"] == "scratch"]
+    scratch = [e for e in study.entries(config, opener) if e[0]["condition"] == "scratch"]
     assert [tags["fold"] for tags, _ in scratch] == [0, 1, 2, 3]
     assert [tags["seed"] for tags, _ in scratch] == [0, 0, 1, 1]
     source = study.source_task(config, opener)
@@ -154,6 +155,19 @@ def test_source_and_target_share_no_class_and_seeds_no_fold():
     one, more = target.task(0, 1), target.task(0, 3)
     assert set(one.train[0]) < set(more.train[0])
     np.testing.assert_array_equal(one.val[0], more.val[0])
+
+
+def test_scratch_is_also_trained_as_long_as_source_and_target_together():
+    config = small_config()
+    config.targets.others.update({"folds": 2, "scratch": (1, 3)})
+    config.scratch_recipe = {"steps": 5}
+    found = [e for e in study.entries(config, opener) if e[0]["experiment"] == "scratch"]
+    longer = [e for e in found if e[0]["condition"] == "scratch, as long"]
+    assert [(t["seed"], t["size"], t["fold"]) for t, _ in longer] == [(0, 3, 0), (1, 3, 2)]
+    for tags, cell in longer:
+        alone = next(other for t, other in found if t == tags | {"condition": "scratch"})
+        recipe = dataclasses.replace(alone.recipe, steps=5 + 12)
+        assert cell == dataclasses.replace(alone, recipe=recipe)
 
 
 def test_near_duplicates_are_left_out_of_the_source():
@@ -302,7 +316,7 @@ def test_scratch_and_pretrained_are_tested_on_the_same_images(run):
         images = {results.right(key)[0] for key in rows["right"]}
         assert len(images) == 1
         scratch = rows[rows["readout"] == "scratch"]["value"].item()
-        done = results.select(experiment="scratch", seed=seed)["value"].item()
+        done = results.select(experiment="scratch", seed=seed, condition="scratch")["value"].item()
         assert scratch == pytest.approx(done)  # classes of equal size
     assert study.transferred(results, "pretrained")["layer"].unique().tolist() == ["fc7"]
 

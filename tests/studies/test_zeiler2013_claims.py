@@ -108,6 +108,7 @@ def pretraining(fake, gap):
     fake.transfer("softmax", 0.5 + gap, "fc7")
     fake.transfer("softmax", 0.1, "conv5")
     fake.transfer("scratch", 0.5)
+    fake.transfer("scratch, as long", 0.5)
 
 
 def few_images(fake, gap):
@@ -115,6 +116,7 @@ def few_images(fake, gap):
     fake.transfer("softmax", 0.5 + gap, "fc7", size=3)
     fake.transfer("softmax", 0.1, "fc7", size=30)
     fake.transfer("scratch", 0.5)
+    fake.transfer("scratch, as long", 0.5)
 
 
 def higher_layers(fake, gap):
@@ -213,6 +215,20 @@ def test_the_filter_rule_must_have_acted():
     fake.noise = 0
     fake.filters("zfnet", at_the_limit=0.0)
     assert CLAIMS[8](fake.results()).outcome == "undecided"
+
+
+@pytest.mark.parametrize(("number", "size"), [(10, 30), (11, 3)])
+@pytest.mark.parametrize(
+    ("level", "outcome"), [(None, "undecided"), (0.6, "holds"), (0.9, "fails")]
+)
+def test_pretraining_must_beat_scratch_of_as_many_steps(number, size, level, outcome):
+    fake = Fake(0, 0.002)
+    fake.transfer("svm", 0.7, "fc7")
+    fake.transfer("softmax", 0.7, "fc7", size=size)
+    fake.transfer("scratch", 0.5)
+    if level:
+        fake.transfer("scratch, as long", level)
+    assert CLAIMS[number](fake.results()).outcome == outcome
 
 
 def test_all_removals_must_be_there_for_depth():

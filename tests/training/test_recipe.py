@@ -11,6 +11,7 @@ from hypothesis import given, strategies as st
 
 from transfer_jax.training.recipe import (
     Recipe,
+    as_long_as_both,
     learning_rate_schedule,
     limit_filter_rms,
     optimizer,
@@ -170,3 +171,13 @@ def test_filters_beyond_the_limit_are_scaled_back_onto_it():
 def test_values_that_no_recipe_has_are_named(field, value):
     with pytest.raises(ValueError, match=rf"recipe\.{field}={value!r}: expected"):
         Recipe(**{field: value})
+
+
+def test_a_recipe_as_long_as_both_gives_each_rate_its_share_of_the_steps():
+    recipe = Recipe(steps=100, schedule="step", decay_every=30)
+    long = as_long_as_both(recipe, Recipe(steps=300))
+    assert long.steps == 400
+    one, other = learning_rate_schedule(recipe), learning_rate_schedule(long)
+    assert [one(step) for step in range(100)] == [other(4 * step) for step in range(100)]
+    cosine = Recipe(steps=100, schedule="cosine", decay_every=30)
+    assert as_long_as_both(cosine, recipe).decay_every == 30

@@ -59,7 +59,7 @@ from transfer_jax.studies.settings import (
     network_from,
     recipe_from,
 )
-from transfer_jax.training.recipe import twice_as_long
+from transfer_jax.training.recipe import as_long_as_both, twice_as_long
 from transfer_jax.transfer import Treatment
 
 TITLE = "What makes ImageNet good for transfer learning?"
@@ -159,8 +159,11 @@ def entries(config: ConfigDict, open_dataset: Opener) -> list[Entry]:
         found += [({**tags, "experiment": "pretrained"}, cell) for tags, cell in bases]
         for target in targets:
             alone = target.cell(config, seed)
-            tags = {"study": "huh2016", "experiment": "scratch", "condition": "scratch"}
-            found.append(({**tags, "seed": seed, **target.tags}, alone))
+            longer = as_long_as_both(alone.recipe, recipe_from(config.recipe))
+            tags = {"study": "huh2016", "experiment": "scratch", "seed": seed, **target.tags}
+            found.append(({**tags, "condition": "scratch"}, alone))
+            cell = dataclasses.replace(alone, recipe=longer)
+            found.append(({**tags, "condition": "scratch, as long"}, cell))
             held = 1 if target.settings.kind == "detection" else 0
             treatment = Treatment("B", "A", len(alone.network.layers) - 1, True, held)
             for tags, base in bases:
@@ -488,10 +491,10 @@ def sections(results: Results) -> list[Section]:
     star = " Star: what the paper lost, in mAP of VOC 2007 detection."
     scratch = {
         f"{target}, {measure}": {
-            f"{condition} {MINUS} scratch": str(
-                claims.over_scratch(results, condition, measure, target=target)
+            f"{condition} {MINUS} {alone}": str(
+                claims.over_scratch(results, alone, condition, measure, target=target)
             )
-            for condition in ("all", "imported")
+            for condition, alone in itertools.product(("all", "imported"), claims.SCRATCH)
         }
         for measure in ("top1", "map_voc07", "map_area")
         for target in results.select(measure, experiment="scratch")["target"].unique()

@@ -55,7 +55,7 @@ from transfer_jax.studies.settings import (
     network_from,
     recipe_from,
 )
-from transfer_jax.training.recipe import twice_as_long
+from transfer_jax.training.recipe import as_long_as_both, twice_as_long
 from transfer_jax.transfer import Treatment
 
 TITLE = "Learning and transferring mid-level image representations"
@@ -143,8 +143,7 @@ def entries(config: ConfigDict, open_dataset: Opener) -> list[Entry]:
         alone = make(task)
         cells.append(({"condition": "scratch"}, alone))
         if main.imported is None:
-            steps = alone.recipe.steps + main.recipe.steps
-            recipe = dataclasses.replace(alone.recipe, steps=steps)
+            recipe = as_long_as_both(alone.recipe, main.recipe)
             longer = dataclasses.replace(alone, recipe=recipe)
             cells.append(({"condition": "scratch, as long"}, longer))
         usual = {"study": "oquab2014", "seed": seed, "condition": next(iter(bases))}

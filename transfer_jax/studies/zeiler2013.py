@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from transfer_jax.grid.cell import from_json
-from transfer_jax.report import Results, Section, paired, plots, read_published, spread
+from transfer_jax.report import MINUS, Results, Section, paired, plots, read_published, spread
 from transfer_jax.report.plots import COLOURS, DASHED, mosaic
 from transfer_jax.studies.zeiler2013_measures import (
     CLAIMS as CLAIMS,
+    SCRATCH,
     entries as entries,
     measure as measure,
     networks,
@@ -146,13 +147,14 @@ def _error(rows: pd.DataFrame, name: str, paper: pd.DataFrame) -> dict:
 
 def tables34(results: Results) -> pd.DataFrame | None:
     """Pretrained against scratch, by target and size."""
-    ours, scratch = (transferred(results, k) for k in ("pretrained", "scratch"))
-    rows = []
+    ours, rows = transferred(results, "pretrained"), []
     for (pool, size), of in ours.groupby(["pool", "size"]) if len(ours) else ():
-        anew = scratch[(scratch["pool"] == pool) & (scratch["size"] == size)]["value"]
-        gain = pretraining_gain(results, pool=pool, size=size)
-        means = {"pretrained": 100 * of["value"].mean(), "from scratch": 100 * anew.mean()}
-        row = {"target": pool, "images a class": f"{size:.0f}", **means, "gain": str(gain)}
+        row = {"target": pool, "images a class": f"{size:.0f}"}
+        row["pretrained"] = 100 * of["value"].mean()
+        for way in SCRATCH:
+            anew = transferred(results, way, pool=pool, size=size)["value"]
+            gain = str(pretraining_gain(results, way, pool=pool, size=size))
+            row |= {way: 100 * anew.mean(), f"pretrained {MINUS} {way}": gain}
         rows.append(row)
     return pd.DataFrame(rows).set_index("target") if rows else None
 
@@ -299,16 +301,18 @@ def figure7(results: Results, pool: str) -> Figure | None:
     """Accuracy by training images a class, and the paper's dashed."""
     figure, ((axes,),) = plots.new_figure(7, 3.8)
     paper, ticks = read_published(f"zeiler2013_table{_dashed(pool)[0]}"), set()
-    for kind, colour, marker in (("pretrained", CYCLE[0], "o"), ("scratch", CYCLE[1], "s")):
+    for kind, colour, marker in zip(("pretrained", *SCRATCH), CYCLE, "os^", strict=False):
         rows = transferred(results, kind, pool=pool)
         units = 100 * rows.groupby(["size", "seed"])["value"].mean()
         line = units.groupby("size").agg(["mean", "std"]).fillna(0)
         look = {"color": colour, "marker": marker, "capsize": 3}
-        axes.errorbar(line.index, line["mean"], line["std"], label=kind, **look)
+        if len(line):
+            axes.errorbar(line.index, line["mean"], line["std"], label=kind, **look)
         theirs = paper[paper["kind"] == kind]
-        look = {"color": colour, "linestyle": DASHED, "marker": marker, "markerfacecolor": "white"}
         x, y = theirs["train_per_class"], theirs["accuracy"]
-        axes.plot(x, y, linewidth=1, label=f"paper, {kind}", **look)
+        look = {"color": colour, "linestyle": DASHED, "marker": marker, "markerfacecolor": "white"}
+        if len(x):
+            axes.plot(x, y, linewidth=1, label=f"paper, {kind}", **look)
         ticks |= {*line.index, *x}
     axes.set(xscale="log", xlabel="training images a class", ylabel="accuracy (%)")
     axes.set_xticks(sorted(ticks), [f"{tick:.0f}" for tick in sorted(ticks)])

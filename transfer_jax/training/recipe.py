@@ -140,6 +140,14 @@ def twice_as_long(recipe: Recipe) -> Recipe:
     return dataclasses.replace(recipe, steps=2 * recipe.steps, decay_every=2 * recipe.decay_every)
 
 
+def as_long_as_both(recipe: Recipe, before: Recipe) -> Recipe:
+    """The recipe for the steps of both, its drops as much later: the control from scratch of what
+    was pretrained by `before`."""
+    steps = recipe.steps + before.steps
+    later = steps / recipe.steps if recipe.schedule == "step" else 1
+    return dataclasses.replace(recipe, steps=steps, decay_every=round(later * recipe.decay_every))
+
+
 def learning_rate_schedule(recipe: Recipe) -> optax.Schedule:
     """The learning rate as a function of the step, counted from 0; a plateau's drops apart."""
     peak, steps = recipe.learning_rate, recipe.steps
