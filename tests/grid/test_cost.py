@@ -5,6 +5,7 @@ import dataclasses
 from tests import small
 from transfer_jax.grid import cost
 from transfer_jax.grid.store import Store
+from transfer_jax.training.objective import Classification
 
 
 def test_operations_are_two_a_multiply_add_and_frozen_layers_run_forward_once():
@@ -40,3 +41,18 @@ def test_a_plan_counts_what_is_left_and_trains_nothing(tmp_path):
         store.finish(cell, cell.init_params(cells[0].init_params()), {"top1": 1.0})
     assert "nothing to train" in cost.dry_run(entries, store)
     assert "nothing to train" in cost.dry_run(entries, Store(tmp_path / "new"), reuse=[tmp_path])
+
+
+def test_the_rate_is_that_of_what_the_task_learns():
+    seen = []
+
+    class Watched(Classification):
+        def train_view(self, recipe, images, labels, keys, mean):
+            seen.append((len(images), labels["class"].shape))
+            return super().train_view(recipe, images, labels["class"], keys, mean)
+
+    (cell,) = small.cells("baseA")
+    rows, labels = cell.task.train
+    task = dataclasses.replace(cell.task, train=(rows, {"class": labels}), objective=Watched())
+    assert cost.measured_rate(dataclasses.replace(cell, task=task)) > 0
+    assert seen == [(cell.recipe.batch_size, (cell.recipe.batch_size,))]

@@ -16,6 +16,7 @@ from transfer_jax.grid.cell import Cell, Entry, Group, all_cells, depth, groups
 from transfer_jax.grid.store import Store
 from transfer_jax.networks import Network
 from transfer_jax.training import Recipe, parallel, step
+from transfer_jax.training.objective import CLASSIFICATION, Classification
 from transfer_jax.wording import size_text, time_text
 
 
@@ -43,13 +44,14 @@ def step_loop(
     frozen: tuple[int, ...],
     params: Sequence[Any],
     data: tuple[step.Source, np.ndarray],
+    objective: Classification = CLASSIFICATION,
 ) -> Callable[[int], np.ndarray]:
     """The trainer's step for a group of cells, on images that lie on the devices: run(steps) makes
     a multiple of `steps_per_call()` updates, waits for them, and returns the cells' losses in the
     last one. `data` are the images, and places in them, int32 (batches, batch_size), taken in turn.
     """
     chunk = steps_per_call()
-    update = step.make_update_fn(network, recipe, frozen, scanned=chunk > 1)
+    update = step.make_update_fn(network, recipe, frozen, objective=objective, scanned=chunk > 1)
     state, shared = parallel.replicate(step.initial_state(network, recipe, frozen, params))
     source, batches = step.Source(*parallel.replicate(data[0])), data[1]
     rates, key = np.ones(len(frozen), np.float32), jax.random.key_data(jax.random.key(0))
@@ -71,15 +73,17 @@ def step_loop(
 def measured_rate(cell: Cell) -> float:
     """Operations a second of the training step of a cell on this machine's devices, from a few
     steps on empty images after those that compile."""
-    network, devices = cell.network, jax.device_count()
+    network, task, devices = cell.network, cell.task, jax.device_count()
     # Of large networks a few images, so that a plan is there within seconds.
     images = min(cell.recipe.batch_size // devices, 32, 20_000_000_000 // network.train_flops())
     batch = devices * max(1, images)
     recipe = dataclasses.replace(cell.recipe, batch_size=batch)
-    pixels = np.zeros((batch, *cell.task.dataset.image_shape), np.uint8)
-    source = step.Source(pixels, np.zeros(batch, np.int32), np.zeros(3, np.float32))
-    places, params = np.arange(batch, dtype=np.int32)[None], network.init(jax.random.key(0))
-    run = step_loop(network, recipe, (0,), [params], (source, places))
+    pixels = np.zeros((batch, *task.dataset.image_shape), np.uint8)
+    places = np.arange(batch, dtype=np.int32)
+    labels = jax.tree.map(lambda leaf: leaf[places % len(leaf)], task.train[1])
+    data = step.Source(pixels, labels, np.zeros(3, np.float32)), places[None]
+    params, objective = network.init(jax.random.key(0)), task.objective or CLASSIFICATION
+    run = step_loop(network, recipe, (0,), [params], data, objective)
     chunk, steps = steps_per_call(), 0
     run(chunk)
     started = time.perf_counter()
