@@ -87,6 +87,15 @@ def test_bases_that_still_learn_leave_open_what_supposes_that_they_do_not():
     assert [found[number] for number in (2, 4, 6, 7)] == ["holds"] * 4
 
 
+def test_similar_and_dissimilar_tasks_are_compared_at_the_same_n(agreeing):
+    results = planted(np.random.default_rng(0), WORLD | at("transfer_frozen", -0.2, 1))
+    frame = results.frame
+    fewer = frame[(frame["experiment"] == "random_halves") | (frame["n"] != 1)]
+    judged = judge(CLAIMS, type(results)(fewer, {}, results.right)).set_index("number")
+    # From n = 2: distant falls by 21.5 points, random halves by 10.
+    assert judged.loc[6, "effect"] == pytest.approx(-0.115, abs=0.01)
+
+
 def test_one_split_and_one_seed_decide_nothing(agreeing):
     frame = agreeing.frame
     one = frame[frame["split"].isin(["0", "natman"]) & (frame["seed"] == 0)]

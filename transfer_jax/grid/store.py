@@ -153,10 +153,10 @@ class Store:
                     self.keep_images(cell.task.dataset.name, cell.task.val[0])
                     seal.outcome(self.folder(cell))
                     log.warning("%s: it is written again", error)
-        for cell in cells:
-            if cell.source and self.outcome(cell) is None:
-                with self._again_if_damaged(cell.source):
-                    self._check_weights(cell.source, "params.safetensors")
+        left = (cell for cell in cells if cell.source and self.outcome(cell) is None)
+        for source in {cell.source.hash: cell.source for cell in left}.values():
+            with self._again_if_damaged(source):
+                self._check_weights(source, "params.safetensors")
 
     @contextlib.contextmanager
     def _again_if_damaged(self, cell: Cell) -> Iterator[None]:
@@ -312,9 +312,9 @@ class Store:
             return False
         partial = self.workdir / "cells" / f".{cell.hash}.partial"
         shutil.copytree(other.folder(cell), partial)
-        for images in (other.workdir / "images").glob("*.npz"):
-            (self.workdir / "images").mkdir(exist_ok=True)
-            shutil.copy2(images, self.workdir / "images" / images.name)
+        for path in map(other.folder(cell).joinpath, files):
+            if path.parent.name == "images":
+                write(self.workdir / "images" / path.name, path.read_bytes())
         shutil.rmtree(self.folder(cell), ignore_errors=True)
         os.replace(partial, self.folder(cell))
         return True

@@ -621,7 +621,7 @@ def choice_table(results: Results) -> pd.DataFrame | None:
         effect, best = claims.saved(results, way), of.groupby("target")["value"].mean()
         row = {"chosen": way, "error saved (%)": str(effect), "units": effect.units}
         row |= {"best target": f"{best.idxmax()}: {100 * best.max():.1f}"}
-        rows.append({**row, "of the own choice": f"{effect.mean / own:.0%}"})
+        rows.append({**row, "of the own choice": f"{effect.mean / own:.0%}".replace("-", MINUS)})
     return pd.DataFrame(rows)
 
 

@@ -141,11 +141,12 @@ def transfer_boosts(results: Results) -> Verdict:
 
 def distance_matters(results: Results) -> Verdict:
     """The loss grows faster between dissimilar tasks: from n = 1, 2 to n = 6, 7 AnB falls by more
-    than 1 point more between man-made and natural than between random halves."""
-    far, near = (
-        over_layers(results, "transfer_frozen", (6, 7), (1, 2), experiment=experiment)
-        for experiment in ("man_natural", "random_halves")
-    )
+    than 1 point more between man-made and natural than between random halves, at those of these n
+    that both were run at."""
+    kind, both = "transfer_frozen", ("man_natural", "random_halves")
+    run = [set(networks(results, kind, experiment=experiment)["n"]) for experiment in both]
+    upper, lower = (sorted(set(ns).intersection(*run)) for ns in ((6, 7), (1, 2)))
+    far, near = (over_layers(results, kind, upper, lower, experiment=name) for name in both)
     return (far - near).below(-MARGIN, f"fall of AnB, dissimilar {MINUS} similar")
 
 
