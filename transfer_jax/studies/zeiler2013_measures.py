@@ -316,11 +316,12 @@ def measure(
             inputs = (seed, store, cell, steps, task, train, maps)
             keep(f"evolution-{seed}", [cell], [*steps, most, maps], _evolution, *inputs)
         for target in targets(config, open_dataset):
-            scratch = [e for e in done if e[0].get("pool") == target.name and e[0]["seed"] == seed]
-            cells = [cell, *(anew for _, anew in scratch)]
             more = [target.settings.to_dict(), target.rows().tolist()]
-            inputs = (store, cell, target, seed, scratch)
-            keep(f"transfer-{target.name}-{seed}", cells, more, _transfer, *inputs)
+            inputs = (store, cell, target, seed)
+            keep(f"transfer-{target.name}-{seed}", [cell], more, _transfer, *inputs)
+            scratch = [e for e in done if e[0].get("pool") == target.name and e[0]["seed"] == seed]
+            cells = [anew for _, anew in scratch]
+            keep(f"scratch-{target.name}-{seed}", cells, None, _trained_anew, store, scratch)
         if scenes:
             more = [scenes.name, wanted.multilabel.to_dict()]
             inputs = (store, cell, seed, scenes, wanted.multilabel)
@@ -555,9 +556,9 @@ def box_in_view(trained: TrainedNetwork, image_size, boxes) -> tuple | None:
     return tuple(box) if box[0] < box[2] and box[1] < box[3] else None
 
 
-def _transfer(store: Store, cell: Cell, target: Target, seed: int, scratch: Sequence[Entry]):
+def _transfer(store: Store, cell: Cell, target: Target, seed: int) -> Measured:
     """Tables 3, 4, 6 and Figure 7 by one source network: SVMs on every layer, a softmax on the last
-    convolution and, for every size, on the last hidden layer; and networks trained anew."""
+    convolution and, for every size, on the last hidden layer."""
     trained, sizes = store.trained(cell), sorted(target.settings.sizes)
     *layers, _ = trained.network.layer_names
     wanted = [("svm", layer, sizes[-1]) for layer in layers]
@@ -573,20 +574,28 @@ def _transfer(store: Store, cell: Cell, target: Target, seed: int, scratch: Sequ
             layer_features(trained.network, trained.params, read, of, layers, **how)
             for of in (task.train[0], tested)
         )
-        found = {}
         for readout, layer, size in wanted:
             few = np.isin(task.train[0], target.task(fold, size).train[0])
             x, y = train[layer][few], task.train[1][few]
-            found[readout, layer, size] = layer_accuracy(x, y, test[layer], labels, readout)
-        for tags, anew in scratch:
-            if tags["fold"] == fold:
-                found[tags["condition"], "", tags["size"]] = store.right(anew)[1]
-        for (readout, layer, size), right in found.items():
+            right = layer_accuracy(x, y, test[layer], labels, readout)
             name = f"{readout} {layer} {size} {fold}"
             tags = {"experiment": "transfer", "pool": target.name, "readout": readout}
-            tags |= {"layer": layer or None, "size": size, "seed": seed, "fold": fold}
+            tags |= {"layer": layer, "size": size, "seed": seed, "fold": fold}
             bits[name], tags = right, {**tags, "right": name, "images": images}
             rows += _numbers(tags, {"accuracy": mean_per_class_accuracy(right, labels)})
+    return rows, bits
+
+
+def _trained_anew(store: Store, scratch: Sequence[Entry]) -> Measured:
+    """Accuracies on a target of the networks that learned from it alone, measured as readouts'."""
+    rows, bits = [], {}
+    for tags, cell in scratch:
+        images, right = store.right(cell)
+        bits[cell.hash] = right
+        found = {"experiment": "transfer", "readout": tags["condition"], "layer": None}
+        found |= {name: tags[name] for name in ("pool", "size", "seed", "fold")}
+        accuracy = {"accuracy": mean_per_class_accuracy(right, cell.task.val[1])}
+        rows += _numbers({**found, "right": cell.hash, "images": images}, accuracy)
     return rows, bits
 
 
