@@ -92,7 +92,7 @@ def folder(path: str = "") -> ConfigDict:
     if found.classes < 6:
         config.targets = {"photographs": target(found.dataset, **few)}
         config.fine_tune_recipe.batch_size = min(32, 10 * found.classes)
-        wanted.unrelated = ()
+        wanted.unrelated, wanted.overlap, config.held_out = (), False, 0
         config.notes = (
             f"{found.classes} classes are too few to pretrain on some and transfer to others: "
             "networks are pretrained on the embedded world and fine-tuned on the photographs.",

@@ -110,9 +110,9 @@ def tiny_imagenet() -> ConfigDict:
         dataclasses.replace(SMALL_IMAGES, eval_every=2000),
         Runtime(checkpoint_every=500),
     )
-    few = {"ns": (2, 4, 6, 7)}
-    config.experiments.random_halves.update(few | {"splits": (0, 1, 2, 3), "fine_tuned_ns": (4,)})
-    config.experiments.man_natural.update(few | {"targets": ("B",), "seeds": (0, 1, 2)})
+    config.experiments.random_halves.update({"splits": (0, 1, 2, 3), "fine_tuned_ns": (4,)})
+    few = {"targets": ("B",), "seeds": (0, 1, 2), "ns": (2, 4, 6, 7)}
+    config.experiments.man_natural.update(few)
     return config
 
 

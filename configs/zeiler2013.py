@@ -101,7 +101,7 @@ def folder(path: str = "") -> ConfigDict:
     wanted.seeds = wanted.other_seeds = (0, 1, 2)
     images = min(300, found.classes * found.val)
     wanted.occlusion.tested, wanted.projections.images = min(40, images), images
-    sizes = tuple(size for size in (3, 6, 30) if 2 * size <= found.train)
+    sizes = tuple(size for size in (3, 6, 30) if 2 * size <= found.train) or (1,)
     world = DatasetSpec("world", image_size=64, train_per_class=50, val_per_class=100)
     few = found.classes < 4
     config.targets.others = target(

@@ -371,3 +371,16 @@ def test_what_killed_runs_were_writing_is_removed(tmp_path):
     assert drawn(workdir) == (whole, states, ())
     run(workdir)
     assert sorted(path.name for path in workdir.rglob(".*")) == [".kept", ".lock"]
+
+
+def test_a_page_shows_no_measure_that_another_config_asked_for(tmp_path):
+    folder, _ = finished()
+    shutil.copytree(folder / "mine", tmp_path / "run")
+
+    def fewer(config, open_dataset, entries, store):
+        store.measure(f"sums/{OTHER.treatment}", [OTHER.hash], lambda: sums(store, OTHER))
+
+    run(tmp_path / "run", SimpleNamespace(**PARTS, measure=fewer))
+    assert load(tmp_path / "run").select("sum")["split"].tolist() == [str(OTHER.treatment)]
+    run(tmp_path / "run")
+    assert len(load(tmp_path / "run").select("sum")) == 2

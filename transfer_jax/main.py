@@ -56,8 +56,11 @@ _ASSUMED_TFLOPS = flags.DEFINE_float(
     "assumed_tflops",
     None,
     "With --dry_run: plan for accelerators that sustain this many TFLOP/s; measure nothing.",
+    lower_bound=1e-3,
 )
-_WORKERS = flags.DEFINE_integer("workers", 1, "With --dry_run: plan for this many of them.")
+_WORKERS = flags.DEFINE_integer(
+    "workers", 1, "With --dry_run: plan for this many of them.", lower_bound=1
+)
 _REPORT_ONLY = flags.DEFINE_bool(
     "report_only", False, "Draw the report from what the workdir holds, and train nothing."
 )
@@ -101,6 +104,10 @@ def run(config: ConfigDict, workdir: Path, command: str, *, retry_failed: bool =
             about["notes"] = list(config.notes)
             about["device"] = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
             about["files"] = {"entries.json": store.write_entries(entries)}
+            # Those of another config are not this one's until they are asked for.
+            before = store.about()
+            same = before.get("config") == about["config"]
+            about["measures"] = before.get("measures", []) if same else []
             write_json(store.workdir / "about.json", about, "about")
             cells = all_cells(cell for _, cell in entries)
             if adopted := store.adopt(cells, config.reuse):
@@ -115,6 +122,8 @@ def run(config: ConfigDict, workdir: Path, command: str, *, retry_failed: bool =
         )
         if parallel.is_first() and hasattr(study, "measure"):
             study.measure(config, open_dataset, entries, store)
+            about["measures"] = sorted(store.measured)
+            write_json(store.workdir / "about.json", about, "about")
         parallel.barrier("everything is measured")
 
 

@@ -138,6 +138,13 @@ def test_some_classes_are_prepared_and_opened_under_one_name(root, tmp_path, cap
         open_dataset(DatasetSpec(**flags, image_size=size, classes=(names[0],)), data_dir)
 
 
+def test_many_names_of_classes_are_no_file(root, tmp_path, capsys):
+    arguments = [f"--path={root}", f"--data_dir={tmp_path}"]
+    names = ",".join(f"n{number:08d}" for number in range(60))
+    assert prepare.main([*arguments, f"--classes={names}"]) == 1
+    assert "n00000000" in capsys.readouterr().err
+
+
 def test_a_class_that_is_not_there_is_one_line(root, tmp_path, capsys):
     names = image_trees.write(tmp_path / "names.txt", b"n04074963\nyak\n")
     for classes in ("n04074963,yak", names):

@@ -182,6 +182,11 @@ def test_a_detector_has_its_bases_layers_but_for_the_last(base, size):
         assert not any(isinstance(op, MaxPool) for op in convs[-1].then)
 
 
+def test_a_detector_of_maps_that_are_not_square_is_refused():
+    with pytest.raises(ValueError, match=r"conv5 gives maps of 4 x 6"):
+        detector(alexnet_mini(7, input_size=(32, 48)), 5, canvas=96)
+
+
 def test_a_region_of_the_whole_image_is_the_whole_image():
     x = (IMAGES[:4] - MEAN) / 60
     params, whole = NET.init(jax.random.key(2)), np.tile([0, 0, 1, 1], (4, 1, 1)).astype(np.float32)

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import pytest
+
 from tests import small
 from transfer_jax.grid import cost
 from transfer_jax.grid.store import Store
@@ -29,6 +31,16 @@ def test_operations_are_two_a_multiply_add_and_frozen_layers_run_forward_once():
     assert cost.eval_flops(ten) == 10 * cost.eval_flops(base)
 
 
+def test_layers_that_see_each_image_once_are_counted_once():
+    recipe = dataclasses.replace(small.RECIPE, frozen_once=True)
+    base, two = small.cells("baseA", "A2B", recipe=recipe)
+    c1, c2, f3, f4 = base.network.multiply_adds.values()
+    rows = sum(len(rows) for rows, _ in (two.task.train, two.task.val))
+    above = 8 * 10 * (3 * (f3 + f4) - f3)
+    assert cost.train_flops((two,)) == 2 * (above + rows * (c1 + c2))
+    assert cost.eval_flops(two) == 3 * 10 * 2 * (f3 + f4)
+
+
 def test_a_plan_counts_what_is_left_and_trains_nothing(tmp_path):
     cells = small.cells("baseA", "A1B", "A2B", "baseB")
     entries = [({"experiment": "e"}, cell) for cell in cells]
@@ -36,6 +48,8 @@ def test_a_plan_counts_what_is_left_and_trains_nothing(tmp_path):
     text = cost.dry_run(entries, store, assumed_tflops=1e-6)
     assert "4 to train in 3 groups, 0 finished" in text and "assumed" in text
     assert not list(tmp_path.iterdir())
+    with pytest.raises(FileNotFoundError, match="nowhere, which holds no cells"):
+        cost.dry_run(entries, store, 1.0, reuse=[tmp_path / "nowhere"])
     assert cost.measured_rate(cells[0]) > 0
     for cell in cells:
         store.finish(cell, cell.init_params(cells[0].init_params()), {"top1": 1.0})

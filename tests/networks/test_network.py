@@ -150,6 +150,13 @@ def test_initial_weights_and_biases_are_caffes():
     assert tuple(params) == LAYERS
 
 
+def test_alexnets_initial_biases_are_those_with_which_bvlcs_model_learns():
+    params = alexnet(10, widths={"fc6": 16, "fc7": 16}).init(jax.random.key(0))
+    biases = {name: float(layer["bias"].max()) for name, layer in params.items()}
+    some = dict.fromkeys(("conv2", "conv4", "conv5", "fc6", "fc7"), 0.1)
+    assert biases == pytest.approx(dict.fromkeys(LAYERS, 0.0) | some)
+
+
 def test_schemes_of_initialisation():
     network = caffenet(10, widths=dict.fromkeys(("fc6", "fc7"), 64))
     for scheme, first in (("he", (2 / 363) ** 0.5), ("he_quiet_conv1", 0.01)):
@@ -195,6 +202,11 @@ def test_convolutions_take_images_of_any_size_and_dense_layers_do_not(params):
     assert lower.shape == (1, 6, 5, 64)
     with pytest.raises(ValueError, match=r"\(6, 5, 64\) enters layer fc6.*\(4, 4, 64\)"):
         MINI.apply(params, large)
+    # As many units in other places.
+    with pytest.raises(ValueError, match=r"\(2, 8, 64\) enters layer fc6.*\(4, 4, 64\)"):
+        MINI.apply(params, jnp.zeros((1, 16, 64, 3)))
+    flat = MINI.apply_range(params, jnp.zeros((1, 1024)), "fc6", None)
+    assert flat.shape == (1, MINI.num_classes)
 
 
 @pytest.mark.parametrize(

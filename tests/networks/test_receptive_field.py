@@ -1,5 +1,7 @@
 """Receptive fields against published arithmetic and the spread of NaNs."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from transfer_jax.networks import (
     MaxPool,
     Network,
     Relu,
+    RoiPool,
     alexnet_mini,
     caffenet,
     receptive_field,
@@ -80,5 +83,8 @@ def test_windows_of_several_sizes_have_no_single_field():
     network = Network("uneven", 10, layers)  # averages 8 pixels to 6
     with pytest.raises(ValueError, match=r"8, 8.*averaged to 6"):
         receptive_field(network, "conv2")
+    regions = dataclasses.replace(layers[0], then=(RoiPool(6),))
+    with pytest.raises(ValueError, match="conv1 pools regions"):
+        receptive_field(Network("of regions", 10, (regions, layers[2])), "conv1")
     above = Network("dense above", 10, (layers[0], layers[2]))
     assert receptive_field(above, "fc3").box(0, 0) == (0, 0, 10, 10)

@@ -35,8 +35,9 @@ def write_sealed(path, content, owner):
     seal.write_json(path, content, owner)
 
 
-def write_workdir(results, workdir, failed=(), planned=()):
-    """Writes fake results as files; `failed` and `planned` are hashes of networks to leave so."""
+def write_workdir(results, workdir, failed=(), planned=(), measures=()):
+    """Writes fake results as files; `failed` and `planned` are hashes of networks to leave so,
+    `measures` names of what a test writes itself."""
     entries = []
     tags = ["experiment", "split", "seed", "condition", "images_per_class"]
     for row in results.frame.to_dict("records"):
@@ -67,5 +68,6 @@ def write_workdir(results, workdir, failed=(), planned=()):
         write_sealed(folder / "done.json", done, row["hash"])
     write_sealed(workdir / "entries.json", {"entries": entries}, "entries")
     about = {"study": "yosinski2014", "title": "A <title>", "command": "run --it", "notes": ["two"]}
+    about["measures"] = list(measures)
     about["files"] = {"entries.json": seal.digest_of(workdir / "entries.json")}
     write_sealed(workdir / "about.json", about, "about")

@@ -72,17 +72,20 @@ def test_what_was_written_is_read(known, workdir):
 
 
 def test_readouts_join_the_frame_with_their_own_right_images(known, tmp_path):
-    write_workdir(known, tmp_path)
+    write_workdir(known, tmp_path, measures=["svm/a: one"])
     folder = tmp_path / "measures" / "svm"
     folder.mkdir(parents=True)
     rows = [{"measure": "accuracy", "value": 0.5, "split": "0", "right": "bits", "images": "test"}]
-    np.savez(folder / "one.npz", bits=np.array([True, False]))
-    write_sealed(folder / "one.json", {"rows": rows, "files": seal.digests(folder)}, "svm/one")
+    np.savez(folder / "a: one.npz", bits=np.array([True, False]))
+    kept = {"rows": rows, "files": seal.digests(folder)}
+    for name in ("a: one", "of another config"):
+        write_sealed(folder / f"{name}.json", kept, f"svm/{name}")
     found = load(tmp_path)
     (row,) = found.select("accuracy").to_dict("records")
     digest, right = found.right(row["right"])
     assert (digest, list(right), row["value"]) == ("test", [True, False], 0.5)
-    assert found.arrays("svm/one")["bits"].sum() == 1
+    assert found.arrays("svm/a: one")["bits"].sum() == 1
+    assert found.arrays("svm/of another config") == {}
     assert len(network_table(found)) == len(known.frame)
 
 

@@ -113,6 +113,11 @@ def test_source_networks_differ_from_the_default_in_one_thing():
     assert found[0, "default"].hash != found[1, "default"].hash
 
 
+def test_networks_whose_layers_have_widths_of_their_own_are_not_compared_by_width():
+    found = planned(small_config(**{"network.widths": {"fc6": 64}}))
+    assert not [key for key in found if key[1].startswith("width")]
+
+
 def test_source_data_are_halves_of_kinds_and_budgets_of_one_size():
     found = planned(small_config())
     kinds = {name: seen_by(found[0, f"source data {name}"]) for name in ONE_KIND}
@@ -181,6 +186,9 @@ def test_fine_tuning_copies_all_layers_but_the_last_where_images_have_one_label(
         ({"targets.world.group": "near"}, "group of task 'world'"),
         ({"targets.world": {"protocols": "single", "dataset": {}}}, "targets.world.protocols"),
         ({"sources.snapshots": (0.5,)}, "sources.snapshots holds 0.5"),
+        ({"recipe.steps": 400}, "sources.snapshots holds 500: .*recipe.steps=400"),
+        ({"readings.copies": (1, 5)}, "readings.copies holds 5"),
+        ({"readings.default.copies": 10}, "readings.default.copies holds 10"),
     ],
 )
 def test_bad_configs_are_named(change, message):
@@ -216,6 +224,18 @@ def test_readings_stand_for_their_settings():
     of_retrieval = study.readings(config, network, target["world_retrieval"].task, True)
     counts = {r.copies for r, settings in of_retrieval.items()}
     assert counts == {1, 5} and "patches" not in by_factor
+    config.readings.default.l2 = False
+    scaled = {
+        name: reading
+        for reading, settings in study.readings(config, network, target["world"].task, True).items()
+        for factor, name, _ in settings
+        if factor == "scaling"
+    }
+    assert scaled == {
+        "of length 1": plain,
+        "as they are": Reading("fc6", l2=False),
+        "signed roots": Reading("fc6", signed_root=True),
+    }
     # Layers of deeper networks are counted from the last.
     deep = planned(config)[0, "depth 13"].network
     assert [r.layer for r in study.readings(config, deep, target["world"].task, False)] == [

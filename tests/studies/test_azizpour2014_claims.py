@@ -113,6 +113,16 @@ def verdicts(results):
     return {number: claim.test(results).outcome for number, claim in enumerate(CLAIMS, 1)}
 
 
+def test_snapshots_stand_for_what_they_are_alone():
+    """Neither for an untrained network nor for half of the training where they are not that."""
+    results = planted(np.random.default_rng(0), WORLD)
+    early = results.frame["factor"] == "early stopping"
+    for lost, number in ((0, 1), (300, 2)):
+        frame = results.frame[~early | (results.frame["place"] != lost)]
+        found = CLAIMS[number - 1].test(type(results)(frame, {}, results.right))
+        assert (found.outcome, found.effect.units) == ("undecided", 0)
+
+
 def test_a_world_as_the_paper_says_holds():
     found = verdicts(planted(np.random.default_rng(0), WORLD))
     assert found == dict.fromkeys(range(1, 14), "holds")

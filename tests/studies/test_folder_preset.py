@@ -48,6 +48,18 @@ def test_every_study_plans_for_any_number_of_classes(prepared, study, classes):
     )
 
 
+def test_a_few_photographs_of_each_class_are_enough_for_tables_of_targets(tmp_path):
+    config = config_of("zeiler2013", f"folder={write_folder(tmp_path / 'few', 9, 4)}")
+    entries = study_of("zeiler2013").entries(config, dataset_opener(str(tmp_path), tmp_path))
+    assert {tags["size"] for tags, _ in entries if tags["experiment"] == "scratch"} == {1}
+
+
+def test_targets_of_few_classes_are_not_said_to_be_pretrained_on(tmp_path):
+    config = config_of("huh2016", f"folder={write_folder(tmp_path / 'few', 3, 20)}")
+    entries = study_of("huh2016").entries(config, dataset_opener(str(tmp_path), tmp_path))
+    assert "overlap" not in {tags.get("question") for tags, _ in entries}
+
+
 @pytest.mark.parametrize("path", ["", "nowhere"])
 def test_no_folder_is_said_before_anything_is_read(path):
     with pytest.raises(ValueError, match="expected folder=PATH"):

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
@@ -13,10 +14,11 @@ from transfer_jax.data.dataset import Dataset
 from transfer_jax.data.splits import ilsvrc_indices
 from transfer_jax.detection.evaluate import average_precisions, detect, judged
 from transfer_jax.grid.store import TrainedNetwork
+from transfer_jax.networks.weights import save_weights
 from transfer_jax.readout.features import layer_features, probabilities
 from transfer_jax.report import write_report
 from transfer_jax.studies import huh2016 as study
-from transfer_jax.studies.settings import dataset_opener, planning_opener
+from transfer_jax.studies.settings import dataset_opener, network_from, planning_opener
 
 FAMILIES = ("bird", "fish", "tree", "tool", "boat", "chair")
 PATHS = [("world", "natural" if f < 3 else "man_made", name, f"{name}{i}")
@@ -177,6 +179,22 @@ def test_fine_tuning_copies_all_layers_but_the_last_and_shares_its_task_with_scr
         plus = "+1" if key[-1] == "voc" else "+"
         assert str(cell.treatment) == f"A{len(cell.network.layers) - 1}B{plus}"
         assert key[-1] == "voc" or cell.recipe.steps < cell.source.recipe.steps
+
+
+def test_an_imported_network_is_compared_with_one_that_learned_all_classes(open_dataset, tmp_path):
+    config = small_config()
+    network = network_from(config.network, 7)
+    config.imported.path = str(tmp_path / "base.npz")
+    mean = np.zeros(3, np.float32)
+    save_weights(config.imported.path, network, network.init(jax.random.key(0)), mean=mean)
+    entries = study.entries(config, open_dataset)
+    ways = {tags["condition"] for tags, _ in entries if tags.get("question") == "imported"}
+    assert ways == {"all", "imported"}
+
+
+def test_neighbours_are_left_out_where_the_network_of_all_classes_diverged(planned):
+    merged = next(cell for key, cell in planned["pretrained"].items() if key[1] == "bottom-up")
+    assert study._neighbours(None, [({"condition": "bottom-up"}, merged)]) == ([], {})
 
 
 def test_targets_hold_no_image_that_pretraining_learns_from(open_dataset):

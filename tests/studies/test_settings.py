@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from configs import yosinski2014
+from configs import azizpour2014, yosinski2014, zeiler2013
 from tests.data import image_trees
 from tests.networks import torch_alexnet
 from transfer_jax.data.dataset import Dataset
@@ -49,6 +49,18 @@ def test_an_imported_network_brings_its_widths_and_its_pixels():
     config.network.name, config.network.widths = "alexnet_mini", {}
     with pytest.raises(ValueError, match=r"imported\.path of network\.name=alexnet_mini"):
         fit_to_network(config)
+
+
+@pytest.mark.parametrize("study", [zeiler2013, azizpour2014])
+def test_targets_of_an_imported_network_have_the_pixels_that_it_takes(study):
+    config = study.get_config()
+    config.network.update({"name": "torchvision_alexnet", "input_size": 96})
+    config.imported.path = str(torch_alexnet.FILES / "state_dict.pth")
+    fit_to_network(config)
+    sizes = [target.dataset.get("image_size", 96) for target in config.targets.values()]
+    if study is zeiler2013:
+        sizes.append(config.experiments.multilabel.dataset.image_size)
+    assert {config.dataset.image_size, *sizes} == {96}
 
 
 def test_a_file_of_weights_that_is_not_there_is_named():

@@ -18,6 +18,7 @@ def whole_run(study, config, open_dataset, workdir):
     write_json(workdir / "about.json", about, "about")
     run_grid(entries, store, build(Runtime, config.runtime, "runtime"))
     study.measure(config, open_dataset, entries, store)
+    write_json(workdir / "about.json", about | {"measures": sorted(store.measured)}, "about")
     return SimpleNamespace(config=config, store=store, entries=entries, results=load(workdir))
 
 

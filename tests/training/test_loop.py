@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,9 @@ import numpy as np
 import pytest
 
 from tests import small
+from transfer_jax.data.batches import BatchOrder
+from transfer_jax.data.dataset import Dataset
+from transfer_jax.data.tasks import whole_task
 from transfer_jax.seal import digest_of
 from transfer_jax.training import Runtime, feed, loop, train
 from transfer_jax.training.checkpoint import CellLog, Checkpoints
@@ -105,6 +109,39 @@ def test_a_cut_run_resumes_to_the_same_bits(cut, resumed, whole, tmp_path, monke
     ]
     for path in kept:
         assert (tmp_path / path).read_bytes() == (whole[0] / path).read_bytes()
+
+
+def test_a_checkpoint_knows_no_evaluation_that_came_after_it(tmp_path, monkeypatch):
+    """Even where it is written only when the next one is due: evaluations are after 4, 8 and 10."""
+
+    class Late:
+        def submit(self, write, *arguments):
+            return SimpleNamespace(result=lambda: write(*arguments))
+
+        def shutdown(self):
+            pass
+
+    def late(folder):
+        found = Checkpoints(folder)
+        found.thread = Late()
+        return found
+
+    monkeypatch.setattr(loop, "Checkpoints", late)
+    train_both(tmp_path)
+    for step, evaluations in ((6, 1), (9, 2)):
+        place = json.loads((tmp_path / "checkpoints" / f"{step}.json").read_text())
+        assert [len(of_cell) for of_cell in place["history"]] == [evaluations] * 2
+
+
+def test_tasks_of_two_datasets_of_one_name_see_their_own_images():
+    """As in a notebook that prepares its images anew."""
+    labels = np.arange(8) % 2
+    for grey in (0, 200):
+        images = np.full((8, small.SIZE, small.SIZE, 3), grey, np.uint8)
+        task = whole_task("A", Dataset.from_arrays(images, labels, val=(images, labels), name="me"))
+        order = BatchOrder(8, 4, 0)
+        source, _ = next(iter(feed.train_batches(task, MEAN, order, 0, 1, 1, True)))
+        assert np.unique(np.asarray(source.images)).tolist() == [grey]
 
 
 def test_what_a_run_logs(whole):

@@ -155,6 +155,11 @@ def test_filters_beyond_the_limit_are_scaled_back_onto_it():
     assert limited["fc2"]["kernel"] is updates["fc2"]["kernel"]
 
 
+def test_activations_of_one_crop_are_not_tested_on_ten():
+    with pytest.raises(ValueError, match=r"recipe\.ten_crop=True: .*frozen_once"):
+        Recipe(ten_crop=True, frozen_once=True)
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [

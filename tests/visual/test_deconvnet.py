@@ -20,6 +20,8 @@ from transfer_jax.networks import (
     receptive_field,
 )
 from transfer_jax.visual.deconvnet import RULES, send_down, unit_signal
+from transfer_jax.visual.occlusion import _watch
+from transfer_jax.visual.top_activations import _update
 
 CONVS = ("conv1", "conv2", "conv3", "conv4", "conv5")
 NARROW = dict.fromkeys(CONVS, 4) | {"fc6": 16, "fc7": 16}
@@ -126,3 +128,19 @@ def test_unit_signals_by_hand():
     dense = np.array([[1.0, -2.0, 3.0], [4.0, 5.0, 6.0]], np.float32)
     for position in (None, (0, 0)):
         np.testing.assert_array_equal(unit_signal(dense, 1, position), [[0, -2, 0], [0, 5, 0]])
+
+
+def test_products_are_asked_for_in_full():
+    """GPUs would round them to 10 bits, and find other maxima than the accuracies are of."""
+    params, x = SMALL.init(jax.random.key(0)), jnp.zeros((2, *SMALL.input_shape))
+    down = project.lower(SMALL, params, x, "fc3", jnp.zeros((2, 16)), "deconvnet")
+    squares, ids = jnp.zeros((2, 3), jnp.int32), jnp.zeros(2, jnp.int32)
+    hidden = _watch(SMALL, "conv1").lower(params, x[0], squares, jnp.zeros(3), 0)
+    none = jnp.zeros((16, 1)), jnp.zeros((16, 1), jnp.int32), jnp.zeros((16, 1), jnp.int32)
+    top = _update(SMALL, ("fc3",), 1).lower(params, {"fc3": none}, ids, x)
+    for lowered in (down, hidden, top):
+        lines = lowered.as_text().splitlines()
+        products = [
+            x for x in lines if "stablehlo.convolution" in x or "stablehlo.dot_general" in x
+        ]
+        assert products and all("HIGHEST" in line for line in products)

@@ -194,16 +194,17 @@ def image_folder(root: str | os.PathLike) -> Listing:
     """Lists `ROOT/train/<class>/*` and `ROOT/val/<class>/*`, perhaps also `ROOT/test/<class>/*`.
 
     The classes are the folders under train, sorted by name, or in ROOT where there is no train.
-    Where there is no val, test stands for it, or else `splits.with_fifth`. Files whose name starts
-    with '.' or does not end like an image's are passed over.
+    Where there is no val, one called validation, valid or test stands for it, or else
+    `splits.with_fifth`. Files whose name starts with '.' or does not end like an image's are passed
+    over.
     """
     root = Path(root)
-    if not {"train", "val", "test"} & set(class_folders(root)):
+    if not {"train", *VAL} & set(class_folders(root)):
         found = class_folder(root)
         splits = {"train": np.arange(len(found.labels))}
         return dataclasses.replace(found, splits=with_fifth(splits, found.labels))
     class_names = class_folders(root / "train")
-    found = {name: name for name in ("train", "val", "test") if (root / name).is_dir()}
+    found = {name: name for name in ("train", *VAL) if (root / name).is_dir()}
     splits = {}
     for split, folder in with_val(found).items():
         if strangers := sorted(set(class_folders(root / folder)) - set(class_names)):
@@ -217,9 +218,12 @@ def image_folder(root: str | os.PathLike) -> Listing:
     return dataclasses.replace(found, splits=with_fifth(found.splits, found.labels))
 
 
+VAL = ("val", "validation", "valid", "test")
+
+
 def with_val(splits: Mapping[str, object]) -> dict[str, object]:
-    """Splits in which 'validation', or else 'test', stands for 'val' where there is no 'val'."""
-    stand_in = next((name for name in ("val", "validation", "test") if name in splits), None)
+    """Splits in which the first of `VAL` that is there is called 'val'."""
+    stand_in = next((name for name in VAL if name in splits), None)
     return {"val" if name == stand_in else name: value for name, value in splits.items()}
 
 

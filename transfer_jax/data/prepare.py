@@ -274,8 +274,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--workers", type=int, help="threads; one per core by default")
     options = vars(parser.parse_args(arguments))
     data_dir, workers = options.pop("data_dir"), options.pop("workers")
-    named = Path(options["classes"])
-    text = named.read_text() if named.is_file() else options["classes"].replace(",", "\n")
+    text = options["classes"].replace(",", "\n")
+    with contextlib.suppress(OSError):  # no file is called so
+        text = Path(options["classes"]).read_text()
     options["classes"] = tuple(filter(None, map(str.strip, text.split("\n"))))
     try:
         spec = DatasetSpec(**options)

@@ -23,14 +23,16 @@ section 4.2: animals, plants, fruit, landscapes, people); the other 551 are man-
 
 def with_fifth(splits: Mapping[str, np.ndarray], labels: np.ndarray) -> dict[str, np.ndarray]:
     """Splits in which a fifth of the training images of each class, drawn once for all, is 'val'
-    where there are none for testing. Images of several labels (N, K) are drawn as of one class."""
+    where there are none for testing: one at least, of two. Images of several labels (N, K) are
+    drawn as of one class."""
     if "train" not in splits or "val" in splits:
         return dict(splits)
     rows, drawn = splits["train"], []
     classes = labels[rows] if labels.ndim == 1 else np.zeros(len(rows), int)
     for label in np.unique(classes[classes >= 0]):
         of = rows[classes == label]
-        drawn.append(of[permutation(len(of), 0, label)[len(of) - len(of) // 5 :]])
+        kept = len(of) - max(len(of) // 5, len(of) > 1)
+        drawn.append(of[permutation(len(of), 0, label)[kept:]])
     val = np.sort(np.concatenate([rows[:0], *drawn]))
     return {**splits, "train": np.setdiff1d(rows, val), "val": val}
 

@@ -16,12 +16,19 @@ def detector(network: Network, num_classes: int, canvas: int) -> Network:
 
     Its layers keep their names and shapes but for two. The last convolution pools regions to the
     map that the layer above knows, in place of its own last pooling. The last layer is 'detect':
-    logits of the background and the classes, then four offsets a class. So a detector on a
-    network's layers is a treatment: 'A7B+1' copies all but 'detect' and holds conv1.
+    logits of the background and the classes, then four offsets a class, all of one initial size
+    (Girshick's offsets begin with a tenth of the logits'). So a detector on a network's layers is a
+    treatment: 'A7B+1' copies all but 'detect' and holds conv1.
     """
     place = max(i for i, layer in enumerate(network.layers) if isinstance(layer, Conv))
     conv, layers = network.layers[place], list(network.layers)
-    pool = RoiPool(network.output_shapes[conv.name][0])
+    height, width, _ = network.output_shapes[conv.name]
+    if height != width:
+        raise ValueError(
+            f"{network.name}: layer {conv.name} gives maps of {height} x {width}, regions are "
+            "pooled to square ones"
+        )
+    pool = RoiPool(height)
     last = max((i for i, op in enumerate(conv.then) if isinstance(op, MaxPool)), default=None)
     below, above = conv.then[:last], () if last is None else conv.then[last + 1 :]
     above = tuple(op for op in above if not isinstance(op, AdaptiveAvgPool))

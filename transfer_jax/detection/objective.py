@@ -120,8 +120,9 @@ def _losses(outputs: jax.Array, labels: dict) -> jax.Array:
 def detection_task(
     name: str, dataset: Dataset, proposals: np.ndarray, *, splits: Sequence[str] = TRAIN_VAL
 ) -> Task:
-    """The objects of a dataset with boxes, to be found among `proposals` (N, P, 4) of its images;
-    difficult ones are neither learned nor background.
+    """The objects of a dataset with boxes, to be found among `proposals` (N, P, 4) of its images.
+    Difficult ones are not learned; regions on them are background where they overlap others by
+    `BACKGROUND`.
 
     Raises:
       ValueError: the dataset has no boxes, or no object in a split that is not difficult.

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from transfer_jax.grid.cell import Cell, Entry, Group, all_cells, depth, groups
-from transfer_jax.grid.store import Store
+from transfer_jax.grid.store import Store, stores
 from transfer_jax.networks import Network
 from transfer_jax.training import Recipe, parallel, step
 from transfer_jax.training.objective import CLASSIFICATION, Classification
@@ -23,14 +23,27 @@ from transfer_jax.wording import size_text, time_text
 def train_flops(group: Group) -> int:
     """Floating-point operations of a group's whole training, shared frozen layers counted once."""
     first, frozen = group[0], [cell.frozen for cell in group]
-    return step.group_flops(first.network, frozen) * first.recipe.batch_size * first.recipe.steps
+    of_image = step.group_flops(first.network, frozen)
+    images, below = first.recipe.batch_size * first.recipe.steps, _once(first)
+    return (of_image - below) * images + below * sum(len(rows) for rows, _ in _parts(first))
 
 
 def eval_flops(cell: Cell) -> int:
     """Floating-point operations of all evaluations of a cell."""
     views = len(cell.task.val[0]) * (10 if cell.recipe.ten_crop else 1)
     evaluations = -(-cell.recipe.steps // cell.recipe.eval_every)
-    return 2 * sum(cell.network.multiply_adds.values()) * views * evaluations
+    of_view = 2 * sum(cell.network.multiply_adds.values()) - _once(cell)
+    return of_view * views * evaluations
+
+
+def _parts(cell: Cell):
+    return cell.task.train, cell.task.val
+
+
+def _once(cell: Cell) -> int:
+    """Operations of the frozen layers on an image, where each image passes them once."""
+    counts = list(cell.network.multiply_adds.values())
+    return 2 * sum(counts[: cell.frozen]) if cell.recipe.frozen_once else 0
 
 
 def steps_per_call() -> int:
@@ -106,7 +119,7 @@ def dry_run(
     what each of `workers` sustains, 10**12 operations a second; None measures the most expensive
     network's step on this machine.
     """
-    cells, others = all_cells(cell for _, cell in entries), list(map(Store, reuse))
+    cells, others = all_cells(cell for _, cell in entries), stores(reuse)
     finished = [
         cell.hash
         for cell in cells
@@ -126,15 +139,20 @@ def dry_run(
         seconds = (train_flops(group) + sum(map(eval_flops, group))) / rate
         levels[depth(group[0])].append(seconds)
     seconds = sum(max(sum(times) / workers, max(times)) for times in levels.values())
-    disk = sum(4 * cell.network.num_params for cell in left)
-    state = max(8 * sum(cell.network.num_params for cell in group) for group in plan)
+    disk = sum(4 * cell.network.num_params * (1 + len(cell.snapshots)) for cell in left)
+    # Weights and moments, in the checkpoint that is written and the two before it.
+    state = max(
+        4 * (3 if group[0].recipe.solver == "adamw" else 2) * cell.network.num_params * len(group)
+        for group in plan
+        for cell in group[:1]
+    )
     images = sum(cell.recipe.steps * cell.recipe.batch_size for cell in left)
     lines = [
         f"networks  {len(left)} to train in {len(plan)} groups, {len(finished)} finished",
         f"time      {time_text(seconds)} on {workers} x {rate / 1e12:.3g} TFLOP/s, {origin}",
         f"training  {training / 1e12:,.1f} TFLOP, and {evaluation / 1e12:,.1f} of evaluation",
         f"images    {images:,} training views",
-        f"disk      {size_text(disk)} of weights, up to {size_text(2 * state)} of checkpoints",
+        f"disk      {size_text(disk)} of weights, up to {size_text(3 * state)} of checkpoints",
     ]
     table = pd.DataFrame(
         {

@@ -81,11 +81,19 @@ class Store:
     snapshots/<step>.safetensors where they were asked for and, last of all, done.json or
     failed.json, with the digests of all. `images/` says which validation images those were, by
     digest. `groups/<hash>/` holds the checkpoints of a group in training. `entries.json` says what
-    the study wants, `measures/` what was read out of networks.
+    the study wants, `measures/` what was read out of networks, `about.json` of what config all is
+    and which measures are its own.
     """
 
     def __init__(self, workdir: str | Path):
         self.workdir = Path(workdir).expanduser().absolute()
+        self.measured: set[str] = set()  # names that `measure` was asked for
+
+    def about(self) -> dict[str, Any]:
+        """What about.json says; nothing where it is missing or damaged."""
+        with contextlib.suppress(DamagedError):
+            return seal.read_json(self.workdir / "about.json", "about")
+        return {}
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -269,8 +277,11 @@ class Store:
 
     def opened_groups(self) -> list[list[str]]:
         """Hashes of the cells of each group whose training was cut off."""
-        found = sorted((self.workdir / "groups").glob("*/group.json"))
-        return [seal.read_json(path, path.parent.name)["cells"] for path in found]
+        found = []
+        for path in sorted((self.workdir / "groups").glob("*/group.json")):
+            with contextlib.suppress(DamagedError):  # a run removes it
+                found.append(seal.read_json(path, path.parent.name)["cells"])
+        return found
 
     def params(self, cell: Cell, step: int | None = None) -> dict[str, Any]:
         """A finished cell's params, or those of a snapshot, NumPy arrays in network order."""
@@ -289,12 +300,8 @@ class Store:
 
     def adopt(self, cells: Iterable[Cell], workdirs: Iterable[str | Path]) -> list[Cell]:
         """Copies cells that other workdirs have finished; returns them. A cell's folder holds all
-        of it, and its content is its name, whichever study it was trained for. FileNotFoundError
-        where a workdir holds no cells."""
-        others = [Store(workdir) for workdir in workdirs]
-        for other in others:
-            if not (other.workdir / "cells").is_dir():
-                raise FileNotFoundError(f"config.reuse names {other.workdir}, which holds no cells")
+        of it, and its content is its name, whichever study it was trained for."""
+        others = stores(workdirs)
         return [
             cell
             for cell in cells
@@ -321,7 +328,7 @@ class Store:
 
     def sweep(self) -> None:
         """Removes what is left of groups whose cells are all finished, or that are damaged."""
-        for folder in (self.workdir / "groups").glob("*"):
+        for folder in (self.workdir / "groups").glob("*/"):
             try:
                 hashes = seal.read_json(folder / "group.json", folder.name)["cells"]
             except DamagedError as error:
@@ -344,6 +351,7 @@ class Store:
         arrays for figures. `inputs`, JSON-able, are all that it depends on, such as hashes of
         cells, and `version` is that of its code: with others it is computed anew.
         """
+        self.measured.add(name)
         path = self.workdir / "measures" / f"{name}.json"
         # Another backend rounds otherwise.
         content = [inputs, version, jax.default_backend()]
@@ -378,6 +386,15 @@ def _bytes(save: Callable, *arrays: Any, **named: Any) -> bytes:
     file = io.BytesIO()
     save(file, *arrays, **named)
     return file.getvalue()
+
+
+def stores(workdirs: Iterable[str | Path]) -> list[Store]:
+    """Those that `config.reuse` names; FileNotFoundError where one holds no cells."""
+    found = [Store(workdir) for workdir in workdirs]
+    for one in found:
+        if not (one.workdir / "cells").is_dir():
+            raise FileNotFoundError(f"config.reuse names {one.workdir}, which holds no cells")
+    return found
 
 
 def load_network(workdir: str | Path, name: str) -> TrainedNetwork:

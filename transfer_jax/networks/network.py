@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from transfer_jax.networks.layers import (
     Conv,
+    Dense,
     Dropout,
     Layer,
     Shape,
@@ -184,10 +185,13 @@ class Network:
         shape = x.shape[1:]
         layers = self.layers[first:last]
         for layer in layers:
-            if layer.kernel_shape(shape) != self.kernel_shapes[layer.name]:
+            own = self.input_shapes[layer.name]
+            fits = layer.kernel_shape(shape) == self.kernel_shapes[layer.name]
+            # Another map of as many units would be flattened in another order.
+            if not fits or (isinstance(layer, Dense) and shape not in (own, (math.prod(own),))):
                 raise ValueError(
-                    f"{self.name}: {shape} enters layer {layer.name}, which takes "
-                    f"{self.input_shapes[layer.name]}; x has shape {x.shape}"
+                    f"{self.name}: {shape} enters layer {layer.name}, which takes {own}; x has "
+                    f"shape {x.shape}"
                 )
             shape = output_shape(layer, shape)
         keys = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 
-from transfer_jax.networks.layers import AdaptiveAvgPool, Conv, Dense, MaxPool
+from transfer_jax.networks.layers import AdaptiveAvgPool, Conv, Dense, MaxPool, RoiPool
 from transfer_jax.networks.network import Network
 
 
@@ -43,7 +43,7 @@ def receptive_field(network: Network, layer: str) -> ReceptiveField:
     """The pixels that units of a layer's output depend on, its pooling counted.
 
     Dense units see all that the layers below see. Average pooling over windows of several sizes,
-    as of 8 pixels to 6, has no single field for its units and is a ValueError.
+    as of 8 pixels to 6, has no single field for its units and is a ValueError, as are regions.
 
     Example:
       >>> field = receptive_field(caffenet(), 'conv5')
@@ -60,6 +60,8 @@ def receptive_field(network: Network, layer: str) -> ReceptiveField:
         for operation in (one, *one.then):
             if isinstance(operation, AdaptiveAvgPool) and isinstance(above, Dense):
                 continue  # its windows cover the map, and dense layers see all of it
+            if isinstance(operation, RoiPool):
+                raise ValueError(f"{network.name}: {one.name} pools regions of any size")
             if not isinstance(operation, Conv | MaxPool | AdaptiveAvgPool):
                 continue
             window, step, padding, units = _geometry(operation, units)

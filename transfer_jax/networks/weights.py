@@ -340,7 +340,7 @@ def _torch_names(network: Network, arrays) -> dict[str, np.ndarray]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The program that converts a file; the number of classes is the file's."""
+    """The program that converts a file; widths and the number of classes are the file's."""
     parser = argparse.ArgumentParser(prog="python -m transfer_jax.networks.weights")
     parser.add_argument("source", metavar="IN", type=Path)
     parser.add_argument("target", metavar="OUT", type=Path, help="*.npz or *.safetensors")
@@ -352,8 +352,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--to", choices=WRITTEN, help="default: by OUT's suffix, in our layout")
     options = parser.parse_args(arguments)
     try:
-        *_, classes = widths_in(options.source, build(options.network)).values()
-        network = build(options.network, num_classes=classes)
+        *widths, (_, classes) = widths_in(options.source, build(options.network)).items()
+        network = build(options.network, num_classes=classes, widths=dict(widths))
         found = load_weights(options.source, network)
         mean = found.mean if options.mean is None else load_mean(options.mean)
         how = {"mean": mean, "format": options.to, "normalised": options.normalised}

@@ -35,8 +35,9 @@ def caffenet(num_classes: int = 1000, *, dropout=0.5, input_size=227, **changes)
 
 
 def alexnet(num_classes: int = 1000, *, dropout=0.5, input_size=227, **changes) -> Network:
-    """AlexNet as in Krizhevsky et al. 2012 and BVLC's model: normalises before it pools."""
-    layers = _alexnet_layers(num_classes, (RELU, NORM, POOL), dropout)
+    """AlexNet as in Krizhevsky et al. 2012 and BVLC's model, whose initial biases of 0.1 it has:
+    those of 1 in the paper gave a flat loss there. Normalises before it pools."""
+    layers = _alexnet_layers(num_classes, (RELU, NORM, POOL), dropout, bias=0.1)
     return _network("alexnet", input_size, layers, **changes)
 
 
@@ -157,16 +158,16 @@ def build(name: str, **arguments) -> Network:
         raise ValueError(f"network {name!r}: {error}") from error
 
 
-def _alexnet_layers(num_classes, pooled, dropout):
+def _alexnet_layers(num_classes, pooled, dropout, bias=1.0):
     drop, std = (RELU, Dropout(dropout)), 0.01
     return (
         Conv("conv1", 96, 11, stride=4, weight_std=std, then=pooled),
-        Conv("conv2", 256, 5, padding=2, groups=2, weight_std=std, bias=1.0, then=pooled),
+        Conv("conv2", 256, 5, padding=2, groups=2, weight_std=std, bias=bias, then=pooled),
         Conv("conv3", 384, 3, padding=1, weight_std=std, then=(RELU,)),
-        Conv("conv4", 384, 3, padding=1, groups=2, weight_std=std, bias=1.0, then=(RELU,)),
-        Conv("conv5", 256, 3, padding=1, groups=2, weight_std=std, bias=1.0, then=(RELU, POOL)),
-        Dense("fc6", 4096, weight_std=0.005, bias=1.0, then=drop),
-        Dense("fc7", 4096, weight_std=0.005, bias=1.0, then=drop),
+        Conv("conv4", 384, 3, padding=1, groups=2, weight_std=std, bias=bias, then=(RELU,)),
+        Conv("conv5", 256, 3, padding=1, groups=2, weight_std=std, bias=bias, then=(RELU, POOL)),
+        Dense("fc6", 4096, weight_std=0.005, bias=bias, then=drop),
+        Dense("fc7", 4096, weight_std=0.005, bias=bias, then=drop),
         Dense("fc8", num_classes, weight_std=std),
     )
 
@@ -194,4 +195,5 @@ def _network(name, input_size, layers, width=1, widths=None, remove=()) -> Netwo
             raise ValueError(
                 f"{name}: widths of {layer.name}={layer.features}: expected 1..{2**20}"
             )
-    return Network(name, input_size if isinstance(input_size, int) else tuple(input_size), kept)
+    size = tuple(input_size) if isinstance(input_size, Sequence) else int(input_size)
+    return Network(name, size, kept)

@@ -30,12 +30,12 @@ class Results:
     """What a workdir holds.
 
     Attributes:
-      frame: a row for each (entry, measure) and for each row of measures/*.json, with the columns
-        entry (number in entries.json, missing for readouts), all tags, hash, cell, treatment,
-        target, source, n, seed, num_classes, task, steps; measure, value (float; accuracies are
-        fractions); right (key of `right`, or missing); state ('done', 'failed', 'planned', or
-        'damaged', which takes part in nothing), error. A tag goes before a field of the cell that
-        has its name.
+      frame: a row for each (entry, measure) and for each row of the config's own measures, with
+        the columns entry (number in entries.json, missing for readouts), all tags, hash, cell,
+        treatment, target, source, n, seed, num_classes, task, steps; measure, value (float;
+        accuracies are fractions); right (key of `right`, or missing); state ('done', 'failed',
+        'planned', or 'damaged', which takes part in nothing), error. A tag goes before a field of
+        the cell that has its name.
       about: about.json.
       right: key -> (digest of the validation images, bool array: which of them were right), None
         where that was not kept. A readout may name an array of its own: its row has the tags
@@ -72,11 +72,12 @@ class Results:
         return (zlib.crc32(name.encode()) << 31) + rows.astype(np.int64)
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
-        """The arrays of measures/<name>.npz; none where there is no such file."""
+        """The arrays of measures/<name>.npz; none where it is not this config's, or damaged."""
         workdir = Path(self.workdir or "/nowhere")
         with contextlib.suppress(seal.DamagedError):
-            _measure(workdir, name)
-            return seal.read_arrays(workdir / "measures" / f"{name}.npz")
+            if name in self.about.get("measures", ()):
+                _measure(workdir, name)
+                return seal.read_arrays(workdir / "measures" / f"{name}.npz")
         return {}
 
     def metrics(self, hash: str) -> pd.DataFrame:
@@ -119,21 +120,20 @@ def load(workdir: Path | str) -> Results:
     except seal.DamagedError as error:
         raise seal.DamagedError(f"{error}: a run writes it anew") from None
     told = {hash: _cell(workdir, hash) for hash in dict.fromkeys(e["hash"] for e in entries)}
-    measures, rows = workdir / "measures", []
+    rows: list[dict[str, Any]] = []
     for number, entry in enumerate(entries):
         fields = {**entry, **entry["tags"], "entry": number}
         del fields["tags"]
         rows += [fields | found for found in told[entry["hash"]][0]]
     remarks = [remark for _, remark in told.values() if remark]
-    paths = [path for kind in ("json", "npz") for path in measures.rglob(f"[!.]*.{kind}")]
-    for name in sorted({str(path.relative_to(measures).with_suffix("")) for path in paths}):
+    for name in about.get("measures", ()):
         try:
             found = _measure(workdir, name)
         except seal.DamagedError as error:
             remarks.append(f"{error}: its numbers are left out until a run has measured them again")
             continue
         for row in found:
-            key = f"{name}:{row['right']}:{row['images']}" if "right" in row else None
+            key = "\n".join([name, row["right"], row["images"]]) if "right" in row else None
             rows.append({**row, "right": key, "state": "done"})
     columns = dict.fromkeys([*_ALWAYS, *(name for row in rows for name in row)])
     return Results(
@@ -211,8 +211,8 @@ def _measure(workdir: Path, name: str) -> list[dict[str, Any]]:
 
 
 def _right(workdir: Path, key: str) -> tuple[str, np.ndarray] | None:
-    if ":" in key:
-        name, array, digest = key.split(":")
+    if "\n" in key:
+        name, array, digest = key.split("\n")
         return digest, seal.read_arrays(workdir / "measures" / f"{name}.npz")[array]
     folder = workdir / "cells" / key
     return seal.read_right(folder) if (folder / "right.npz").exists() else None

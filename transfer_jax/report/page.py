@@ -100,13 +100,15 @@ def _data(results: Results, done: pd.DataFrame) -> pd.DataFrame:
     """What the networks saw: a row for each kind of task, with the classes of all its draws."""
     kinds: dict[tuple, dict[str, None]] = {}
     counts: dict[tuple, list[tuple[int, int]]] = {}
-    for cell in filter(None, map(results.cell, done["hash"])):
+    for hash, top1 in zip(done["hash"], done["top1"], strict=True):
+        if not (cell := results.cell(hash)):
+            continue
         names, pixels = cell["class_names"], cell["network"]["input_size"]
-        kind = cell["dataset"], len(names), str(pixels)
+        guess = f"{1 / len(names):.2%}" if pd.notna(top1) else ""
+        kind = cell["dataset"], len(names), guess, str(pixels)
         kinds.setdefault(kind, {}).update(dict.fromkeys(names))
         counts.setdefault(kind, []).append((cell["num_train"], cell["num_val"]))
-    frame = pd.DataFrame(list(kinds), columns=["dataset", "classes", "input pixels"])
-    frame.insert(2, "chance", [f"{1 / count:.2%}" for count in frame["classes"]])
+    frame = pd.DataFrame(list(kinds), columns=["dataset", "classes", "chance", "input pixels"])
     for place, split in enumerate(("training", "validation")):
         frame[f"{split} images"] = [_span([n[place] for n in counts[kind]]) for kind in kinds]
     frame["which classes"] = [listed(list(names), 12) for names in kinds.values()]

@@ -168,11 +168,16 @@ def _ways(
         own = {factor: own[factor] for factor in ("default", "fine-tuning")}
     else:
         stops = integers(wanted.snapshots, "sources.snapshots")
+        if late := [step for step in stops if step >= recipe.steps]:
+            raise ValueError(
+                f"--config.sources.snapshots holds {late[0]}: expected steps before the last, "
+                f"recipe.steps={recipe.steps}"
+            )
         default = with_snapshots(cell(), [step for step in stops if step])
     for factor, (name, place) in own.items():
         yield factor, name, place, default
 
-    for width in wanted.widths:
+    for width in () if config.network.widths else wanted.widths:
         yield "width", f"{width:g}", width, cell(width=width)
     for name in wanted.depths:
         deep = cell(name=name)
@@ -293,6 +298,7 @@ def readings(
 
     plain = build(Reading, wanted.default, "readings.default")
     plain = dataclasses.replace(plain, layer=here(plain.layer))
+    chosen([plain.copies], (1,), "readings.default.copies")
     found: dict[Reading, list[Setting]] = {plain: []}
 
     def add(factor, name, place=None, **changes):
@@ -316,14 +322,14 @@ def readings(
         for name in ("plain", "whitened"):
             add("whitening", name, dimensions=wanted.whitened, whiten=name == "whitened")
     if wanted.scaling:
-        add("scaling", "of length 1")
-        add("scaling", "as they are", l2=not plain.l2)
-        add("scaling", "signed roots", signed_root=True)
+        add("scaling", "of length 1", l2=True, signed_root=False)
+        add("scaling", "as they are", l2=False, signed_root=False)
+        add("scaling", "signed roots", l2=True, signed_root=True)
     retrieval = isinstance(task, RetrievalTask)
     for levels in wanted.levels if retrieval else ():
         count = len(sub_patches(levels))
         add("patches", f"{count}", count, copies=count)
-    for count in wanted.copies if not retrieval else ():
+    for count in chosen(wanted.copies, (1, 10), "readings.copies") if not retrieval else ():
         add("copies", f"{count}", count, copies=count)
     for layer, count in itertools.product(wanted.combined.layers, wanted.combined.dimensions):
         add("combined", f"{layer}, {count}", layer=here(layer), dimensions=count)
@@ -616,12 +622,13 @@ def choice_table(results: Results) -> pd.DataFrame | None:
     chosen, rows = claims.recommendations(results), []
     if chosen.empty:
         return None
-    own = claims.saved(results, "own validation images").mean
+    saves = claims.saved(results, "own validation images").mean
     for way, of in chosen.groupby("way", sort=False):
         effect, best = claims.saved(results, way), of.groupby("target")["value"].mean()
         row = {"chosen": way, "error saved (%)": str(effect), "units": effect.units}
         row |= {"best target": f"{best.idxmax()}: {100 * best.max():.1f}"}
-        rows.append({**row, "of the own choice": f"{effect.mean / own:.0%}".replace("-", MINUS)})
+        share = f"{effect.mean / saves:.0%}" if saves > 0 else ""
+        rows.append({**row, "of the own choice": share.replace("-", MINUS)})
     return pd.DataFrame(rows)
 
 

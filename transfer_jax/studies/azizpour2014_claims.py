@@ -211,11 +211,11 @@ def _ends(results: Results, factor: str) -> tuple[str, str] | None:
     return rows["setting"].iloc[-1], rows["setting"].iloc[0]
 
 
-def _halfway(results: Results) -> tuple[str, str] | None:
-    """The whole training, and the snapshot nearest to its half from below."""
+def _stopped(results: Results, low: float, high: float) -> tuple[str, str] | None:
+    """The whole training, and the last snapshot between two shares of its steps."""
     if (rows := measured(results, "early stopping")).empty:
         return None
-    stopped = rows[(rows["place"] > 0) & (rows["place"] <= rows["place"].max() / 2)]
+    stopped = rows[(rows["place"] / rows["place"].max()).between(low, high)]
     return (rows["setting"].iloc[-1], stopped["setting"].iloc[-1]) if len(stopped) else None
 
 
@@ -258,12 +258,12 @@ def _saves(way: str, **weights: float) -> Callable[[Results], Verdict]:
 CLAIMS = (
     Claim(
         "Features of a trained network do better than those of the same network untrained.",
-        _better("early stopping", lambda results: _ends(results, "early stopping")),
+        _better("early stopping", lambda results: _stopped(results, 0, 0)),
     ),
     Claim(
         "Stopping early does not pay: the whole training does better than a snapshot of it at half "
         "its steps.",
-        _better("early stopping", _halfway),
+        _better("early stopping", lambda results: _stopped(results, 0.4, 0.5)),
     ),
     Claim("Deeper does better. Supposes that learning is over.", _deeper),
     Claim(

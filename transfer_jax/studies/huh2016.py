@@ -179,6 +179,8 @@ def _pretrained(config, source: Source, seed: int) -> Iterator[Entry]:
     amounts = {"images": len(whole.train[0]) / whole.num_classes, "classes": whole.num_classes}
     # What the other ways of a question are compared with; a budget's are with each other.
     asked = dict.fromkeys(question for question, _, _ in found if question != "budget")
+    if config.imported.path:
+        asked["imported"] = None
     for question in asked or ("images",):
         found.append((question, {"condition": "all", "amount": amounts.get(question)}, whole))
     for question, way, task in found:
@@ -396,7 +398,9 @@ def _neighbours(store: Store, found: Sequence[Entry]):
     """Question 3: what features of networks that were trained on coarse classes know of the fine
     ones, and whether classes of one parent become neighbours; an untrained network beside them."""
     rows, arrays = [], {}
-    whole, fine = next(entry for entry in found if entry[0]["condition"] == "all")
+    whole, fine = next((entry for entry in found if entry[0]["condition"] == "all"), (None, None))
+    if fine is None:  # it diverged
+        return rows, arrays
     task, (images, _) = fine.task, store.right(fine)
     plain = TrainedNetwork(fine.network, fine.init_params(), fine.recipe, fine.mean(), "untrained")
     untrained, y = _features(plain, task)

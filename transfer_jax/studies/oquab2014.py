@@ -390,6 +390,11 @@ def compared(results: Results) -> dict[str, dict[str, pd.DataFrame]]:
     main = claims.reference(results)
     of = frame.get("images_per_class", pd.Series(dtype=float))
     counts = {f"{n:g}" if n else "all": n for n in (*sorted(set(of.dropna()) - {0}), 0)}
+
+    def tried(tag):
+        frozen = results.select(None, experiment="frozen")
+        return set(frozen.get(tag, ())) - {np.nan}
+
     return {
         "pretraining": {
             **{name: claims.networks(results, condition=name) for name in names},
@@ -397,8 +402,10 @@ def compared(results: Results) -> dict[str, dict[str, pd.DataFrame]]:
             "scratch, as long": claims.scratch(results, "scratch, as long"),
             f"{main}, fine-tuned": claims.networks(results, experiment="fine_tuned"),
         },
-        "layer": {cut: claims.networks(results, layer=cut) for cut in ("fc6", CUT, "fc8")},
-        "adaptation layers": {str(n): claims.networks(results, adaptation=n) for n in (1, 2, 3)},
+        "layer": {cut: claims.networks(results, layer=cut) for cut in sorted(tried("layer"))},
+        "adaptation layers": {
+            f"{n:g}": claims.networks(results, adaptation=n) for n in sorted(tried("adaptation"))
+        },
         "score": {k: claims.networks(results, k=k) for k in POWERS},
         "adapted": {x: claims.networks(results, images_per_class=n) for x, n in counts.items()},
         "from scratch": {x: claims.scratch(results, images_per_class=n) for x, n in counts.items()},
@@ -420,7 +427,8 @@ def sections(results: Results) -> list[Section]:
         Section("Which layer, how many adaptation layers, which score?", [
             (bars(results, found, ("layer", "adaptation layers", "score")), f"mAP. {BARS}"),
             *((table(results, found[name], base), f"By {name}.") for name, base in
-              (("layer", "fc8"), ("adaptation layers", "2"), ("score", "1"))),
+              (("layer", "fc8"), ("adaptation layers", "2"), ("score", "1"))
+              if base in found[name]),
             (scores(results), "mAP (%) by score and rule."),
         ]),
         Section("How many images a class?", [

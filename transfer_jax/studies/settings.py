@@ -189,10 +189,15 @@ def fit_to_network(config: ConfigDict) -> None:
             *widths, _ = widths_in(_imported_path(config), network).items()
         config.network.widths = ConfigDict(dict(widths))
         _imported(config)  # it may be another network
-        size, dataset = max(network.input_shape[:2]), config.dataset
+        size, targets = max(network.input_shape[:2]), config.get("targets", {}).values()
         if config.recipe.augmentation.size != size:
             config.recipe.augmentation.size = size
-            dataset.image_size = dataset.image_size and max(dataset.image_size, size)
+            multilabel = config.get("experiments", {}).get("multilabel", {})
+            datasets = [config.dataset, multilabel.get("dataset", {})]
+            datasets += [target.dataset for target in targets if target.get("kind") != "detection"]
+            for dataset in datasets:
+                if dataset.get("image_size"):
+                    dataset.image_size = max(dataset.image_size, size)
             note = f"Images are {size} pixels wide, as the imported network takes them."
             config.notes = (*config.notes, note)
     if config.network.name == "torchvision_alexnet" and config.recipe.pixel_scale == 1:

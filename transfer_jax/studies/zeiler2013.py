@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from transfer_jax.grid.cell import from_json
+from transfer_jax.networks import zfnet
 from transfer_jax.report import MINUS, Results, Section, paired, plots, read_published, spread
 from transfer_jax.report.plots import COLOURS, DASHED, mosaic
 from transfer_jax.studies.zeiler2013_measures import (
@@ -68,7 +69,7 @@ def sections(results: Results) -> list[Section]:
         ]),
         Section("Tables 3 and 4, Figure 7: pretrained against scratch", [
             (tables34(results), f"Mean of the classes' accuracies (%). {several} Every seed has "
-             "folds of its own."),
+             "folds of its own; 'scratch, as long' ran on the first of them."),
             *((figure7(results, pool), f"{pool}: accuracy by training images a class; bars are "
                "standard deviations between source networks. Dashed: the paper, "
                f"{_dashed(pool)[1]}.")
@@ -180,9 +181,10 @@ def table6(results: Results, pool: str) -> pd.DataFrame | None:
     units = rows.groupby(["layer", "readout", "seed"])["value"].mean().groupby(["layer", "readout"])
     table = units.agg(spread).unstack()
     paper = read_published("zeiler2013_table6").set_index(["readout", "layer"])
+    places = {name: place for place, name in enumerate(zfnet().layer_names, 1)}
     for readout, name in ((r, n) for r in ("svm", "softmax") for n in ("caltech101", "caltech256")):
         table[f"paper: {readout}, {name}"] = [
-            paper[name].get((readout, int(layer[-1]))) for layer in table.index
+            paper[name].get((readout, places.get(layer))) for layer in table.index
         ]
     return table
 

@@ -47,7 +47,7 @@ from transfer_jax.readout.linear import KINDS, layer_accuracy, multilabel_scores
 from transfer_jax.readout.metrics import (
     average_precision_by_image,
     average_precisions,
-    mean_per_class_accuracy,
+    class_accuracy_by_image,
     right_bits,
 )
 from transfer_jax.report import MINUS, Claim, Effect, Results, Verdict, all_of, converged, paired
@@ -318,7 +318,7 @@ def measure(
         for target in targets(config, open_dataset):
             more = [target.settings.to_dict(), target.rows().tolist()]
             inputs = (store, cell, target, seed)
-            keep(f"transfer-{target.name}-{seed}", [cell], more, _transfer, *inputs)
+            keep(f"transfer-{target.name}-{seed}", [cell], more, _transfer, *inputs, version=2)
             scratch = [e for e in done if e[0].get("pool") == target.name and e[0]["seed"] == seed]
             cells = [anew for _, anew in scratch]
             keep(f"scratch-{target.name}-{seed}", cells, None, _trained_anew, store, scratch)
@@ -581,8 +581,9 @@ def _transfer(store: Store, cell: Cell, target: Target, seed: int) -> Measured:
             name = f"{readout} {layer} {size} {fold}"
             tags = {"experiment": "transfer", "pool": target.name, "readout": readout}
             tags |= {"layer": layer, "size": size, "seed": seed, "fold": fold}
-            bits[name], tags = right, {**tags, "right": name, "images": images}
-            rows += _numbers(tags, {"accuracy": mean_per_class_accuracy(right, labels)})
+            bits[name] = class_accuracy_by_image(right, labels)
+            tags |= {"right": name, "images": images}
+            rows += _numbers(tags, {"accuracy": bits[name].mean()})
     return rows, bits
 
 
@@ -591,11 +592,11 @@ def _trained_anew(store: Store, scratch: Sequence[Entry]) -> Measured:
     rows, bits = [], {}
     for tags, cell in scratch:
         images, right = store.right(cell)
-        bits[cell.hash] = right
+        bits[cell.hash] = class_accuracy_by_image(right, cell.task.val[1])
         found = {"experiment": "transfer", "readout": tags["condition"], "layer": None}
         found |= {name: tags[name] for name in ("pool", "size", "seed", "fold")}
-        accuracy = {"accuracy": mean_per_class_accuracy(right, cell.task.val[1])}
-        rows += _numbers({**found, "right": cell.hash, "images": images}, accuracy)
+        found |= {"right": cell.hash, "images": images}
+        rows += _numbers(found, {"accuracy": bits[cell.hash].mean()})
     return rows, bits
 
 

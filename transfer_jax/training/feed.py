@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from transfer_jax.data.batches import BatchOrder, padded_batches, stream
+from transfer_jax.data.dataset import Dataset
 from transfer_jax.data.tasks import Task
 from transfer_jax.training import parallel
 from transfer_jax.training.step import Source
@@ -57,7 +58,7 @@ def _fed(
 ) -> Iterator[tuple[Source, np.ndarray]]:
     """Each batch of places in a split, with the images that they are places in."""
     if resident:
-        source = Source(*_on_devices(task, split), mean)
+        source = Source(*_on_devices(task.dataset, task, split), mean)
         for indices in batches:
             yield source, parallel.split_batch(indices.astype(np.int32), axis=-1)
         return
@@ -75,6 +76,7 @@ def _fed(
 
 # The cells of one task follow each other, so few are kept.
 @functools.lru_cache(maxsize=4)
-def _on_devices(task: Task, split: str) -> tuple[Any, Any]:
+def _on_devices(dataset: Dataset, task: Task, split: str) -> tuple[Any, Any]:
+    # Tasks are equal by the name of their dataset, which in a notebook may be given twice.
     rows, labels = task.select(split)
-    return parallel.replicate((task.dataset.read(rows), labels))
+    return parallel.replicate((dataset.read(rows), labels))

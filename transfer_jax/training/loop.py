@@ -205,7 +205,8 @@ def train_group(
                 # Before the checkpoint of this step: a run that resumes from there has them.
                 keep_snapshots(parallel.unreplicate(state), step)
             if checkpoints and not last and step % runtime.checkpoint_every == 0:
-                place = {"seconds": spent + time.perf_counter() - started, "history": history}
+                place = {"seconds": spent + time.perf_counter() - started}
+                place["history"] = [list(h) for h in history]  # it is written while these grow
                 checkpoints.save(step, parallel.unreplicate(state)._asdict(), place, logs)
     final = jax.tree.map(np.asarray, parallel.unreplicate(state))
     seconds = (spent + time.perf_counter() - started) / len(frozen)

@@ -112,6 +112,8 @@ class Recipe:
             refuse("augmentation", "a pad of at least 0")
         if self.schedule == "plateau" and not 0 < self.decay_factor < 1:
             refuse("decay_factor", "a number between 0 and 1 with recipe.schedule='plateau'")
+        if self.ten_crop and self.frozen_once:
+            refuse("ten_crop", "False with recipe.frozen_once, which sees the centre crop alone")
 
 
 SMALL_IMAGES = Recipe(

@@ -92,8 +92,9 @@ def send_down(
     )
     ruled = dataclasses.replace(network, layers=layers)
     stop = network.position(layer, 0) + 1
-    output, transposed = jax.vjp(lambda x: ruled.apply_range(params, x, None, stop), x)
-    return transposed(signal_of(output).astype(output.dtype))[0].astype(jnp.float32)
+    with jax.default_matmul_precision("highest"):
+        output, transposed = jax.vjp(lambda x: ruled.apply_range(params, x, None, stop), x)
+        return transposed(signal_of(output).astype(output.dtype))[0].astype(jnp.float32)
 
 
 def _ruled(after, rule):

@@ -110,7 +110,8 @@ def _watch(network: Network, layer: str):
         column = jnp.arange(image.shape[1])[None, None, :]
         hidden = (row >= top) & (row < top + side) & (column >= left) & (column < left + side)
         copies = jnp.where(hidden[..., None], grey, image)
-        activations = network.activations(params, copies)
+        with jax.default_matmul_precision("highest"):
+            activations = network.activations(params, copies)
         logits = activations[network.layer_names[-1]]
         probability = jax.nn.softmax(logits, axis=-1)[:, true_class]
         seen = activations[layer].reshape(len(copies), -1, activations[layer].shape[-1])

@@ -77,7 +77,8 @@ def _update(network: Network, layers: tuple[str, ...], count: int):
     """The compiled step: winners so far (values, ids, places of each layer) and a batch."""
 
     def update(params, winners, ids, x):
-        activations = network.activations(params, x)
+        with jax.default_matmul_precision("highest"):
+            activations = network.activations(params, x)
         return {
             layer: _merge(winners[layer], _strongest(activations[layer], ids, count))
             for layer in layers
