@@ -24,7 +24,7 @@ lint: $(READY)
 	$(VENV)/bin/ruff format --check .
 
 clean:
-	rm -rf $(VENV) runs build *.egg-info
+	rm -rf $(VENV) $(DEMO_DIR) build *.egg-info
 
 # Set up again only when the requirements change.
 $(READY): pyproject.toml constraints.txt

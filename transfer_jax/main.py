@@ -156,8 +156,9 @@ def main(argv: list[str]) -> None:
         for name in (*sys.argv, str(workdir)):
             if not name.isprintable():  # Bytes that are not UTF-8 cannot be shown on a page.
                 raise ValueError(f"{name!r}: expected a name in UTF-8, on one line")
-        fit_to_network(config)
-        check(config)
+        if not _REPORT_ONLY.value:
+            fit_to_network(config)
+            check(config)
         if _DRY_RUN.value:
             study = study_of(config.study)
             opener, remarks = planning_opener(config.data_dir, workdir)
