@@ -31,13 +31,16 @@ def test_image_folder_is_sorted_by_class_and_file(tmp_path):
     assert found.read(expected[3]) == (root / expected[3]).read_bytes()
 
 
-@pytest.mark.parametrize("name", ["validation", "valid", "test"])
-def test_others_stand_for_a_missing_val_and_training_images_alone_will_do(tmp_path, name):
+@pytest.mark.parametrize("name", ["validation", "valid", "test", "Val"])
+def test_others_stand_for_a_missing_val_and_training_images_alone_will_do(tmp_path, name, caplog):
     root = image_trees.image_folder(tmp_path / "photos")
     (root / "val").rename(root / name)
     found = listing.image_folder(root)
     assert set(found.splits) == {"train", "val"}
     assert of_split(found, "val")[0][0] == f"{name}/cat/0.JPEG"
+    image_trees.write(root / "holdout/cat/0.JPEG", b"x")
+    listing.image_folder(root)
+    assert f"{root}: passed over holdout" in caplog.text
     shutil.rmtree(root / name)
     alone = listing.image_folder(root)
     splits = alone.splits

@@ -196,15 +196,18 @@ def image_folder(root: str | os.PathLike) -> Listing:
     The classes are the folders under train, sorted by name, or in ROOT where there is no train.
     Where there is no val, one called validation, valid or test stands for it, or else
     `splits.with_fifth`. Files whose name starts with '.' or does not end like an image's are passed
-    over.
+    over, and, with a line, other folders beside train.
     """
     root = Path(root)
-    if not {"train", *VAL} & set(class_folders(root)):
+    parts = {name.lower(): name for name in class_folders(root)}
+    if not {"train", *VAL} & set(parts):
         found = class_folder(root)
         splits = {"train": np.arange(len(found.labels))}
         return dataclasses.replace(found, splits=with_fifth(splits, found.labels))
-    class_names = class_folders(root / "train")
-    found = {name: name for name in ("train", *VAL) if (root / name).is_dir()}
+    class_names = class_folders(root / parts.get("train", "train"))
+    found = {name: parts.pop(name) for name in ("train", *VAL) if name in parts}
+    if parts:
+        log.warning("%s: passed over %s", root, ", ".join(parts.values()))
     splits = {}
     for split, folder in with_val(found).items():
         if strangers := sorted(set(class_folders(root / folder)) - set(class_names)):
