@@ -67,6 +67,9 @@ def test_a_moving_network_keeps_the_mean_of_where_it_was_pretrained():
     assert again.root == BASE_A and not np.array_equal(again.mean(), target.mean("channel"))
 
 
+NONE = np.zeros(0, np.int64), np.zeros(0, np.int32)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -79,6 +82,7 @@ def test_a_moving_network_keeps_the_mean_of_where_it_was_pretrained():
             {"recipe": dataclasses.replace(small.RECIPE, batch_size=69)},
             "batch_size=69: its dataset has 68 images",
         ),
+        ({"task": dataclasses.replace(BASE_A.task, val=NONE)}, "no images of its classes for test"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(fields, message):

@@ -62,6 +62,8 @@ class Cell:
             refuse(f"recipe.augmentation.size={size}: the network takes {height}x{width} pixels")
         if self.recipe.batch_size > (count := len(self.task.dataset.labels)):
             refuse(f"recipe.batch_size={self.recipe.batch_size}: its dataset has {count} images")
+        if not self.imported and not len(self.task.val[0]):
+            refuse(f"{self.task.dataset.name} has no images of its classes for testing ('val')")
         shape, origin = self.task.dataset.image_shape, self.root.task.dataset.image_shape
         if shape is None:
             refuse("its images have several shapes: set config.dataset.image_size")
