@@ -218,8 +218,8 @@ CLAIMS = (
         _unrelated_add_little,
     ),
     Claim(
-        "Detectors on a pretrained network find more than the same trained from scratch, for as "
-        "many steps as they had on the target, and as pretraining had besides.",
+        "Detectors on a pretrained network find more than the same trained from scratch, for the "
+        "steps of detection alone and for those of pretraining and detection together.",
         _detects_better,
     ),
 )
