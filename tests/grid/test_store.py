@@ -78,13 +78,17 @@ def test_cells_are_adopted_whole_and_only_where_they_are_the_same(tmp_path):
         store.adopt([A1B], [tmp_path / "nothing"])
 
 
-def test_failed_cells_are_not_adopted_and_can_be_tried_again(tmp_path):
+def test_failed_cells_are_not_adopted_but_give_way_and_can_be_tried_again(tmp_path):
     other = Store(tmp_path / "other")
     other.describe(A1B)
     other.finish(A1B, {}, {"error": "too fast", "steps": 3})
     store = Store(tmp_path / "mine")
     assert store.adopt([A1B], [other.workdir]) == []
     assert other.outcome(A1B)["error"] == "too fast"
+    finished(tmp_path / "third", BASE_A, A1B)
+    store.describe(A1B)
+    store.finish(A1B, {}, {"error": "too fast", "steps": 3})
+    assert store.adopt([A1B], [tmp_path / "third"]) == [A1B] and store.finished(A1B)
     other.forget_failure(A1B)
     assert other.outcome(A1B) is None
 

@@ -305,7 +305,7 @@ class Store:
         return [
             cell
             for cell in cells
-            if others and self.outcome(cell) is None and any(self._copy(cell, o) for o in others)
+            if others and not self.finished(cell) and any(self._copy(cell, o) for o in others)
         ]
 
     def _copy(self, cell: Cell, other: Store) -> bool:
