@@ -110,7 +110,7 @@ def tiny_imagenet() -> ConfigDict:
         dataclasses.replace(SMALL_IMAGES, eval_every=2000),
         Runtime(checkpoint_every=500),
     )
-    config.experiments.random_halves.update({"splits": (0, 1, 2, 3), "fine_tuned_ns": (4,)})
+    config.experiments.random_halves.update({"splits": (0, 1, 2, 3), "fine_tuned_ns": (4, 7)})
     few = {"targets": ("B",), "seeds": (0, 1, 2), "ns": (2, 4, 6, 7)}
     config.experiments.man_natural.update(few)
     return config
