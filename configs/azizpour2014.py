@@ -44,8 +44,9 @@ def base_config(dataset, network, recipe, reading: Reading) -> ConfigDict:
     config.held_out = ()  # classes, or what lies above them, that the source does not learn
     config.fine_tune_recipe = {}  # what differs from the recipe
     config.targets = {}  # name -> fields of `data.benchmarks.Benchmark`
-    # Source networks: updates after which training stops, multiples of width, names of other
-    # networks, rates; man-made and natural classes apart (data); numbers of classes with a budget.
+    # Source networks: updates after which training stops, multiples of width (none are tried where
+    # network.widths gives layers their own), names of other networks, rates; man-made and natural
+    # classes apart (data); numbers of classes with a budget.
     wanted = {"snapshots": (), "widths": (), "depths": (), "dropouts": (), "weight_decays": ()}
     wanted |= {"data": False, "budget": {"num_classes": (), "total_images": 0}}
     wanted |= {"fine_tuning": False, "long": False}

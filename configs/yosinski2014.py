@@ -102,8 +102,8 @@ def folder(path: str = "") -> ConfigDict:
 
 
 def tiny_imagenet() -> ConfigDict:
-    """200 ImageNet classes at 32x32: four splits in both directions, man-made / natural in three
-    seeds and one."""
+    """200 ImageNet classes at 32x32: four splits in both directions, fine-tuned at two n, and
+    man-made / natural in three seeds and one direction."""
     config = base_config(
         in_data_dir("tiny_imagenet"),
         network_config("alexnet_mini", dropout=0.0),

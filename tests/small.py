@@ -89,3 +89,9 @@ def same_bits(one, other) -> bool:
         for tree in (one, other)
     ]
     return bits[0] == bits[1]
+
+
+def products(program: str) -> list[str]:
+    """The lines of a lowered program that multiply matrices or convolve."""
+    kinds = "stablehlo.convolution", "stablehlo.dot_general"
+    return [line for line in program.splitlines() if any(kind in line for kind in kinds)]

@@ -228,8 +228,7 @@ def test_the_step_keeps_what_gpus_need_for_exact_float32_and_resume():
         recipe = dataclasses.replace(RECIPE, precision=precision)
         asked[precision] = update_fn(NET, recipe, (0,)).lower(*arguments, *rest).as_text()
         assert "select_and_scatter" not in asked[precision]
-    products = [line for line in asked["float32"].splitlines() if "stablehlo.convolution" in line]
-    products += [line for line in asked["float32"].splitlines() if "stablehlo.dot_general" in line]
+    products = small.products(asked["float32"])
     assert products and all("HIGHEST" in line for line in products)
     assert "HIGHEST" not in asked["tf32"]
 

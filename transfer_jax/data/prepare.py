@@ -274,9 +274,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--workers", type=int, help="threads; one per core by default")
     options = vars(parser.parse_args(arguments))
     data_dir, workers = options.pop("data_dir"), options.pop("workers")
-    text = options["classes"].replace(",", "\n")
-    with contextlib.suppress(OSError):  # no file is called so
-        text = Path(options["classes"]).read_text()
+    named = options["classes"]
+    # Many names are longer than a file's may be, which Path.is_file does not take.
+    text = Path(named).read_text() if os.path.isfile(named) else named.replace(",", "\n")
     options["classes"] = tuple(filter(None, map(str.strip, text.split("\n"))))
     try:
         spec = DatasetSpec(**options)

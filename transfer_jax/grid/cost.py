@@ -25,7 +25,8 @@ def train_flops(group: Group) -> int:
     first, frozen = group[0], [cell.frozen for cell in group]
     of_image = step.group_flops(first.network, frozen)
     images, below = first.recipe.batch_size * first.recipe.steps, _once(first)
-    return (of_image - below) * images + below * sum(len(rows) for rows, _ in _parts(first))
+    kept = len(first.task.train[0]) + len(first.task.val[0])
+    return (of_image - below) * images + below * kept
 
 
 def eval_flops(cell: Cell) -> int:
@@ -34,10 +35,6 @@ def eval_flops(cell: Cell) -> int:
     evaluations = -(-cell.recipe.steps // cell.recipe.eval_every)
     of_view = 2 * sum(cell.network.multiply_adds.values()) - _once(cell)
     return of_view * views * evaluations
-
-
-def _parts(cell: Cell):
-    return cell.task.train, cell.task.val
 
 
 def _once(cell: Cell) -> int:
@@ -141,10 +138,10 @@ def dry_run(
     seconds = sum(max(sum(times) / workers, max(times)) for times in levels.values())
     disk = sum(4 * cell.network.num_params * (1 + len(cell.snapshots)) for cell in left)
     # Weights and moments, in the checkpoint that is written and the two before it.
+    copies = [3 if group[0].recipe.solver == "adamw" else 2 for group in plan]
     state = max(
-        4 * (3 if group[0].recipe.solver == "adamw" else 2) * cell.network.num_params * len(group)
-        for group in plan
-        for cell in group[:1]
+        4 * count * len(group) * group[0].network.num_params
+        for count, group in zip(copies, plan, strict=True)
     )
     images = sum(cell.recipe.steps * cell.recipe.batch_size for cell in left)
     lines = [

@@ -50,6 +50,7 @@ from transfer_jax.report import MINUS, Results, Section, level, networks_section
 from transfer_jax.report.plots import COLOURS, DOTTED
 from transfer_jax.studies import huh2016_claims as claims
 from transfer_jax.studies.settings import (
+    SCRATCH,
     Opener,
     asked_by,
     base_cell,
@@ -159,11 +160,10 @@ def entries(config: ConfigDict, open_dataset: Opener) -> list[Entry]:
         found += [({**tags, "experiment": "pretrained"}, cell) for tags, cell in bases]
         for target in targets:
             alone = target.cell(config, seed)
-            longer = as_long_as_both(alone.recipe, recipe_from(config.recipe))
+            recipes = alone.recipe, as_long_as_both(alone.recipe, recipe_from(config.recipe))
             tags = {"study": "huh2016", "experiment": "scratch", "seed": seed, **target.tags}
-            found.append(({**tags, "condition": "scratch"}, alone))
-            cell = dataclasses.replace(alone, recipe=longer)
-            found.append(({**tags, "condition": "scratch, as long"}, cell))
+            for name, how in zip(SCRATCH, recipes, strict=True):
+                found.append(({**tags, "condition": name}, dataclasses.replace(alone, recipe=how)))
             held = 1 if target.settings.kind == "detection" else 0
             treatment = Treatment("B", "A", len(alone.network.layers) - 1, True, held)
             for tags, base in bases:
@@ -498,7 +498,7 @@ def sections(results: Results) -> list[Section]:
             f"{condition} {MINUS} {alone}": str(
                 claims.over_scratch(results, alone, condition, measure, target=target)
             )
-            for condition, alone in itertools.product(("all", "imported"), claims.SCRATCH)
+            for condition, alone in itertools.product(("all", "imported"), SCRATCH)
         }
         for measure in ("top1", "map_voc07", "map_area")
         for target in results.select(measure, experiment="scratch")["target"].unique()

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from transfer_jax.report import MINUS, Claim, Effect, Results, Verdict, all_of, paired
+from transfer_jax.studies.settings import SCRATCH
 
 LITTLE = 0.03
 """A change of transfer of less than three points is little; of the costs that the paper calls small
@@ -22,9 +23,6 @@ Way = tuple[str, float | None]
 """A way to pretrain within a question: its condition, and its amount where it has one."""
 
 ALL: Way = ("all", None)
-SCRATCH = ("scratch", "scratch, as long")
-"""Conditions of what learned from the target alone: for the steps of fine-tuning, and for those of
-pretraining, too."""
 
 
 def name_of(way: Way) -> str:

@@ -47,6 +47,7 @@ from transfer_jax.report.plots import COLOURS
 from transfer_jax.studies import oquab2014_claims as claims
 from transfer_jax.studies.oquab2014_claims import ADAPTATION, CUT
 from transfer_jax.studies.settings import (
+    SCRATCH,
     Opener,
     base_cell,
     chosen,
@@ -385,26 +386,24 @@ BARS = "Bars: 95 % intervals over seeds, none with one seed."
 
 def compared(results: Results) -> dict[str, dict[str, pd.DataFrame]]:
     """Section -> what it compares -> rows of mean_ap."""
-    frame = results.frame
-    names = [name for name in ("imported", *WAYS) if name in set(frame.get("condition", ()))]
-    main = claims.reference(results)
-    of = frame.get("images_per_class", pd.Series(dtype=float))
-    counts = {f"{n:g}" if n else "all": n for n in (*sorted(set(of.dropna()) - {0}), 0)}
+    frozen = results.select(None, experiment="frozen")
 
     def tried(tag):
-        frozen = results.select(None, experiment="frozen")
-        return set(frozen.get(tag, ())) - {np.nan}
+        return sorted(set(frozen[tag].dropna())) if tag in frozen else []
 
+    there = set(results.frame.get("condition", ()))
+    names = [name for name in ("imported", *WAYS) if name in there]
+    main = claims.reference(results)
+    counts = {f"{n:g}" if n else "all": n for n in (*filter(None, tried("images_per_class")), 0)}
     return {
         "pretraining": {
             **{name: claims.networks(results, condition=name) for name in names},
-            "scratch": claims.scratch(results),
-            "scratch, as long": claims.scratch(results, "scratch, as long"),
+            **{name: claims.scratch(results, name) for name in SCRATCH},
             f"{main}, fine-tuned": claims.networks(results, experiment="fine_tuned"),
         },
-        "layer": {cut: claims.networks(results, layer=cut) for cut in sorted(tried("layer"))},
+        "layer": {cut: claims.networks(results, layer=cut) for cut in tried("layer")},
         "adaptation layers": {
-            f"{n:g}": claims.networks(results, adaptation=n) for n in sorted(tried("adaptation"))
+            f"{n:g}": claims.networks(results, adaptation=n) for n in tried("adaptation")
         },
         "score": {k: claims.networks(results, k=k) for k in POWERS},
         "adapted": {x: claims.networks(results, images_per_class=n) for x, n in counts.items()},

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from transfer_jax.report import MINUS, Claim, Effect, Results, Verdict, all_of, paired
+from transfer_jax.studies.settings import SCRATCH
 
 CUT, ADAPTATION = "fc7", 2
 """The paper's choice: FCa and FCb on fc7."""
@@ -59,7 +60,7 @@ def _pretraining_beats_scratch(results: Results) -> Verdict:
     return all_of(
         *(
             gain(results, adapted, scratch(results, name)).above(0.0, f"adapted {MINUS} {name}")
-            for name in ("scratch", "scratch, as long")
+            for name in SCRATCH
         )
     )
 

@@ -40,6 +40,11 @@ Opener = Callable[[Mapping], Dataset]
 """Opens the dataset that fields of a config describe, each once in a run."""
 
 
+SCRATCH = ("scratch", "scratch, as long")
+"""What networks are called that learned from a target alone: for the steps that those with a base
+had on it, and for the steps of the base, too (`recipe.as_long_as_both`)."""
+
+
 def study_config(
     study: str,
     dataset: DatasetSpec | ConfigDict,

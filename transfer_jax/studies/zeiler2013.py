@@ -15,9 +15,9 @@ from transfer_jax.grid.cell import from_json
 from transfer_jax.networks import zfnet
 from transfer_jax.report import MINUS, Results, Section, paired, plots, read_published, spread
 from transfer_jax.report.plots import COLOURS, DASHED, mosaic
+from transfer_jax.studies.settings import SCRATCH
 from transfer_jax.studies.zeiler2013_measures import (
     CLAIMS as CLAIMS,
-    SCRATCH,
     entries as entries,
     measure as measure,
     networks,

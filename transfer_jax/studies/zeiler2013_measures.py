@@ -53,6 +53,7 @@ from transfer_jax.readout.metrics import (
 from transfer_jax.report import MINUS, Claim, Effect, Results, Verdict, all_of, converged, paired
 from transfer_jax.report.plots import stretched
 from transfer_jax.studies.settings import (
+    SCRATCH,
     Opener,
     asked_by,
     base_cell,
@@ -244,21 +245,20 @@ def _scratch(config, open_dataset: Opener) -> Iterator[Entry]:
     images of each."""
     wanted = config.experiments
     recipe = recipe_from(config.recipe, **dict(config.scratch_recipe))
-    longer = as_long_as_both(recipe, recipe_from(config.recipe))
+    recipes = (recipe, as_long_as_both(recipe, recipe_from(config.recipe)))
     seeds = (0,) if config.imported.path else wanted.seeds
     long = () if config.imported.path or "scratch" not in wanted.long else wanted.other_seeds
     for target in targets(config, open_dataset):
         sizes = target.settings.scratch
         for size, seed in itertools.product(sizes, seeds):
             for fold in target.folds(seed):
-                ways = {"scratch": recipe}
-                if seed in long and size == max(sizes) and fold == target.folds(seed)[0]:
-                    ways["scratch, as long"] = longer
+                task = target.task(fold, size)
                 tags = {"study": "zeiler2013", "experiment": "scratch", "split": str(config.seed)}
                 tags |= {"network": config.network.name, "seed": seed}
                 tags |= {"pool": target.name, "size": size, "fold": fold}
-                for name, how in ways.items():
-                    cell = base_cell(config.network, target.task(fold, size), how, fold, "B")
+                too = seed in long and size == max(sizes) and fold == target.folds(seed)[0]
+                for name, how in zip(SCRATCH[: 1 + too], recipes, strict=False):
+                    cell = base_cell(config.network, task, how, fold, "B")
                     yield tags | {"condition": name}, cell
 
 
@@ -670,9 +670,6 @@ def _duplicates(config: ConfigDict, open_dataset: Opener, target: Target) -> Mea
 # Effects and claims
 
 FOLD = ("seed", "pool", "size", "fold")
-SCRATCH = ("scratch", "scratch, as long")
-"""Readouts of networks that learned from the target alone: for fewer steps, and for those of source
-and target together."""
 LITTLE = 0.05  # the paper's removals of two layers cost up to 4.9 points and are called little
 SLIGHT = 0.03  # its other sizes of fc6 and fc7 change up to 1.8 points
 FALL = 0.02  # among the layers that it calls rising one falls by 0.7 points
