@@ -161,4 +161,9 @@ def test_filters_are_laid_out_row_by_row():
 def test_sections_without_anything_to_show_are_left_out(workdir):
     sections = [Section("Empty", [(None, ""), (pd.DataFrame(), "")], "text")]
     study = SimpleNamespace(CLAIMS=yosinski2014.CLAIMS, sections=lambda results: sections)
-    assert "Empty" not in write_report(study, load(workdir)).read_text()
+    table = pd.DataFrame({"known": ["+1.5", ""], "blank": ["", None]}, ["run", "not run"])
+    sections.append(Section("Table", [(table, "")], "text"))
+    page = write_report(study, load(workdir)).read_text()
+    assert "Empty" not in page
+    assert "<th>run</th>" in page and "<th>known</th>" in page
+    assert "<th>not run</th>" not in page and "<th>blank</th>" not in page

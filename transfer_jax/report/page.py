@@ -163,7 +163,9 @@ def _shown(item: Figure | pd.DataFrame | None) -> bool:
 
 
 def _without_empty(table: pd.DataFrame) -> pd.DataFrame:
-    return table.loc[:, (table.notna() & table.ne("")).any().to_numpy()]
+    """Without rows and columns that hold nothing."""
+    known = (table.notna() & table.ne("")).to_numpy(bool)
+    return table.loc[known.any(axis=1), known.any(axis=0)]
 
 
 def _html(item: Figure | pd.DataFrame, caption: str) -> str:

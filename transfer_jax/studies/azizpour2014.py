@@ -524,7 +524,7 @@ def table(results: Results, factor: str) -> pd.DataFrame | None:
     change = {s: str(claims.gain(results, factor, s, against)) for s in order if s != against}
     found = means.map("{:.1f}".format).replace("nan", "")
     found[f"{MINUS} {against}"] = pd.Series(change, dtype=str)
-    return found.fillna("").rename_axis(factor)
+    return found.rename_axis(factor)
 
 
 def _reference(rows: pd.DataFrame, order: Sequence[str]) -> str:

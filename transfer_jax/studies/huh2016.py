@@ -555,8 +555,7 @@ def table(results: Results, question: str) -> pd.DataFrame | None:
             if way != against
         }
         shown[f"{label} {MINUS} {claims.name_of(against)}"] = pd.Series(change, dtype=str)
-    shown = shown.fillna("")
-    return shown.loc[:, (shown != "").any()]
+    return shown
 
 
 def _by_way(rows: pd.DataFrame, column: str) -> pd.DataFrame:

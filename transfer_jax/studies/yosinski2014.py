@@ -236,7 +236,7 @@ def contrasts(results: Results) -> pd.DataFrame:
         for a, b in pairs
     }
     table = pd.DataFrame.from_dict(rows, orient="index", columns=[f"n = {n:.0f}" for n in ns])
-    return table[(table != "").any(axis=1)].rename_axis("points")
+    return table.rename_axis("points")
 
 
 def boosts(results: Results, theirs: Results) -> pd.DataFrame:
